@@ -1,0 +1,376 @@
+// SPDX-License-Identifier: Apache-2.0
+#define _GNU_SOURCE
+#include "ckvm.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/falloc.h>
+#include <linux/fs.h>
+#include <linux/if.h>
+#include <linux/if_tun.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+static int value_or_errno(int result)
+{
+	return result < 0 ? -errno : result;
+}
+
+int ckvm_open(const char *path)
+{
+	return value_or_errno(open(path, O_RDWR | O_CLOEXEC));
+}
+
+int ckvm_get_api_version(int kvm)
+{
+	return value_or_errno(ioctl(kvm, KVM_GET_API_VERSION, 0));
+}
+
+int ckvm_create_vm(int kvm)
+{
+	int vm;
+
+	/* KVM_CREATE_VM is interrupted by any signal while it registers with the mm; nothing was made then. */
+	do {
+		vm = ioctl(kvm, KVM_CREATE_VM, 0);
+	} while (vm < 0 && errno == EINTR);
+	return value_or_errno(vm);
+}
+
+int ckvm_check_extension(int fd, unsigned long capability)
+{
+	return value_or_errno(ioctl(fd, KVM_CHECK_EXTENSION, capability));
+}
+
+int ckvm_get_vcpu_mmap_size(int kvm)
+{
+	return value_or_errno(ioctl(kvm, KVM_GET_VCPU_MMAP_SIZE, 0));
+}
+
+/* kvm_cpuid2 ends in a flexible array: room for as many entries as any kernel has. */
+#define CPUID_ROOM 256
+union cpuid_room {
+	struct kvm_cpuid2 head;
+	unsigned char bytes[sizeof(struct kvm_cpuid2) + CPUID_ROOM * sizeof(struct kvm_cpuid_entry2)];
+};
+
+int ckvm_get_supported_cpuid(int kvm, struct kvm_cpuid_entry2 *entries, uint32_t capacity)
+{
+	union cpuid_room room = {.head = {.nent = CPUID_ROOM}};
+
+	if (ioctl(kvm, KVM_GET_SUPPORTED_CPUID, &room.head) < 0)
+		return -errno;
+	if (room.head.nent > capacity)
+		return -E2BIG;
+	memcpy(entries, room.head.entries, room.head.nent * sizeof(*entries));
+	return (int)room.head.nent;
+}
+
+int ckvm_set_cpuid2(int vcpu, const struct kvm_cpuid_entry2 *entries, uint32_t count)
+{
+	union cpuid_room room = {.head = {.nent = count}};
+
+	if (count > CPUID_ROOM)
+		return -E2BIG;
+	memcpy(room.head.entries, entries, count * sizeof(*entries));
+	return value_or_errno(ioctl(vcpu, KVM_SET_CPUID2, &room.head));
+}
+
+int ckvm_create_vcpu(int vm, uint32_t id)
+{
+	return value_or_errno(ioctl(vm, KVM_CREATE_VCPU, (unsigned long)id));
+}
+
+int ckvm_create_irqchip(int vm)
+{
+	return value_or_errno(ioctl(vm, KVM_CREATE_IRQCHIP, 0));
+}
+
+int ckvm_create_pit2(int vm, uint32_t flags)
+{
+	struct kvm_pit_config config = {.flags = flags};
+
+	return value_or_errno(ioctl(vm, KVM_CREATE_PIT2, &config));
+}
+
+int ckvm_set_tss_addr(int vm, uint64_t gpa)
+{
+	return value_or_errno(ioctl(vm, KVM_SET_TSS_ADDR, (unsigned long)gpa));
+}
+
+int ckvm_set_identity_map_addr(int vm, uint64_t gpa)
+{
+	return value_or_errno(ioctl(vm, KVM_SET_IDENTITY_MAP_ADDR, &gpa));
+}
+
+int ckvm_set_user_memory_region(int vm, uint32_t slot, uint32_t flags, uint64_t gpa, uint64_t size, void *hva)
+{
+	struct kvm_userspace_memory_region region = {
+		.slot = slot,
+		.flags = flags,
+		.guest_phys_addr = gpa,
+		.memory_size = size,
+		.userspace_addr = (uint64_t)(uintptr_t)hva,
+	};
+
+	return value_or_errno(ioctl(vm, KVM_SET_USER_MEMORY_REGION, &region));
+}
+
+int ckvm_irqfd(int vm, int eventfd, uint32_t gsi, uint32_t flags)
+{
+	struct kvm_irqfd irqfd = {.fd = (uint32_t)eventfd, .gsi = gsi, .flags = flags};
+
+	return value_or_errno(ioctl(vm, KVM_IRQFD, &irqfd));
+}
+
+int ckvm_ioeventfd(int vm, int eventfd, uint64_t address, uint32_t length, uint32_t flags, uint64_t datamatch)
+{
+	struct kvm_ioeventfd doorbell = {
+		.datamatch = datamatch,
+		.addr = address,
+		.len = length,
+		.fd = eventfd,
+		.flags = flags,
+	};
+
+	return value_or_errno(ioctl(vm, KVM_IOEVENTFD, &doorbell));
+}
+
+int ckvm_irq_line(int vm, uint32_t gsi, uint32_t level)
+{
+	struct kvm_irq_level line = {.irq = gsi, .level = level};
+
+	return value_or_errno(ioctl(vm, KVM_IRQ_LINE, &line));
+}
+
+int ckvm_enable_cap(int fd, uint32_t capability, uint64_t argument0)
+{
+	struct kvm_enable_cap cap = {.cap = capability, .args = {argument0}};
+
+	return value_or_errno(ioctl(fd, KVM_ENABLE_CAP, &cap));
+}
+
+int ckvm_set_msr_filter(int vm, uint32_t base, uint32_t count, const uint8_t *bitmap)
+{
+	struct kvm_msr_filter filter = {
+		.flags = KVM_MSR_FILTER_DEFAULT_ALLOW,
+		.ranges = {{
+			.flags = KVM_MSR_FILTER_READ | KVM_MSR_FILTER_WRITE,
+			.nmsrs = count,
+			.base = base,
+			.bitmap = (uint8_t *)bitmap,
+		}},
+	};
+
+	return value_or_errno(ioctl(vm, KVM_X86_SET_MSR_FILTER, &filter));
+}
+
+int ckvm_get_stats_fd(int fd)
+{
+	return value_or_errno(ioctl(fd, KVM_GET_STATS_FD, 0));
+}
+
+int ckvm_run(int vcpu)
+{
+	return value_or_errno(ioctl(vcpu, KVM_RUN, 0));
+}
+
+int ckvm_get_regs(int vcpu, struct kvm_regs *regs)
+{
+	return value_or_errno(ioctl(vcpu, KVM_GET_REGS, regs));
+}
+
+int ckvm_set_regs(int vcpu, const struct kvm_regs *regs)
+{
+	return value_or_errno(ioctl(vcpu, KVM_SET_REGS, regs));
+}
+
+int ckvm_get_sregs(int vcpu, struct kvm_sregs *sregs)
+{
+	return value_or_errno(ioctl(vcpu, KVM_GET_SREGS, sregs));
+}
+
+int ckvm_set_sregs(int vcpu, const struct kvm_sregs *sregs)
+{
+	return value_or_errno(ioctl(vcpu, KVM_SET_SREGS, sregs));
+}
+
+union msr_room {
+	struct kvm_msrs head;
+	unsigned char bytes[sizeof(struct kvm_msrs) + sizeof(struct kvm_msr_entry)];
+};
+
+int ckvm_get_msr(int vcpu, uint32_t index, uint64_t *value)
+{
+	union msr_room room = {.head = {.nmsrs = 1}};
+	int result;
+
+	room.head.entries[0].index = index;
+	result = ioctl(vcpu, KVM_GET_MSRS, &room.head);
+	if (result < 0)
+		return -errno;
+	if (result == 0)
+		return -ENOENT;
+	*value = room.head.entries[0].data;
+	return 0;
+}
+
+int ckvm_set_msr(int vcpu, uint32_t index, uint64_t value)
+{
+	union msr_room room = {.head = {.nmsrs = 1}};
+	int result;
+
+	room.head.entries[0].index = index;
+	room.head.entries[0].data = value;
+	result = ioctl(vcpu, KVM_SET_MSRS, &room.head);
+	if (result < 0)
+		return -errno;
+	return result == 0 ? -ENOENT : 0;
+}
+
+int ckvm_get_fpu(int vcpu, struct kvm_fpu *fpu)
+{
+	return value_or_errno(ioctl(vcpu, KVM_GET_FPU, fpu));
+}
+
+int ckvm_set_fpu(int vcpu, const struct kvm_fpu *fpu)
+{
+	return value_or_errno(ioctl(vcpu, KVM_SET_FPU, fpu));
+}
+
+int ckvm_get_lapic(int vcpu, struct kvm_lapic_state *state)
+{
+	return value_or_errno(ioctl(vcpu, KVM_GET_LAPIC, state));
+}
+
+int ckvm_set_lapic(int vcpu, const struct kvm_lapic_state *state)
+{
+	return value_or_errno(ioctl(vcpu, KVM_SET_LAPIC, state));
+}
+
+int ckvm_get_mp_state(int vcpu, struct kvm_mp_state *state)
+{
+	return value_or_errno(ioctl(vcpu, KVM_GET_MP_STATE, state));
+}
+
+int ckvm_set_mp_state(int vcpu, const struct kvm_mp_state *state)
+{
+	return value_or_errno(ioctl(vcpu, KVM_SET_MP_STATE, state));
+}
+
+int ckvm_get_vcpu_events(int vcpu, struct kvm_vcpu_events *events)
+{
+	return value_or_errno(ioctl(vcpu, KVM_GET_VCPU_EVENTS, events));
+}
+
+int ckvm_set_vcpu_events(int vcpu, const struct kvm_vcpu_events *events)
+{
+	return value_or_errno(ioctl(vcpu, KVM_SET_VCPU_EVENTS, events));
+}
+
+int ckvm_kvmclock_ctrl(int vcpu)
+{
+	return value_or_errno(ioctl(vcpu, KVM_KVMCLOCK_CTRL, 0));
+}
+
+int ckvm_nmi(int vcpu)
+{
+	return value_or_errno(ioctl(vcpu, KVM_NMI, 0));
+}
+
+int ckvm_translate(int vcpu, uint64_t linear, uint64_t *gpa)
+{
+	struct kvm_translation translation = {.linear_address = linear};
+
+	if (ioctl(vcpu, KVM_TRANSLATE, &translation) < 0)
+		return -errno;
+	if (!translation.valid)
+		return -EFAULT;
+	*gpa = translation.physical_address;
+	return 0;
+}
+
+static void ignore_signal(int signal)
+{
+	(void)signal;
+}
+
+int ckvm_install_kick_handler(int signal)
+{
+	struct sigaction action = {.sa_handler = ignore_signal, .sa_flags = SA_RESTART};
+
+	sigemptyset(&action.sa_mask);
+	return value_or_errno(sigaction(signal, &action, NULL));
+}
+
+int ckvm_eventfd(bool nonblocking)
+{
+	return value_or_errno(eventfd(0, EFD_CLOEXEC | (nonblocking ? EFD_NONBLOCK : 0)));
+}
+
+int ckvm_name_thread(const char *name)
+{
+	return -pthread_setname_np(pthread_self(), name);
+}
+
+int ckvm_error_message(int error, char *text, size_t capacity)
+{
+	char room[128];
+
+	return snprintf(text, capacity, "%s", strerror_r(error, room, sizeof(room)));
+}
+
+int ckvm_open_tap(const char *name, int header_size)
+{
+	struct ifreq request = {.ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR};
+	int error;
+	int tap;
+
+	if (strlen(name) >= IFNAMSIZ)
+		return -ENAMETOOLONG;
+	strcpy(request.ifr_name, name);
+	tap = open("/dev/net/tun", O_RDWR | O_CLOEXEC | O_NONBLOCK);
+	if (tap < 0)
+		return -errno;
+	if (ioctl(tap, TUNSETIFF, &request) < 0 || ioctl(tap, TUNSETVNETHDRSZ, &header_size) < 0) {
+		error = errno;
+		close(tap);
+		return -error;
+	}
+	return tap;
+}
+
+int ckvm_set_tap_offload(int tap, unsigned int flags)
+{
+	return value_or_errno(ioctl(tap, TUNSETOFFLOAD, (unsigned long)flags));
+}
+
+int ckvm_punch_hole(int fd, int64_t offset, int64_t length)
+{
+	return value_or_errno(fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, length));
+}
+
+int ckvm_zero_range(int fd, int64_t offset, int64_t length)
+{
+	return value_or_errno(fallocate(fd, FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE, offset, length));
+}
+
+int ckvm_block_device_size(int fd, uint64_t *bytes)
+{
+	return value_or_errno(ioctl(fd, BLKGETSIZE64, bytes));
+}
+
+int ckvm_block_logical_sector_size(int fd, uint32_t *bytes)
+{
+	int size;
+
+	if (ioctl(fd, BLKSSZGET, &size) < 0)
+		return -errno;
+	*bytes = (uint32_t)size;
+	return 0;
+}

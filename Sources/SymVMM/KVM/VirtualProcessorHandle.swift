@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: Apache-2.0
+
+public import CKVM
+
+internal import Glibc
+
+/// Owner of a vCPU's descriptor and of its run page.
+///
+/// All calls belong to the vCPU's own thread (or to its maker, before that thread starts), save `interrupt()`, `statistics()` and `injectNMI()`,
+/// which any thread may call.
+public struct VirtualProcessorHandle: ~Copyable, @unchecked Sendable {
+    private let descriptor: FileDescriptor
+    private let runPage: MemoryMapping
+
+    init(owning descriptor: consuming FileDescriptor, runPage: consuming MemoryMapping) {
+        self.descriptor = descriptor
+        self.runPage = runPage
+    }
+
+    /// The run page as the kernel lays it out (KVM API 5). Valid while the owner lives.
+    @inline(__always)
+    var page: UnsafeMutablePointer<kvm_run> {
+        // SAFETY: the kernel maps a kvm_run at the start of the page, which is at least that long.
+        unsafe runPage.baseAddress.assumingMemoryBound(to: kvm_run.self)
+    }
+
+    /// Lets the guest run until the next exit (KVM API 4.10). Returns 0, or `-errno`: `-EINTR` when kicked.
+    @inline(__always)
+    func run() -> Int32 {
+        ckvm_run(descriptor.rawValue)
+    }
+
+    /// Makes the running or next KVM_RUN return with `-EINTR`, once the thread has also been sent the kick signal. Any thread.
+    @inline(__always)
+    func interrupt() {
+        // SAFETY: immediate_exit is the byte of the run page that others may write; the shim writes it atomically.
+        unsafe ckvm_set_immediate_exit(page, 1)
+    }
+
+    /// Takes `interrupt()` back.
+    @inline(__always)
+    func clearInterrupt() {
+        // SAFETY: as in interrupt().
+        unsafe ckvm_set_immediate_exit(page, 0)
+    }
+
+    /// The bytes of a port exit's data, or nil when the kernel's offset points outside the run page.
+    @inline(__always)
+    func portData(_ exit: ckvm_port_exit) -> UnsafeMutableRawPointer? {
+        let (count, overflow) = Int(exit.size).multipliedReportingOverflow(by: Int(exit.count))
+        guard !overflow, exit.data_offset <= UInt64(runPage.byteCount), count <= runPage.byteCount - Int(exit.data_offset) else { return nil }
+        // SAFETY: just checked to lie within the page.
+        return unsafe runPage.baseAddress + Int(exit.data_offset)
+    }
+
+    /// Sets the CPUID leaves that the guest sees (KVM API 4.47). Before the first run.
+    func setCPUID(_ entries: [kvm_cpuid_entry2]) throws(KVMError) {
+        // SAFETY: the array is as long as is said.
+        let result = unsafe ckvm_set_cpuid2(descriptor.rawValue, entries, UInt32(entries.count))
+        _ = try KVMError.check(result, "KVM_SET_CPUID2")
+    }
+
+    /// The general registers, RIP and RFLAGS (KVM API 4.11).
+    public func registers() throws(KVMError) -> kvm_regs {
+        var value = kvm_regs()
+        // SAFETY: the call reads or writes only the variable.
+        let result = unsafe ckvm_get_regs(descriptor.rawValue, &value)
+        _ = try KVMError.check(result, "KVM_GET_REGS")
+        return value
+    }
+
+    /// Sets the general registers, RIP and RFLAGS (KVM API 4.12).
+    public func setRegisters(_ value: kvm_regs) throws(KVMError) {
+        var value = value
+        // SAFETY: the call reads or writes only the variable.
+        let result = unsafe ckvm_set_regs(descriptor.rawValue, &value)
+        _ = try KVMError.check(result, "KVM_SET_REGS")
+    }
+
+    /// Segments, control registers, EFER and the APIC base (KVM API 4.13).
+    public func specialRegisters() throws(KVMError) -> kvm_sregs {
+        var value = kvm_sregs()
+        // SAFETY: the call reads or writes only the variable.
+        let result = unsafe ckvm_get_sregs(descriptor.rawValue, &value)
+        _ = try KVMError.check(result, "KVM_GET_SREGS")
+        return value
+    }
+
+    /// Sets segments, control registers, EFER and the APIC base (KVM API 4.14).
+    public func setSpecialRegisters(_ value: kvm_sregs) throws(KVMError) {
+        var value = value
+        // SAFETY: the call reads or writes only the variable.
+        let result = unsafe ckvm_set_sregs(descriptor.rawValue, &value)
+        _ = try KVMError.check(result, "KVM_SET_SREGS")
+    }
+
+    /// Exceptions, interrupts and NMIs on their way into the guest (KVM API 4.31).
+    func events() throws(KVMError) -> kvm_vcpu_events {
+        var value = kvm_vcpu_events()
+        // SAFETY: the call reads or writes only the variable.
+        let result = unsafe ckvm_get_vcpu_events(descriptor.rawValue, &value)
+        _ = try KVMError.check(result, "KVM_GET_VCPU_EVENTS")
+        return value
+    }
+
+    /// Sets what is on its way into the guest (KVM API 4.32).
+    func setEvents(_ value: kvm_vcpu_events) throws(KVMError) {
+        var value = value
+        // SAFETY: the call reads or writes only the variable.
+        let result = unsafe ckvm_set_vcpu_events(descriptor.rawValue, &value)
+        _ = try KVMError.check(result, "KVM_SET_VCPU_EVENTS")
+    }
+
+    /// Running, halted, waiting for start-up, and so on: a KVM_MP_STATE_ constant (KVM API 4.38).
+    func multiprocessorState() throws(KVMError) -> UInt32 {
+        var value = kvm_mp_state()
+        // SAFETY: the call reads or writes only the variable.
+        let result = unsafe ckvm_get_mp_state(descriptor.rawValue, &value)
+        _ = try KVMError.check(result, "KVM_GET_MP_STATE")
+        return value.mp_state
+    }
+
+    /// Sets the multiprocessor state (KVM API 4.39).
+    func setMultiprocessorState(_ state: UInt32) throws(KVMError) {
+        var value = kvm_mp_state(mp_state: state)
+        // SAFETY: the call reads or writes only the variable.
+        let result = unsafe ckvm_set_mp_state(descriptor.rawValue, &value)
+        _ = try KVMError.check(result, "KVM_SET_MP_STATE")
+    }
+
+    /// Reads a model-specific register that KVM keeps for the guest (KVM API 4.18).
+    func msr(_ index: UInt32) throws(KVMError) -> UInt64 {
+        var value: UInt64 = 0
+        // SAFETY: the call reads or writes only the variable.
+        let result = unsafe ckvm_get_msr(descriptor.rawValue, index, &value)
+        _ = try KVMError.check(result, "KVM_GET_MSRS 0x\(String(index, radix: 16))")
+        return value
+    }
+
+    /// Sets a model-specific register (KVM API 4.19).
+    func setMSR(_ index: UInt32, _ value: UInt64) throws(KVMError) {
+        let result = ckvm_set_msr(descriptor.rawValue, index, value)
+        _ = try KVMError.check(result, "KVM_SET_MSRS 0x\(String(index, radix: 16))")
+    }
+
+    /// Sets the x87 and SSE state (KVM API 4.23).
+    func setFloatingPoint(_ value: kvm_fpu) throws(KVMError) {
+        var value = value
+        // SAFETY: the call reads or writes only the variable.
+        let result = unsafe ckvm_set_fpu(descriptor.rawValue, &value)
+        _ = try KVMError.check(result, "KVM_SET_FPU")
+    }
+
+    /// The local APIC's registers (KVM API 4.57).
+    func localAPIC() throws(KVMError) -> kvm_lapic_state {
+        var value = kvm_lapic_state()
+        // SAFETY: the call reads or writes only the variable.
+        let result = unsafe ckvm_get_lapic(descriptor.rawValue, &value)
+        _ = try KVMError.check(result, "KVM_GET_LAPIC")
+        return value
+    }
+
+    /// Sets the local APIC's registers (KVM API 4.58).
+    func setLocalAPIC(_ value: kvm_lapic_state) throws(KVMError) {
+        var value = value
+        // SAFETY: the call reads or writes only the variable.
+        let result = unsafe ckvm_set_lapic(descriptor.rawValue, &value)
+        _ = try KVMError.check(result, "KVM_SET_LAPIC")
+    }
+
+    /// Tells the guest's kvmclock that the vCPU was stopped, so that its watchdogs do not take the pause for a lock-up (KVM API 4.74).
+    /// A guest without kvmclock is left alone.
+    func noteClockPause() {
+        _ = ckvm_kvmclock_ctrl(descriptor.rawValue)
+    }
+
+    /// KVM's own counters for this vCPU (KVM API 4.133). Any thread.
+    public func statistics() -> KernelStatistics {
+        KernelStatistics(readingFrom: ckvm_get_stats_fd(descriptor.rawValue))
+    }
+}

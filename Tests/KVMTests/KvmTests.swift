@@ -1,0 +1,16 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import SymVMM
+import Testing
+
+@Suite struct KvmTests {
+    @Test func aMissingDeviceIsSaidWithAdvice() {
+        do throws(KVMError) {
+            _ = try Kvm(path: "/nonexistent/kvm")
+            Issue.record("opened a device that does not exist")
+        } catch {
+            #expect(error.errno == 2)
+            #expect(error.description.contains("load kvm_intel or kvm_amd"))
+        }
+    }
+}

@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: Apache-2.0
+# shellcheck shell=bash
+#
+# Functions shared by the scripts; to be sourced:
+#   source "$(dirname "${BASH_SOURCE[0]}")/lib/common.sh"
+
+# The project's root folder, and the folder (ignored by git) for everything downloaded or built.
+ROOT_FOLDER=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd -P)
+BUILD_FOLDER=${SYMVMM_BUILD_FOLDER:-$ROOT_FOLDER/build}
+SCRIPT_NAME=$(basename "$0")
+
+# info TEXT...: what is being done, for a reader at a terminal; quiet in a pipe unless SYMVMM_VERBOSE is set.
+info() {
+    if [[ -t 2 || -n ${SYMVMM_VERBOSE:-} ]]; then
+        printf '%s: %s\n' "$SCRIPT_NAME" "$*" >&2
+    fi
+}
+
+# warn TEXT...: one line on stderr, always.
+warn() {
+    printf '%s: %s\n' "$SCRIPT_NAME" "$*" >&2
+}
+
+# die [-s STATUS] TEXT...: one line on stderr, then exit (status 1 unless told otherwise).
+die() {
+    local status=1
+    if [[ ${1:-} == -s ]]; then
+        status=$2
+        shift 2
+    fi
+    warn "$*"
+    exit "$status"
+}
+
+# usage_error TEXT...: a wrong command line, status 2.
+usage_error() {
+    die -s 2 "$* (--help says how to use this)"
+}
+
+# option_value OPTION COUNT: fails with a clear line unless OPTION has a value (COUNT = number of words left, with it).
+option_value() {
+    (($2 >= 2)) || usage_error "$1 wants a value"
+}
+
+# run_logged LOG COMMAND...: runs a command with its output in LOG; on failure says so with the log's last line.
+run_logged() {
+    local log=$1
+    shift
+    mkdir -p "$(dirname "$log")"
+    if ! "$@" </dev/null >"$log" 2>&1; then
+        warn "failed: $1: $(grep -v '^[[:space:]]*$' "$log" | tail -n 1) (log: $log)"
+        return 1
+    fi
+}
+
+# with_lock NAME COMMAND...: one at a time, among all the processes that use this build folder.
+with_lock() {
+    local name=$1 descriptor status=0
+    shift
+    mkdir -p "$BUILD_FOLDER/locks"
+    exec {descriptor}>"$BUILD_FOLDER/locks/$name"
+    flock "$descriptor"
+    "$@" || status=$?
+    exec {descriptor}>&-
+    return "$status"
+}
+
+package_installed() {
+    [[ $(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null) == installed ]]
+}
+
+# apt_update: refreshes apt's lists once in the life of this process and of those that it starts.
+apt_update() {
+    [[ -z ${SYMVMM_APT_UPDATED:-} ]] || return 0
+    info "refreshing apt's package lists"
+    run_logged "$BUILD_FOLDER/logs/apt-update.log" apt-get update
+    export SYMVMM_APT_UPDATED=1
+}
+
+# need_packages PACKAGE...: Debian packages that must be there: installed when root, asked for in one line when not.
+need_packages() {
+    local package missing=()
+    for package; do
+        package_installed "$package" || missing+=("$package")
+    done
+    ((${#missing[@]} > 0)) || return 0
+    command -v apt-get >/dev/null || die "needs the programs of these Debian packages: ${missing[*]}"
+    if ((EUID != 0)); then
+        die "packages are missing; install them with: sudo apt-get install --no-install-recommends ${missing[*]}"
+    fi
+    install_packages "${missing[@]}"
+}
+
+install_packages() {
+    local log=$BUILD_FOLDER/logs/apt-install.log
+    local apt=(apt-get install -y --no-install-recommends -o DPkg::Lock::Timeout=300 "$@")
+    info "installing $*"
+    export DEBIAN_FRONTEND=noninteractive
+    # The lists may be there and good: refresh them only when they are not.
+    with_lock apt run_logged "$log" "${apt[@]}" 2>/dev/null && return 0
+    with_lock apt apt_update || return 1
+    with_lock apt run_logged "$log" "${apt[@]}"
+}
+
+# debian_sources SUITE...: apt source lines for suites of this Debian release, from the archives that apt is configured
+# with (the main archive serves the suites that are not configured, such as RELEASE-backports).
+debian_sources() {
+    local suite uri keyring=/usr/share/keyrings/debian-archive-keyring.gpg options=''
+    [[ ! -e $keyring ]] || options="[signed-by=$keyring] "
+    for suite; do
+        uri=$(configured_archive "$suite")
+        [[ -n $uri ]] || uri=$(configured_archive "${suite%%-*}")
+        [[ -n $uri ]] || return 1
+        printf 'deb %s%s %s main\n' "$options" "$uri" "$suite"
+    done
+}
+
+# configured_archive SUITE: the address of the first archive configured for this Debian suite, or nothing.
+configured_archive() {
+    # shellcheck disable=SC2016 # apt's own placeholders
+    apt-get indextargets --format '$(CREATED_BY)|$(LABEL)|$(RELEASE)|$(REPO_URI)' |
+        awk -F'|' -v suite="$1" '$1 == "Packages" && $2 ~ /^Debian/ && $3 == suite && !found++ { print $4 }'
+}
+
+# debian_release: the code name, such as bookworm.
+debian_release() {
+    # shellcheck source=/dev/null
+    (source /etc/os-release && printf '%s\n' "${VERSION_CODENAME:-unknown}")
+}
+
+# content_stamp WORD...: a checksum over the words, and over the contents of those that name a file or a folder.
+content_stamp() {
+    local word
+    for word; do
+        printf '%s\n' "$word"
+        if [[ -d $word ]]; then
+            find "$word" -type f -print0 | LC_ALL=C sort -z | xargs -0r sha256sum
+        elif [[ -f $word ]]; then
+            sha256sum "$word"
+        fi
+    done | sha256sum | cut -d' ' -f1
+}
+
+# has_hardware_virtualization: whether /dev/kvm is here and the processor runs guests itself.
+has_hardware_virtualization() {
+    [[ -e /dev/kvm ]] && grep -qwE 'svm|vmx' /proc/cpuinfo
+}

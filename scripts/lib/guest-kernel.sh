@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+# shellcheck shell=bash
+#
+# scripts/guest-image, its kernels: Debian's packages, downloaded and unpacked but not installed.
+
+# kernel_package FLAVOUR: Debian's package that stands for the newest kernel of this flavour.
+kernel_package() {
+    case $1 in
+    cloud-6.1) echo linux-image-cloud-amd64 ;;
+    amd64-6.1) echo linux-image-amd64 ;;
+    cloud-6.12) echo linux-image-6.12-cloud-amd64 ;;
+    *) usage_error "no such kernel: $1 (there are cloud-6.1, amd64-6.1 and cloud-6.12)" ;;
+    esac
+}
+
+kernel_folder() {
+    kernel_package "$1" >/dev/null
+    printf '%s\n' "$BUILD_FOLDER/guest/kernels/$1"
+}
+
+kernel_command() {
+    (($# == 1)) || usage_error "kernel wants one flavour"
+    ensure_kernel "$1"
+    kernel_folder "$1"
+}
+
+vmlinux_command() {
+    (($# == 1)) || usage_error "vmlinux wants one flavour"
+    local folder
+    folder=$(kernel_folder "$1")
+    ensure_kernel "$1"
+    if [[ ! -e $folder/vmlinux ]]; then
+        extract_vmlinux "$folder/vmlinuz" "$folder/vmlinux.part"
+        mv "$folder/vmlinux.part" "$folder/vmlinux"
+    fi
+    printf '%s\n' "$folder/vmlinux"
+}
+
+# ensure_kernel FLAVOUR: the kernel's folder is there and complete after this.
+ensure_kernel() {
+    local folder
+    folder=$(kernel_folder "$1")
+    # The file `version` is written last.
+    [[ -e $folder/version ]] || with_lock "kernel-$1" fetch_kernel "$1" "$folder"
+}
+
+fetch_kernel() {
+    local flavour=$1 folder=$2 package scratch
+    [[ ! -e $folder/version ]] || return 0
+    need_packages kmod xz-utils
+    package=$(concrete_kernel_package "$(kernel_package "$flavour")") || {
+        ((EUID != 0)) || apt_update
+        package=$(concrete_kernel_package "$(kernel_package "$flavour")") ||
+            die "apt knows no package $(kernel_package "$flavour"): Debian 12's main and security archives are needed"
+    }
+    scratch=$folder.part
+    rm -rf "$scratch" "$folder"
+    mkdir -p "$scratch/download"
+    info "downloading $package"
+    download_package "$package" "$scratch/download" || die "cannot download $package"
+    dpkg -x "$scratch"/download/*.deb "$scratch/package"
+    arrange_kernel "$scratch" "${package#linux-image-}"
+    mv "$scratch" "$folder"
+}
+
+# The package with the kernel itself that a kernel meta package depends on.
+concrete_kernel_package() {
+    local name
+    name=$(apt-cache depends "$1" 2>/dev/null | awk '$1 == "Depends:" && $2 ~ /^linux-image-/ { print $2; exit }')
+    [[ -n $name ]] && printf '%s\n' "$name"
+}
+
+# download_package PACKAGE FOLDER: with stale package lists (the archive has moved on) it tries again with fresh ones.
+download_package() {
+    local log=$BUILD_FOLDER/logs/download-$1.log
+    (cd "$2" && run_logged "$log" apt-get download "$1") 2>/dev/null && return 0
+    if ((EUID == 0)); then
+        apt_update
+    fi
+    (cd "$2" && run_logged "$log" apt-get download "$1")
+}
+
+arrange_kernel() {
+    local folder=$1 version=$2 package=$1/package
+    mv "$package/boot/vmlinuz-$version" "$folder/vmlinuz"
+    mv "$package/boot/System.map-$version" "$folder/System.map"
+    mv "$package/boot/config-$version" "$folder/config"
+    mv "$package/lib" "$folder/lib"
+    rm -rf "$package" "$folder/download"
+    # Linux 6.12 packages have compressed modules: decompress them here once, not in every guest.
+    find "$folder/lib/modules" -name '*.ko.xz' -print0 | xargs -0r -P 2 -n 64 xz -d
+    depmod -b "$folder" "$version"
+    printf '%s\n' "$version" >"$folder/version"
+}
+
+# bzimage_number FILE OFFSET SIZE: a little-endian number from the boot protocol's setup header.
+bzimage_number() {
+    od -A n -t "u$3" -j "$2" -N "$3" --endian=little "$1" | tr -d ' '
+}
+
+# extract_vmlinux VMLINUZ OUTPUT: decompresses the kernel's ELF file; the setup header says where it lies
+# (Linux Documentation/arch/x86/boot.rst: setup_sects, payload_offset, payload_length).
+extract_vmlinux() {
+    local image=$1 output=$2 sectors offset length
+    [[ $(bzimage_number "$image" 514 4) == 1400005704 ]] || die "not a bzImage: $image"
+    sectors=$(bzimage_number "$image" 497 1)
+    offset=$(($(bzimage_number "$image" 584 4) + (sectors == 0 ? 5 : sectors + 1) * 512))
+    length=$(bzimage_number "$image" 588 4)
+    # All but gzip are followed by four bytes with the uncompressed size.
+    case $(od -A n -t x1 -j "$offset" -N 4 "$image" | tr -d ' ') in
+    1f8b*) payload "$image" "$offset" "$length" | gzip -dc >"$output" ;;
+    28b52ffd) need_packages zstd && payload "$image" "$offset" $((length - 4)) | zstd -qdc >"$output" ;;
+    fd377a58) payload "$image" "$offset" $((length - 4)) | xz -dc >"$output" ;;
+    02214c18) need_packages lz4 && payload "$image" "$offset" $((length - 4)) | lz4 -qdc >"$output" ;;
+    *) die "a compression that this script does not know, in $image" ;;
+    esac
+    [[ $(od -A n -t x1 -N 4 "$output" | tr -d ' ') == 7f454c46 ]] || die "no ELF kernel inside $image"
+}
+
+# payload FILE OFFSET LENGTH. In this order no program is left writing into a closed pipe.
+payload() {
+    head -c "$(($2 + $3))" "$1" | tail -c "$3"
+}
