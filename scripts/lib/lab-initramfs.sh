@@ -31,6 +31,9 @@ make_lab_initramfs() {
     cp "$ROOT_FOLDER/scripts/lib/lab-init" "$stage/init"
     chmod 755 "$stage/init"
     copy_modules "$stage"
+    # Without the last line, "~Module signature appended~", the kernel takes them as unsigned: checking kvm.ko's signature
+    # takes the emulator 0.2 s.
+    find "$stage/lib" -name '*.ko' -exec truncate -s -28 {} +
     pack_initramfs "$stage" >"$output.part"
     mv "$output.part" "$output"
     rm -rf "$stage"
