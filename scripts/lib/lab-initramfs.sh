@@ -22,19 +22,24 @@ ensure_lab_initramfs() {
 make_lab_initramfs() {
     # Seen by the functions of guest-initramfs.sh.
     # shellcheck disable=SC2034
-    local output=$1 compress=none with=() stage LOADED_MODULES=("${LAB_MODULES[@]}") OPTIONAL_MODULES=()
-    stage=$(mktemp -d "$output.stage.XXXXXX")
-    chmod 755 "$stage"
+    local output=$1 compress=none with=() stage=$1.stage LOADED_MODULES=("${LAB_MODULES[@]}") OPTIONAL_MODULES=()
+    rm -rf "$stage"
     mkdir -p "$stage"/{bin,dev,proc,sys,host,scratch,lab}
     cp /bin/busybox "$stage/bin/busybox"
     ln -s busybox "$stage/bin/sh"
     cp "$ROOT_FOLDER/scripts/lib/lab-init" "$stage/init"
     chmod 755 "$stage/init"
     copy_modules "$stage"
-    # Without the last line, "~Module signature appended~", the kernel takes them as unsigned: checking kvm.ko's signature
-    # takes the emulator 0.2 s.
-    find "$stage/lib" -name '*.ko' -exec truncate -s -28 {} +
+    unsign_modules "$stage"/lib/modules/*/*.ko
     pack_initramfs "$stage" >"$output.part"
     mv "$output.part" "$output"
     rm -rf "$stage"
+}
+
+# Checking the signature of kvm.ko takes the emulator 0.2 s: without their last line, modules count as unsigned.
+unsign_modules() {
+    local module mark='~Module signature appended~'
+    for module; do
+        [[ $(tail -c 28 "$module" | tr -d '\0') != "$mark" ]] || truncate -s -28 "$module"
+    done
 }
