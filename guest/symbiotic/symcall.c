@@ -181,11 +181,11 @@ void symbiotic_remove_symcall(unsigned int number)
 
 /* ---- The private IDT ------------------------------------------------------ */
 
-static gate_desc *idt;
+static struct gate_struct *idt;
 
 static void set_gate(unsigned int vector, unsigned long address, unsigned int ist)
 {
-	gate_desc gate = {
+	struct gate_struct gate = {
 		.offset_low = (u16)address,
 		.segment = __KERNEL_CS,
 		.bits = {
@@ -212,13 +212,13 @@ static const u8 kernel_gates[] = {
 
 int symbiotic_build_idt(void)
 {
-	const gate_desc *kernel_idt;
+	const struct gate_struct *kernel_idt;
 	struct desc_ptr table;
 	unsigned int i;
 
-	BUILD_BUG_ON(sizeof(gate_desc) * 256 != PAGE_SIZE);
+	BUILD_BUG_ON(sizeof(struct gate_struct) * 256 != PAGE_SIZE);
 
-	idt = (gate_desc *)get_zeroed_page(GFP_KERNEL);
+	idt = (struct gate_struct *)get_zeroed_page(GFP_KERNEL);
 	if (!idt)
 		return -ENOMEM;
 	for (i = 0; i < 256; i++)
@@ -228,7 +228,7 @@ int symbiotic_build_idt(void)
 		 IST_INDEX_DF + 1);
 
 	store_idt(&table);
-	kernel_idt = (const gate_desc *)table.address;
+	kernel_idt = (const struct gate_struct *)table.address;
 	for (i = 0; i < ARRAY_SIZE(kernel_gates); i++)
 		idt[kernel_gates[i]] = kernel_idt[kernel_gates[i]];
 	return 0;

@@ -23,11 +23,11 @@ static void publish(const struct task_struct *task, const char *comm)
 	/* The VMM may have written nonsense here; what counts is odd and even */
 	sequence |= 1;
 	WRITE_ONCE(page->sequence, sequence);
-	smp_wmb();
+	smp_wmb();	/* odd, then the fields */
 	symbiotic_describe(&page->task, task);
 	if (comm)
 		strscpy_pad(page->task.comm, comm, sizeof(page->task.comm));
-	smp_wmb();
+	smp_wmb();	/* the fields, then even */
 	WRITE_ONCE(page->sequence, sequence + 1);
 	page->switches++;
 }
