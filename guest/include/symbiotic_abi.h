@@ -196,7 +196,7 @@ struct symbiotic_task {
 	__u32 pid;			/* thread */
 	__u32 uid;			/* real, in the initial user namespace */
 	__u32 flags;			/* SYMBIOTIC_TASK_* */
-	__u64 start_time;		/* ns since boot: tells a reused pid apart */
+	__u64 start_time;		/* ns since boot, of the process; 0 = not known */
 	char comm[SYMBIOTIC_COMM_SIZE];	/* NUL terminated */
 };
 
@@ -255,7 +255,7 @@ struct symbiotic_task_record {
 	__u32 cpu;			/* 0x2c where it runs or ran last */
 	__u32 state;			/* 0x30 a letter as in ps: R S D T t X Z P I */
 	__u32 threads;			/* 0x34 of the process */
-	__u64 user_time;		/* 0x38 ns; of the process, or of the thread */
+	__u64 user_time;		/* 0x38 ns, or SYMBIOTIC_NOT_KNOWN */
 	__u64 system_time;		/* 0x40 */
 	__u64 reserved;			/* 0x48 */
 };

@@ -100,15 +100,16 @@ static int __init symbiotic_init(void)
 	err = symbiotic_register_vm();
 	if (err)
 		goto free_idt;
-	err = symbiotic_register_vcpus();
-	if (err)
-		goto unregister_vm;
+	/* Before the pages are there: no switch after arming goes unseen */
 	err = symbiotic_start_symspy();
 	if (err)
-		goto unregister_vcpus;
-	err = symbiotic_start_interrupt();
+		goto unregister_vm;
+	err = symbiotic_register_vcpus();
 	if (err)
 		goto stop_symspy;
+	err = symbiotic_start_interrupt();
+	if (err)
+		goto unregister_vcpus;
 	err = symbiotic_start_status();
 	if (err)
 		goto stop_interrupt;
@@ -124,10 +125,10 @@ static int __init symbiotic_init(void)
 
 stop_interrupt:
 	symbiotic_stop_interrupt();
-stop_symspy:
-	symbiotic_stop_symspy();
 unregister_vcpus:
 	symbiotic_unregister_vcpus();
+stop_symspy:
+	symbiotic_stop_symspy();
 unregister_vm:
 	symbiotic_unregister_vm();
 free_idt:
@@ -141,9 +142,9 @@ static void __exit symbiotic_exit(void)
 	symbiotic_stop_test();
 	symbiotic_stop_status();
 	symbiotic_stop_interrupt();
-	symbiotic_stop_symspy();
-	/* From here no vCPU is armed: nothing enters this module any more */
 	symbiotic_unregister_vcpus();
+	/* From here no vCPU is armed: nothing enters this module any more */
+	symbiotic_stop_symspy();
 	symbiotic_unregister_vm();
 	symbiotic_free_idt();
 }

@@ -60,9 +60,6 @@ _Static_assert(offsetof(struct round, gpr_in) == ROUND_GPR_IN, "gpr");
 _Static_assert(offsetof(struct round, x87_in) == ROUND_X87_IN, "x87");
 _Static_assert(offsetof(struct round, vector_out) == ROUND_VEC_OUT, "vector");
 
-/* GS base points to a struct round */
-void regcheck_round(void);
-
 struct worker {
 	pthread_t thread;
 	struct round round;

@@ -21,4 +21,9 @@
 #define ROUND_VEC_OUT	0x480
 #define ROUND_SIZE	0x680
 
+#ifndef __ASSEMBLER__
+/* GS base points to a struct round */
+void regcheck_round(void);
+#endif
+
 #endif /* REGCHECK_H */
