@@ -7,6 +7,8 @@
 #ifndef CKVM_H
 #define CKVM_H
 
+#include "symbiotic_abi.h"
+
 #include <linux/kvm.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -194,9 +196,14 @@ static inline void ckvm_set_dirty_registers(struct kvm_run *run, uint64_t sets)
 	run->kvm_dirty_regs = sets;
 }
 
-static inline struct kvm_sync_regs *ckvm_synced_registers(struct kvm_run *run)
+static inline struct kvm_sync_regs ckvm_synced_registers(const struct kvm_run *run)
 {
-	return &run->s.regs;
+	return run->s.regs;
+}
+
+static inline void ckvm_set_synced_registers(struct kvm_run *run, const struct kvm_sync_regs *registers)
+{
+	run->s.regs = *registers;
 }
 
 /* The processor's time stamp counter: the cheapest clock there is, with or without a vDSO. */

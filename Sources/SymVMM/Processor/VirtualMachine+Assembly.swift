@@ -35,7 +35,7 @@ extension VirtualMachine {
             var buses = try MachineBuses(machine: handle, console: console)
             adjust(&buses)
             let ending = try MachineEnding()
-            let processors = try VirtualMachine.createProcessors(configuration, kvm, handle, buses, MSRBus(), ending)
+            let processors = try VirtualMachine.createProcessors(configuration, kvm, handle, buses, nil, ending)
             if let first = processors.first { try enter(first.handle) }
             self.init(
                 Parts(
@@ -57,18 +57,18 @@ extension VirtualMachine {
     /// The vCPUs, none of which runs yet.
     static func createProcessors(
         _ configuration: MachineConfiguration, _ kvm: borrowing Kvm, _ handle: borrowing VirtualMachineHandle, _ buses: MachineBuses,
-        _ msrs: MSRBus, _ ending: MachineEnding
+        _ symbiotic: SymbioticSetup?, _ ending: MachineEnding
     ) throws(KVMError) -> [VirtualProcessor] {
         let policy = CPUIDPolicy(
             supported: try kvm.supportedCPUID(), vcpuCount: configuration.vcpuCount,
-            hasDeadlineTimer: kvm.check(KVM_CAP_TSC_DEADLINE_TIMER) > 0, ownLeaves: [])
+            hasDeadlineTimer: kvm.check(KVM_CAP_TSC_DEADLINE_TIMER) > 0, ownLeaves: symbiotic.map { SymbioticCPUID.leaves(features: $0.features) } ?? [])
         _ = try KVMError.check(ckvm_install_kick_handler(VirtualProcessor.kickSignal), "sigaction")
         var processors: [VirtualProcessor] = []
         for index in 0..<configuration.vcpuCount {
             let vcpu = try handle.createVirtualProcessor(id: UInt32(index))
             try configure(vcpu, policy, apicID: UInt32(index))
             processors.append(
-                try VirtualProcessor(index: index, handle: vcpu, ports: buses.ports, mmio: buses.mmio, msrs: msrs, ending: ending))
+                try VirtualProcessor(index: index, handle: vcpu, ports: buses.ports, mmio: buses.mmio, symbiotic: symbiotic, ending: ending))
         }
         return processors
     }
