@@ -96,6 +96,13 @@ int ckvm_punch_hole(int fd, int64_t offset, int64_t length);
 int ckvm_zero_range(int fd, int64_t offset, int64_t length);
 int ckvm_block_device_size(int fd, uint64_t *bytes);
 int ckvm_block_logical_sector_size(int fd, uint32_t *bytes);
+/* Locks a whole file for this open file description: a writer alone, readers together. -EAGAIN when another one holds it. */
+int ckvm_lock_file(int fd, bool exclusive);
+
+/* An epoll instance, close-on-exec. */
+int ckvm_epoll(void);
+/* Random bytes of the kernel; as getrandom(2), without waiting. */
+ssize_t ckvm_random(void *bytes, size_t count);
 
 /*
  * The run page (5. The kvm_run structure). The kernel writes it while KVM_RUN
