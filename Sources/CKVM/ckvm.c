@@ -308,6 +308,15 @@ int ckvm_install_kick_handler(int signal)
 	return value_or_errno(sigaction(signal, &action, NULL));
 }
 
+int ckvm_unblock_signal(int signal)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, signal);
+	return -pthread_sigmask(SIG_UNBLOCK, &set, NULL);
+}
+
 int ckvm_eventfd(bool nonblocking)
 {
 	return value_or_errno(eventfd(0, EFD_CLOEXEC | (nonblocking ? EFD_NONBLOCK : 0)));

@@ -75,6 +75,8 @@ int ckvm_translate(int vcpu, uint64_t linear, uint64_t *gpa);
 
 /* The signal that makes KVM_RUN return: its handler does nothing, SA_RESTART is set so that no other call notices. */
 int ckvm_install_kick_handler(int signal);
+/* Lets the calling thread receive the signal: a thread inherits its maker's mask, and libdispatch's threads block everything. */
+int ckvm_unblock_signal(int signal);
 
 /* A counter in the kernel (eventfd(2)) at zero, close-on-exec. */
 int ckvm_eventfd(bool nonblocking);

@@ -48,7 +48,9 @@ public struct VirtualProcessorHandle: ~Copyable, @unchecked Sendable {
     @inline(__always)
     func portData(_ exit: ckvm_port_exit) -> UnsafeMutableRawPointer? {
         let (count, overflow) = Int(exit.size).multipliedReportingOverflow(by: Int(exit.count))
-        guard !overflow, exit.data_offset <= UInt64(runPage.byteCount), count <= runPage.byteCount - Int(exit.data_offset) else { return nil }
+        guard !overflow, exit.data_offset <= UInt64(runPage.byteCount), count <= runPage.byteCount - Int(exit.data_offset) else {
+            return nil
+        }
         // SAFETY: just checked to lie within the page.
         return unsafe runPage.baseAddress + Int(exit.data_offset)
     }

@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/// Why a virtual machine could not be made or started.
+public struct MachineError: Error, Equatable, Sendable, CustomStringConvertible {
+    /// Whose fault it is.
+    public enum Kind: Sendable {
+        /// What the user asked for cannot be: a wrong file, too much memory.
+        case configuration
+        /// The host does not have what is needed.
+        case host
+    }
+
+    /// Whose fault it is.
+    public let kind: Kind
+    /// One line: what is wrong and what to do.
+    public let description: String
+
+    /// Describes an error.
+    public init(_ kind: Kind, _ description: String) {
+        self.kind = kind
+        self.description = description
+    }
+}
