@@ -43,6 +43,26 @@ public struct MachineSummary: Codable, Sendable, Equatable {
         case uptimeNanoseconds = "uptime_ns"
         case exitCount = "exit_count"
     }
+
+    /// Of a VM that listens but does not answer.
+    init(unresponsive name: String) {
+        self.init(
+            name: name, pid: 0, state: "Not answering", vcpuCount: 0, memoryMebibytes: 0, uptimeNanoseconds: 0, exitCount: 0, symbiotic: false)
+    }
+
+    init(
+        name: String, pid: Int32, state: String, vcpuCount: Int, memoryMebibytes: UInt64, uptimeNanoseconds: UInt64, exitCount: UInt64,
+        symbiotic: Bool
+    ) {
+        self.name = name
+        self.pid = pid
+        self.state = state
+        self.vcpuCount = vcpuCount
+        self.memoryMebibytes = memoryMebibytes
+        self.uptimeNanoseconds = uptimeNanoseconds
+        self.exitCount = exitCount
+        self.symbiotic = symbiotic
+    }
 }
 
 /// The resources that every machine has.
