@@ -5,17 +5,10 @@
 /// Not a hardware-reduced machine: it has the legacy interrupt controllers, COM1 on interrupt 4 and the PM1 registers, through which the
 /// guest switches itself off and is asked to.
 public enum ACPITables {
-    /// Port of the PM1a event block: status (2 bytes), enable (2 bytes) (4.8.3.1).
-    public static let powerEventPort: UInt16 = 0x600
-    /// Port of the PM1a control register, 2 bytes (4.8.3.2).
-    public static let powerControlPort: UInt16 = 0x604
-    /// SLP_TYP, bits 10 to 12 of PM1 control, for switching off; with SLP_EN, bit 13.
-    public static let powerOffSleepType: UInt16 = 5
-    /// Interrupt of the power registers, level-triggered, active high: through KVM_IRQ_LINE.
-    public static let powerInterrupt: UInt32 = 9
-    /// Port and value that reset the machine: the keyboard controller's pulse of the reset line.
-    public static let reset: (port: UInt16, value: UInt8) = (0x64, 0xFE)
-
+    /// PM1a_CNT_BLK, behind the event block's four bytes.
+    private static let powerControlPort = PowerManagement.basePort &+ 4
+    /// What the guest writes to the reset register: the pulse of the reset line.
+    private static let resetCommand: UInt8 = 0xFE
     private static let ioAPICAddress: UInt32 = 0xFEC0_0000
     private static let localAPICAddress: UInt32 = 0xFEE0_0000
 
@@ -81,9 +74,9 @@ public enum ACPITables {
         var bytes = [UInt8](repeating: 0, count: 276)
         bytes.store(UInt32(truncatingIfNeeded: facs), at: 36)
         bytes.store(UInt32(truncatingIfNeeded: dsdt), at: 40)
-        bytes.store(UInt16(powerInterrupt), at: 46)
+        bytes.store(UInt16(truncatingIfNeeded: PowerManagement.interruptNumber), at: 46)
         // No SMI command port: the machine is always in ACPI mode.
-        bytes.store(UInt32(powerEventPort), at: 56)
+        bytes.store(UInt32(PowerManagement.basePort), at: 56)
         bytes.store(UInt32(powerControlPort), at: 64)
         bytes.store(UInt8(4), at: 88)
         bytes.store(UInt8(2), at: 89)
@@ -92,12 +85,12 @@ public enum ACPITables {
         bytes.store(UInt16(0x0005), at: 109)  // legacy devices, no VGA; no keyboard controller; a CMOS clock
         // WBINVD; C1; no fixed sleep button; no fixed wake-up by the clock; a reset register. A clear bit 4: the power button is a fixed one.
         bytes.store(UInt32(1 << 0 | 1 << 2 | 1 << 5 | 1 << 6 | 1 << 10), at: 112)
-        bytes.replaceSubrange(116..<128, with: portRegister(reset.port, bits: 8))
-        bytes.store(reset.value, at: 128)
+        bytes.replaceSubrange(116..<128, with: portRegister(ResetController.basePort, bits: 8))
+        bytes.store(resetCommand, at: 128)
         bytes.store(UInt8(4), at: 131)  // 6.4
         // X_FIRMWARE_CTRL stays 0: only one of the two may be given.
         bytes.store(dsdt, at: 140)
-        bytes.replaceSubrange(148..<160, with: portRegister(powerEventPort, bits: 32))
+        bytes.replaceSubrange(148..<160, with: portRegister(PowerManagement.basePort, bits: 32))
         bytes.replaceSubrange(172..<184, with: portRegister(powerControlPort, bits: 16))
         return table("FACP", revision: 6, body: Array(bytes.dropFirst(headerByteCount)))
     }
@@ -116,8 +109,9 @@ public enum ACPITables {
         body += [1, 12, 0, 0]  // IO-APIC 0, its inputs from interrupt 0
         body.append(littleEndian: ioAPICAddress)
         body.append(littleEndian: UInt32(0))
-        body += [2, 10, 0, UInt8(powerInterrupt)]  // override: the power registers' interrupt is active high, level-triggered
-        body.append(littleEndian: powerInterrupt)
+        // Override: the power registers' interrupt is active high, level-triggered.
+        body += [2, 10, 0, UInt8(truncatingIfNeeded: PowerManagement.interruptNumber)]
+        body.append(littleEndian: PowerManagement.interruptNumber)
         body.append(littleEndian: UInt16(0b1101))
         body += [4, 6, 0xFF, 0, 0, 1]  // NMI on LINT1 of all processors
         return table("APIC", revision: 5, body: body)
@@ -131,7 +125,9 @@ public enum ACPITables {
                 "COM1",
                 [
                     AML.name("_HID", AML.identifier("PNP0501")), AML.name("_UID", AML.integer(1)),
-                    AML.name("_CRS", AML.resourceTemplate([AML.ports(0x3F8, count: 8), AML.legacyInterrupt(4)])),
+                    AML.name(
+                        "_CRS",
+                        AML.resourceTemplate([AML.ports(Serial8250.basePort, count: 8), AML.legacyInterrupt(Serial8250.interruptNumber)])),
                 ])
         ]
         for (index, device) in machine.mmioDevices.enumerated() {
@@ -154,7 +150,7 @@ public enum ACPITables {
                         AML.name("_CRS", AML.resourceTemplate([AML.interrupt(gsi)])),
                     ]))
         }
-        let sleepType = AML.integer(UInt64(powerOffSleepType))
+        let sleepType = AML.integer(PowerManagement.softOffType)
         let powerOff = AML.name("_S5", AML.package([sleepType, sleepType, AML.integer(0), AML.integer(0)]))
         return table("DSDT", revision: 2, body: powerOff + AML.scope(root: "_SB", devices))
     }

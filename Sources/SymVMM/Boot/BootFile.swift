@@ -17,20 +17,22 @@ struct BootFile: ~Copyable {
 
     /// Opens a regular file that has at least one byte.
     init(path: String, role: Role) throws(BootError) {
+        let opened: FileDescriptor
         do throws(KVMError) {
             // O_NONBLOCK: opening a pipe must not wait for its writer.
-            descriptor = try FileDescriptor.open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY)
+            opened = try FileDescriptor.open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY)
         } catch {
             throw BootFile.unreadable(path, role, error.errno)
         }
         var status = stat()
         // SAFETY: the call fills only the variable.
-        guard unsafe fstat(descriptor.rawValue, &status) == 0 else { throw BootFile.unreadable(path, role, errno) }
+        guard unsafe fstat(opened.rawValue, &status) == 0 else { throw BootFile.unreadable(path, role, errno) }
         guard status.st_mode & S_IFMT == S_IFREG else { throw BootError.notARegularFile(path: path) }
         guard status.st_size > 0 else { throw BootError.emptyFile(path: path) }
         self.path = path
         self.role = role
         byteCount = UInt64(status.st_size)
+        descriptor = opened
     }
 
     /// Reads `count` bytes, or as many as there are from `offset`. For headers: the caller keeps `count` small.

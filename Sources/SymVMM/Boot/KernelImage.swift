@@ -26,21 +26,22 @@ struct KernelImage: ~Copyable {
 
     /// Opens the file, recognises it and checks its header against the guest's memory. Nothing is loaded.
     init(path: String, memory: GuestMemory) throws(BootError) {
-        file = try BootFile(path: path, role: .kernel)
+        let opened = try BootFile(path: path, role: .kernel)
+        format = try KernelImage.recognise(opened, memory: memory)
+        file = opened
+    }
+
+    private static func recognise(_ file: borrowing BootFile, memory: GuestMemory) throws(BootError) -> Format {
         let head = try file.read(offset: 0, atMost: SetupHeader.byteCountToRead)
-        if ELFExecutable.recognises(head) {
-            format = .elf(try ELFExecutable(head: head, file: file, memory: memory))
-        } else if SetupHeader.recognises(head) {
-            let header = try SetupHeader(head: head, path: path, fileByteCount: file.byteCount)
+        if ELFExecutable.recognises(head) { return .elf(try ELFExecutable(head: head, file: file, memory: memory)) }
+        if SetupHeader.recognises(head) {
+            let header = try SetupHeader(head: head, path: file.path, fileByteCount: file.byteCount)
             // Its end cannot overflow: the address is below 4 GiB, the size below 64 GiB.
             let end = header.preferredAddress &+ header.initializationByteCount
             guard end <= memory.lowByteCount else { throw BootError.memoryTooSmall(needed: end, memory: memory.byteCount) }
-            format = .bzImage(header)
-        } else if KernelImage.isText(head) {
-            throw BootError.textFile(path: path)
-        } else {
-            throw BootError.notAKernel(path: path)
+            return .bzImage(header)
         }
+        throw isText(head) ? BootError.textFile(path: file.path) : BootError.notAKernel(path: file.path)
     }
 
     /// Reads the kernel into the guest's memory.

@@ -84,9 +84,9 @@ enum MachineLanguage {
     }
 
     /// `IRQNoFlags () { irq }`: edge, active high, not shared (6.4.2.1). `irq` is 0 to 15.
-    static func legacyInterrupt(_ irq: UInt16) -> [UInt8] {
+    static func legacyInterrupt(_ irq: UInt32) -> [UInt8] {
         var bytes: [UInt8] = [0x22]
-        bytes.append(littleEndian: UInt16(1) << irq)
+        bytes.append(littleEndian: UInt16(truncatingIfNeeded: 1 << (irq & 15)))
         return bytes
     }
 
