@@ -3,7 +3,8 @@
 #
 # scripts/guest-image, its disk: a small but real Debian with systemd, made without a loop device.
 
-DISK_PACKAGES=systemd,systemd-sysv,udev,kmod,iproute2,iputils-ping,login
+# dbus: without it systemd-logind does not run, and nobody answers the power button.
+DISK_PACKAGES=systemd,systemd-sysv,dbus,udev,kmod,iproute2,iputils-ping,login
 # Always the same, so that the same input gives the same disk and tests may name them.
 DISK_LABEL=symvmm-root
 DISK_UUID=5f3a4c1e-53d1-4d5a-9d0b-73796d766d6d
@@ -93,7 +94,7 @@ configure_root() {
     sed -i 's/^root:[^:]*:/root::/' "$root/etc/shadow"
     echo symvmm-guest >"$root/etc/hostname"
     printf '127.0.0.1 localhost symvmm-guest\n::1 localhost\n' >"$root/etc/hosts"
-    printf 'LABEL=symvmm-root / ext4 defaults 0 1\n' >"$root/etc/fstab"
+    printf 'LABEL=symvmm-root / ext4 defaults 0 0\n' >"$root/etc/fstab"
     printf '0123456789abcdef0123456789abcdef\n' >"$root/etc/machine-id"
     : >"$root/etc/motd"
     ln -sf /lib/systemd/system/multi-user.target "$root/etc/systemd/system/default.target"
@@ -105,7 +106,7 @@ configure_root() {
         fstrim.timer systemd-tmpfiles-clean.timer systemd-timesyncd.service systemd-pstore.service getty@tty1.service \
         systemd-udev-settle.service systemd-update-utmp.service systemd-update-utmp-runlevel.service \
         dev-hugepages.mount dev-mqueue.mount sys-kernel-tracing.mount modprobe@.service \
-        systemd-journal-flush.service systemd-random-seed.service; do
+        systemd-journal-flush.service getty-static.service systemd-random-seed.service; do
         ln -sf /dev/null "$root/etc/systemd/system/$unit"
     done
 }

@@ -15,6 +15,8 @@ public struct BootEntry: Equatable, Sendable {
     public let pageTableRoot: UInt64
     /// A GDT with flat 64-bit code at 0x10, flat data at 0x18 and a task state at 0x20, GPA.
     public let gdtAddress: UInt64
+    /// The guest is a Linux kernel, as far as its file tells: it needs hardware virtualization, which a small guest does not.
+    public let isLinux: Bool
 
     /// Length of the GDT in bytes.
     static let gdtByteCount = 0x30

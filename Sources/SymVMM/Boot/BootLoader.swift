@@ -30,7 +30,7 @@ public enum BootLoader {
         }
         return BootEntry(
             instructionPointer: kernel.entry, bootParameters: BootLayout.zeroPage, stackPointer: BootLayout.stackTop,
-            pageTableRoot: BootLayout.pageTables, gdtAddress: BootLayout.gdt)
+            pageTableRoot: BootLayout.pageTables, gdtAddress: BootLayout.gdt, isLinux: image.isLinux)
     }
 
     private static func write(_ commandLine: String, limit: Int, memory: GuestMemory) throws(BootError) {

@@ -44,6 +44,14 @@ struct KernelImage: ~Copyable {
         throw isText(head) ? BootError.textFile(path: file.path) : BootError.notAKernel(path: file.path)
     }
 
+    /// A bzImage is Linux. So is an ELF file that starts at or above 16 MiB, where Linux is linked to and small guests are not.
+    var isLinux: Bool {
+        switch format {
+        case .bzImage: true
+        case .elf(let executable): executable.entry >= 16 << 20
+        }
+    }
+
     /// Reads the kernel into the guest's memory.
     func load(into memory: GuestMemory) throws(BootError) -> Requirements {
         switch format {

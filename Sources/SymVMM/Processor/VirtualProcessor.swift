@@ -48,13 +48,13 @@ public final class VirtualProcessor: @unchecked Sendable {
         ending: MachineEnding
     ) throws(KVMError) {
         self.index = index
+        limitTicks = SymCallWatchdog.limit / 1_000_000 * handle.ticksPerMillisecond
         self.handle = handle
         self.ports = ports
         self.mmio = mmio
         msrs = symbiotic.map { MSRBus($0.interface, SymbioticInterface.registers) } ?? MSRBus()
         interface = symbiotic?.interface
         watchdog = symbiotic?.watchdog
-        limitTicks = symbiotic?.limitTicks ?? 0
         if symbiotic != nil { self.symbiotic = try SymbioticProcessor() } else { self.symbiotic = nil }
         self.ending = ending
         statistics = try ExitRecorder()

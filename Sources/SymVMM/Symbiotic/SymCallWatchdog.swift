@@ -30,7 +30,7 @@ final class SymCallWatchdog: Sendable {
     }
 
     /// Starts looking after the vCPUs.
-    func start(_ processors: [(processor: VirtualProcessor, thread: Thread)]) throws(KVMError) {
+    func start(_ processors: [(VirtualProcessor, Thread)]) throws(KVMError) {
         let started = try Thread(name: "symcall-limit") { [self] in
             while true {
                 wake.drain()
@@ -50,7 +50,7 @@ final class SymCallWatchdog: Sendable {
     }
 
     /// Kicks the vCPUs whose time is up. True when some symcall runs.
-    private static func look(at processors: [(processor: VirtualProcessor, thread: Thread)]) -> Bool {
+    private static func look(at processors: [(VirtualProcessor, Thread)]) -> Bool {
         var some = false
         for (processor, thread) in processors {
             guard let deadline = processor.symbiotic?.deadline.load(ordering: .relaxed), deadline != 0 else { continue }

@@ -9,9 +9,13 @@ open class SymbioticService: @unchecked Sendable {
     /// The doorbells that are the service's (docs/ABI.md, section 6).
     public let doorbells: ClosedRange<UInt8>
 
+    /// Feature bits that tell the guest of the service (docs/ABI.md, section 1).
+    public let features: UInt32
+
     /// Describes a service.
-    public init(name: String, doorbells: ClosedRange<UInt8>) {
+    public init(name: String, features: UInt32, doorbells: ClosedRange<UInt8>) {
         self.name = name
+        self.features = features
         self.doorbells = doorbells
     }
 
