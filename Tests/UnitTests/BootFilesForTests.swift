@@ -29,7 +29,8 @@ final class TemporaryFile {
     }
 
     deinit {
-        unlink(path)
+        // SAFETY: the string lives for the call.
+        unsafe unlink(path)
     }
 }
 

@@ -6,7 +6,17 @@ import Testing
 
 /// Damaged kernel files are refused or loaded, but never trap. The seed is fixed: a failure repeats.
 @Suite struct BootFuzzTests {
-    private static let kernels = [SyntheticKernel.bzImage(), SyntheticKernel.elf(segments: [.init(), .init(physical: 0x18_0000)])]
+    enum Format: CaseIterable, Sendable {
+        case bzImage
+        case elf
+
+        var kernel: [UInt8] {
+            switch self {
+            case .bzImage: SyntheticKernel.bzImage()
+            case .elf: SyntheticKernel.elf(segments: [.init(), .init(physical: 0x18_0000)])
+            }
+        }
+    }
 
     /// SplitMix64: small, and the same everywhere.
     private struct Generator: RandomNumberGenerator {
@@ -34,7 +44,8 @@ import Testing
         }
     }
 
-    @Test(arguments: kernels) func truncatedAtEveryLength(_ kernel: [UInt8]) throws {
+    @Test(arguments: Format.allCases) func truncatedAtEveryLength(_ format: Format) throws {
+        let kernel = format.kernel
         let memory = try GuestMemory(byteCount: 2 << 20)
         let file = try TemporaryFile(kernel)
         #expect(loads(file.path, memory))
@@ -44,7 +55,8 @@ import Testing
         }
     }
 
-    @Test(arguments: kernels) func changedBytes(_ kernel: [UInt8]) throws {
+    @Test(arguments: Format.allCases) func changedBytes(_ format: Format) throws {
+        let kernel = format.kernel
         let memory = try GuestMemory(byteCount: 2 << 20)
         let file = try TemporaryFile(kernel)
         var generator = Generator(state: 2011)

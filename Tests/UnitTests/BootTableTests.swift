@@ -109,7 +109,7 @@ import Testing
                 0x86, 9, 0, 1, 0, high, 0, 0xD0, 0, 0x10, 0, 0, 0x89, 6, 0, 3, 1, UInt8(device.gsi), 0, 0, 0, 0x79, 0,
             ]
             #expect(occurrences(of: resources, in: dsdt) == 1)
-            #expect(occurrences(of: Array("V00\(String(index, radix: 16, uppercase: true))".utf8), in: dsdt) == 1)
+            #expect(occurrences(of: Array("V00\(String(index, radix: 16, uppercase: true))\u{8}_HID".utf8), in: dsdt) == 1)
         }
         let plain = try tables(ACPIDescription(vcpuCount: 1)).dsdt
         #expect(occurrences(of: Array("LNRO0005".utf8), in: plain) == 0)
