@@ -14,6 +14,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
+#include <sys/random.h>
 #include <unistd.h>
 
 static int value_or_errno(int result)
@@ -278,6 +279,11 @@ int ckvm_kvmclock_ctrl(int vcpu)
 	return value_or_errno(ioctl(vcpu, KVM_KVMCLOCK_CTRL, 0));
 }
 
+int ckvm_get_tsc_khz(int vcpu)
+{
+	return value_or_errno(ioctl(vcpu, KVM_GET_TSC_KHZ, 0));
+}
+
 int ckvm_nmi(int vcpu)
 {
 	return value_or_errno(ioctl(vcpu, KVM_NMI, 0));
@@ -382,4 +388,23 @@ int ckvm_block_logical_sector_size(int fd, uint32_t *bytes)
 		return -errno;
 	*bytes = (uint32_t)size;
 	return 0;
+}
+
+int ckvm_lock_file(int fd, bool exclusive)
+{
+	struct flock lock = {.l_type = exclusive ? F_WRLCK : F_RDLCK, .l_whence = SEEK_SET};
+
+	return value_or_errno(fcntl(fd, F_OFD_SETLK, &lock));
+}
+
+int ckvm_epoll(void)
+{
+	return value_or_errno(epoll_create1(EPOLL_CLOEXEC));
+}
+
+ssize_t ckvm_random(void *bytes, size_t count)
+{
+	ssize_t result = getrandom(bytes, count, GRND_NONBLOCK);
+
+	return result < 0 ? -errno : result;
 }

@@ -7,6 +7,8 @@
 #ifndef CKVM_H
 #define CKVM_H
 
+#include "symbiotic_abi.h"
+
 #include <linux/kvm.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -69,6 +71,7 @@ int ckvm_set_mp_state(int vcpu, const struct kvm_mp_state *state); /* 4.39 */
 int ckvm_get_vcpu_events(int vcpu, struct kvm_vcpu_events *events); /* 4.31 */
 int ckvm_set_vcpu_events(int vcpu, const struct kvm_vcpu_events *events); /* 4.32 */
 int ckvm_kvmclock_ctrl(int vcpu);                             /* 4.74 */
+int ckvm_get_tsc_khz(int vcpu);                               /* 4.56 */
 int ckvm_nmi(int vcpu);                                       /* 4.64 */
 /* GPA of a linear address in the vCPU's present page tables, or -EFAULT. 4.54 */
 int ckvm_translate(int vcpu, uint64_t linear, uint64_t *gpa);
@@ -94,6 +97,13 @@ int ckvm_punch_hole(int fd, int64_t offset, int64_t length);
 int ckvm_zero_range(int fd, int64_t offset, int64_t length);
 int ckvm_block_device_size(int fd, uint64_t *bytes);
 int ckvm_block_logical_sector_size(int fd, uint32_t *bytes);
+/* Locks a whole file for this open file description: a writer alone, readers together. -EAGAIN when another one holds it. */
+int ckvm_lock_file(int fd, bool exclusive);
+
+/* An epoll instance, close-on-exec. */
+int ckvm_epoll(void);
+/* Random bytes of the kernel; as getrandom(2), without waiting. */
+ssize_t ckvm_random(void *bytes, size_t count);
 
 /*
  * The run page (5. The kvm_run structure). The kernel writes it while KVM_RUN
@@ -194,9 +204,14 @@ static inline void ckvm_set_dirty_registers(struct kvm_run *run, uint64_t sets)
 	run->kvm_dirty_regs = sets;
 }
 
-static inline struct kvm_sync_regs *ckvm_synced_registers(struct kvm_run *run)
+static inline struct kvm_sync_regs ckvm_synced_registers(const struct kvm_run *run)
 {
-	return &run->s.regs;
+	return run->s.regs;
+}
+
+static inline void ckvm_set_synced_registers(struct kvm_run *run, const struct kvm_sync_regs *registers)
+{
+	run->s.regs = *registers;
 }
 
 /* The processor's time stamp counter: the cheapest clock there is, with or without a vDSO. */

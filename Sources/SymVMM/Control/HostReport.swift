@@ -65,11 +65,9 @@ public struct HostReport: Codable, Sendable, Equatable {
         } catch {
             problem = error.description
         }
-        let cpuinfo = words(of: "/proc/cpuinfo")
         let memory = words(of: "/proc/meminfo")
-        let flags = cpuinfo.first { $0.first == "flags" } ?? []
         return HostReport(
-            kvmProblem: problem, capabilities: found, hardwareVirtualization: ["svm", "vmx"].first { flags.contains(Substring($0)) },
+            kvmProblem: problem, capabilities: found, hardwareVirtualization: HostProcessor.hardwareVirtualization,
             tapDevices: isOpenable("/dev/net/tun"), memory: kibibytes("MemTotal:", memory) / 1024,
             available: kibibytes("MemAvailable:", memory) / 1024)
     }

@@ -20,4 +20,19 @@ public struct MachineError: Error, Equatable, Sendable, CustomStringConvertible 
         self.kind = kind
         self.description = description
     }
+
+    /// A Linux guest on a KVM in software, where it would hang early.
+    static let noHardwareVirtualization = MachineError(
+        .host,
+        "this host's processor has neither svm nor vmx, so its KVM cannot run a Linux kernel: use a host with hardware virtualization, or the "
+            + "lab (scripts/lab)")
+
+    /// Makes something of the host's, and tells of a failure as the host's.
+    static func host<Value: ~Copyable>(_ make: () throws(KVMError) -> Value) throws(MachineError) -> Value {
+        do throws(KVMError) {
+            return try make()
+        } catch {
+            throw MachineError(.host, error.description)
+        }
+    }
 }

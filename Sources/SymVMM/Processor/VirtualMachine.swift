@@ -14,6 +14,11 @@ public final class VirtualMachine: Sendable {
 
     let handle: VirtualMachineHandle
     let processors: [VirtualProcessor]
+    /// The symbiotic interface; nil when the guest is not offered one.
+    let symbiotic: SymbioticInterface?
+    private let watchdog: SymCallWatchdog?
+    private let virtio: [VirtioMMIOTransport]
+    private let ioThread: IOThread
     private let powerManagement: PowerManagement
     private let ending: MachineEnding
     private let clock = TickClock()
@@ -31,6 +36,10 @@ public final class VirtualMachine: Sendable {
         memory = parts.memory
         serial = parts.buses.serial
         powerManagement = parts.buses.powerManagement
+        virtio = parts.buses.virtio
+        ioThread = parts.buses.ioThread
+        symbiotic = parts.symbiotic?.interface
+        watchdog = parts.symbiotic?.watchdog
         ending = parts.ending
         processors = parts.processors
         handle = parts.handle
@@ -54,6 +63,11 @@ public final class VirtualMachine: Sendable {
                 } catch {
                     return error
                 }
+            }
+            do throws(KVMError) {
+                try watchdog?.start(Array(zip(processors, life.threads)))
+            } catch {
+                return error
             }
             return nil
         }
@@ -104,11 +118,27 @@ public final class VirtualMachine: Sendable {
             for (processor, thread) in zip(processors, life.threads) { processor.kick(thread) }
             return life.threads
         }
+        watchdog?.stop()
         for thread in threads { thread.join() }
+        for transport in virtio { transport.stop() }
+        ioThread.stop()
         return outcome
     }
 
+    /// A vCPU and its thread, while the machine runs.
+    func running(_ index: Int) -> (processor: VirtualProcessor, thread: Thread)? {
+        life.withLock { life in
+            guard life.state == .running, processors.indices.contains(index), life.threads.indices.contains(index) else { return nil }
+            return (processors[index], life.threads[index])
+        }
+    }
+
     // MARK: Statistics
+
+    /// What each virtio device has counted, by its name.
+    public func deviceCounters() -> [(device: String, counters: [(name: String, value: UInt64)])] {
+        virtio.map { ($0.name, $0.counters()) }
+    }
 
     /// A picture of the exit statistics now. Stops no vCPU.
     public func exitStatistics() -> ExitStatistics {

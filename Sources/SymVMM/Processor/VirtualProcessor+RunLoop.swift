@@ -20,9 +20,30 @@ extension VirtualProcessor {
             statistics.recordGuest(ticks: returned &- entered)
             let exit = result < 0 ? answerFailedRun(-result) : answerExit()
             entered = ckvm_ticks()
-            statistics.record(exit.reason, address: exit.address, ticks: entered &- returned)
+            record(exit, ticks: entered &- returned)
         }
         noteEnded()
+    }
+
+    /// Hands an exit to the statistics, less the time of the symcalls in it, which is counted there.
+    @inline(__always)
+    private func record(_ exit: Exit, ticks: UInt64) {
+        let ticks = ticks &- nestedTicks
+        nestedTicks = 0
+        statistics.record(exit.reason, address: exit.address, ticks: ticks)
+        symbiotic?.tasks.record(exit.reason, ticks: ticks)
+    }
+
+    /// Answers an exit that happened inside another one: in a symcall's handler, or in what is left of an unfinished instruction.
+    func answerNestedExit(entered: UInt64) {
+        let returned = ckvm_ticks()
+        statistics.recordGuest(ticks: returned &- entered)
+        let outer = nestedTicks
+        nestedTicks = 0
+        let exit = answerExit()
+        let answered = ckvm_ticks()
+        statistics.record(exit.reason, address: exit.address, ticks: answered &- returned &- nestedTicks)
+        nestedTicks = outer &+ (answered &- entered)
     }
 
     /// What the statistics file an exit under.

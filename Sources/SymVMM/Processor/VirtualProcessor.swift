@@ -23,22 +23,39 @@ public final class VirtualProcessor: @unchecked Sendable {
     /// Signalled when the vCPU has seen that it is to pause.
     private let parked: EventNotifier
 
+    /// The symbiotic interface and this vCPU's side of it; nil when the guest is not offered one.
+    let interface: SymbioticInterface?
+    let symbiotic: SymbioticProcessor?
+    let watchdog: SymCallWatchdog?
+    /// Ticks that a symcall's handler may take.
+    let limitTicks: UInt64
+    /// Ticks since the last exit that were spent on symcalls inside it and are accounted for there. The vCPU's thread only.
+    var nestedTicks: UInt64 = 0
+    /// Symcalls that other threads ask for on this very vCPU.
+    private let directRequests = Mutex<[SymCallRequest]>([])
+
     private enum Request {
         static let end: UInt32 = 1 << 0
         static let pause: UInt32 = 1 << 1
+        static let symcall: UInt32 = 1 << 2
     }
 
     /// The signal that makes KVM_RUN return (KVM API 4.10).
     static let kickSignal = SIGUSR1
 
-    init(index: Int, handle: consuming VirtualProcessorHandle, ports: PortBus, mmio: MMIOBus, msrs: MSRBus, ending: MachineEnding)
-        throws(KVMError)
-    {
+    init(
+        index: Int, handle: consuming VirtualProcessorHandle, ports: PortBus, mmio: MMIOBus, symbiotic: SymbioticSetup?,
+        ending: MachineEnding
+    ) throws(KVMError) {
         self.index = index
+        limitTicks = SymCallWatchdog.limit / 1_000_000 * handle.ticksPerMillisecond
         self.handle = handle
         self.ports = ports
         self.mmio = mmio
-        self.msrs = msrs
+        msrs = symbiotic.map { MSRBus($0.interface, SymbioticInterface.registers) } ?? MSRBus()
+        interface = symbiotic?.interface
+        watchdog = symbiotic?.watchdog
+        if symbiotic != nil { self.symbiotic = try SymbioticProcessor() } else { self.symbiotic = nil }
         self.ending = ending
         statistics = try ExitRecorder()
         resumed = try EventNotifier()
@@ -81,7 +98,41 @@ public final class VirtualProcessor: @unchecked Sendable {
         thread.signal(VirtualProcessor.kickSignal)
     }
 
+    /// Asks for a symcall on this vCPU; follow with a kick. The request is answered on the vCPU's thread.
+    func submit(_ request: SymCallRequest) {
+        directRequests.withLock { $0.append(request) }
+        requests.bitwiseOr(Request.symcall, ordering: .sequentiallyConsistent)
+    }
+
+    /// Asks again for what could not be done at once.
+    func resubmit() {
+        requests.bitwiseOr(Request.symcall, ordering: .sequentiallyConsistent)
+    }
+
+    /// Takes a call that nobody waits for any more out of the queue.
+    func withdraw(_ request: SymCallRequest) {
+        directRequests.withLock { $0.removeAll { $0 === request } }
+    }
+
     // MARK: The vCPU's thread
+
+    /// Whether the thread is to end.
+    var isEnding: Bool {
+        requests.load(ordering: .relaxed) & Request.end != 0
+    }
+
+    /// What other threads ask for, all of it.
+    func takeDirectRequests() -> [SymCallRequest] {
+        directRequests.withLock { requests in
+            defer { requests = [] }
+            return requests
+        }
+    }
+
+    /// A call that can't be made just now; its asker kicks again.
+    func putBack(_ request: SymCallRequest) {
+        directRequests.withLock { $0.append(request) }
+    }
 
     /// Whether another thread asks something.
     @inline(__always)
@@ -94,6 +145,11 @@ public final class VirtualProcessor: @unchecked Sendable {
         while true {
             let asked = requests.load(ordering: .sequentiallyConsistent)
             if asked & Request.end != 0 { return false }
+            if asked & Request.symcall != 0 {
+                requests.bitwiseAnd(~Request.symcall, ordering: .sequentiallyConsistent)
+                if asked & Request.pause == 0 { serveDirectRequests() }
+                continue
+            }
             guard asked & Request.pause != 0 else { return true }
             handle.noteClockPause()
             parked.signal()
