@@ -59,7 +59,7 @@ final class RecordingMachine: MachineControl {
         return ExitStatistics(
             uptimeNanoseconds: 1_000_000,
             rows: [.init(vcpu: 0, reason: .portWrite, device: "serial", address: 0x3f8, latency: latency)],
-            processors: [.init(vcpu: 0, guestNanoseconds: 70, vmmNanoseconds: 30, kernel: KernelStatistics(readingFrom: -1))])
+            processors: [.init(vcpu: 0, guestNanoseconds: 70, vmmNanoseconds: 30, kernel: KernelStatistics(readingFrom: FileDescriptor(owning: -1)))])
     }
 }
 
