@@ -166,10 +166,12 @@ public final class ControlSocket: Sendable {
     }
 }
 
-/// Which file a path means: device and inode. Unknown when there is none.
+/// Which file a path means: device, inode and the moment it was made (inodes are used again at once). Unknown when there is none.
 private struct FileIdentity: Equatable, Sendable {
     private let device: UInt64
     private let inode: UInt64
+    private let seconds: Int
+    private let nanoseconds: Int
 
     init(_ path: String) {
         var status = stat()
@@ -177,10 +179,14 @@ private struct FileIdentity: Equatable, Sendable {
         guard unsafe lstat(path, &status) == 0 else {
             device = 0
             inode = 0
+            seconds = 0
+            nanoseconds = 0
             return
         }
         device = UInt64(status.st_dev)
         inode = UInt64(status.st_ino)
+        seconds = status.st_mtim.tv_sec
+        nanoseconds = status.st_mtim.tv_nsec
     }
 
     var isKnown: Bool { inode != 0 }

@@ -91,6 +91,6 @@ public struct VirtualMachineHandle: ~Copyable, Sendable {
 
     /// KVM's own counters for the whole VM (KVM API 4.133), or an empty set where the kernel has none.
     public func statistics() -> KernelStatistics {
-        KernelStatistics(readingFrom: ckvm_get_stats_fd(descriptor.rawValue))
+        KernelStatistics(readingFrom: FileDescriptor(owning: ckvm_get_stats_fd(descriptor.rawValue)))
     }
 }

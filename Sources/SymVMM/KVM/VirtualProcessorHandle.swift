@@ -11,8 +11,11 @@ internal import Glibc
 public struct VirtualProcessorHandle: ~Copyable, @unchecked Sendable {
     private let descriptor: FileDescriptor
     private let runPage: MemoryMapping
+    /// Opened once: a running vCPU holds its lock against every ioctl, KVM_GET_STATS_FD too, but not against reads of this.
+    private let statisticsDescriptor: FileDescriptor
 
     init(owning descriptor: consuming FileDescriptor, runPage: consuming MemoryMapping) {
+        statisticsDescriptor = FileDescriptor(owning: ckvm_get_stats_fd(descriptor.rawValue))
         self.descriptor = descriptor
         self.runPage = runPage
     }
@@ -209,6 +212,6 @@ public struct VirtualProcessorHandle: ~Copyable, @unchecked Sendable {
 
     /// KVM's own counters for this vCPU (KVM API 4.133). Any thread.
     public func statistics() -> KernelStatistics {
-        KernelStatistics(readingFrom: ckvm_get_stats_fd(descriptor.rawValue))
+        KernelStatistics(readingFrom: statisticsDescriptor)
     }
 }
