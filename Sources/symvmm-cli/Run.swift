@@ -42,11 +42,16 @@ struct Run: ParsableCommand {
     var console: String?
     @Option(help: ArgumentHelp("Offer the guest the symbiotic interface, on or off (default: on).", valueName: "on|off"))
     var symbiotic: Switch?
-    @Option(name: .customLong("stats-file"), help: ArgumentHelp("Write the exit statistics as JSON at the end.", valueName: "file"), completion: .file())
+    @Option(
+        name: .customLong("stats-file"), help: ArgumentHelp("Write the exit statistics as JSON at the end.", valueName: "file"),
+        completion: .file())
     var statsFile: String?
-    @Option(name: .customLong("api-socket"), help: ArgumentHelp("Path of the control socket (default: by name).", valueName: "path"), completion: .file())
+    @Option(
+        name: .customLong("api-socket"), help: ArgumentHelp("Path of the control socket (default: by name).", valueName: "path"),
+        completion: .file())
     var apiSocket: String?
-    @Option(help: ArgumentHelp("Read the configuration from a JSON file; options given here go first.", valueName: "file"), completion: .file())
+    @Option(
+        help: ArgumentHelp("Read the configuration from a JSON file; options given here go first.", valueName: "file"), completion: .file())
     var config: String?
     @Flag(help: "Print no exit table at the end.")
     var quiet = false
@@ -122,7 +127,7 @@ enum Session {
             throw ControlError(error)
         }
         let session = MachineSession(machine: machine, console: console, launch: launch)
-        let routes = MachineRoutes.routes(for: machine, version: SymVMMVersion.current)
+        let routes = MachineRoutes.routes(for: machine, version: SymVMMVersion.current) + SymCallRoutes.routes(for: machine)
         let serial = machine.serial
         return try session.run(socket: socket, routes: routes, receive: { serial.receive($0) }, start: machine.start)
     }
