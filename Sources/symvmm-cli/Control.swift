@@ -11,7 +11,10 @@ struct Target: ParsableArguments {
     var name: String
 
     func socket() throws(ControlError) -> String {
-        if name.contains("/") { return name }
+        if name.contains("/") {
+            guard ControlSocket.isAlive(name) else { throw .usage("\(name): no VM answers there") }
+            return name
+        }
         try MachineConfiguration.checkName(name)
         let path = try RuntimeFolder().socketPath(of: name)
         guard ControlSocket.isAlive(path) else { throw .usage("no VM named '\(name)' is running: see 'symvmm ps'") }

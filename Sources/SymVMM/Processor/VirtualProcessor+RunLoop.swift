@@ -13,6 +13,8 @@ extension VirtualProcessor {
         while true {
             if hasRequests {
                 guard serveRequests() else { break }
+                // Symcalls made here belong to no exit.
+                nestedTicks = 0
                 entered = ckvm_ticks()
             }
             let result = handle.run()

@@ -71,7 +71,8 @@ public final class APIServer: Sendable {
     public func stop() {
         socket.remove()
         try? channel.close().wait()
-        try? group.syncShutdownGracefully()
+        // First the routes that still run: they answer on the event loop.
         try? workers.syncShutdownGracefully()
+        try? group.syncShutdownGracefully()
     }
 }
