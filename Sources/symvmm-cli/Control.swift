@@ -44,7 +44,8 @@ struct Ps: ParsableCommand {
 
 struct Stats: ParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "Show a VM's exits: counts and times by reason, device and address.", discussion: "Example:\n  symvmm stats vm1 --per-vcpu")
+        abstract: "Show a VM's exits: counts and times by reason, device and address.",
+        discussion: "Example:\n  symvmm stats vm1 --per-vcpu")
 
     @OptionGroup var target: Target
     @Flag(name: .customLong("per-vcpu"), help: "One row for each vCPU instead of their sum.")
@@ -69,7 +70,8 @@ struct Stats: ParsableCommand {
 
 struct Stop: ParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "Ask the guest to power off; end the VM when it does not in time.", discussion: "Example:\n  symvmm stop vm1 --timeout 30")
+        abstract: "Ask the guest to power off; end the VM when it does not in time.", discussion: "Example:\n  symvmm stop vm1 --timeout 30"
+    )
 
     @OptionGroup var target: Target
     @Option(help: ArgumentHelp("Seconds that the guest has.", valueName: "seconds"))

@@ -42,11 +42,16 @@ struct Run: ParsableCommand {
     var console: String?
     @Option(help: ArgumentHelp("Offer the guest the symbiotic interface, on or off (default: on).", valueName: "on|off"))
     var symbiotic: Switch?
-    @Option(name: .customLong("stats-file"), help: ArgumentHelp("Write the exit statistics as JSON at the end.", valueName: "file"), completion: .file())
+    @Option(
+        name: .customLong("stats-file"), help: ArgumentHelp("Write the exit statistics as JSON at the end.", valueName: "file"),
+        completion: .file())
     var statsFile: String?
-    @Option(name: .customLong("api-socket"), help: ArgumentHelp("Path of the control socket (default: by name).", valueName: "path"), completion: .file())
+    @Option(
+        name: .customLong("api-socket"), help: ArgumentHelp("Path of the control socket (default: by name).", valueName: "path"),
+        completion: .file())
     var apiSocket: String?
-    @Option(help: ArgumentHelp("Read the configuration from a JSON file; options given here go first.", valueName: "file"), completion: .file())
+    @Option(
+        help: ArgumentHelp("Read the configuration from a JSON file; options given here go first.", valueName: "file"), completion: .file())
     var config: String?
     @Flag(help: "Print no exit table at the end.")
     var quiet = false
@@ -57,6 +62,7 @@ struct Run: ParsableCommand {
         let end = try Session.run(launch)
         if !quiet { Words.error("\n" + end.report.table()) }
         if end.droppedConsoleByteCount > 0 { Words.error("symvmm: \(end.droppedConsoleByteCount) bytes of console output found no reader") }
+        if let fault = end.statisticsFault { Words.error("symvmm: \(fault)") }
         switch end.outcome {
         case .crashed(let report):
             Words.error(report.text(of: launch.machine.name))
@@ -65,6 +71,7 @@ struct Run: ParsableCommand {
             throw ExitStatus.interrupted.code
         case .powerOff, .reset:
             if end.wasInterrupted { throw ExitStatus.interrupted.code }
+            if end.statisticsFault != nil { throw ExitStatus.host.code }
         }
     }
 

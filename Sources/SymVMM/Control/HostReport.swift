@@ -74,7 +74,8 @@ public struct HostReport: Codable, Sendable, Equatable {
 
     /// Draws the conclusions.
     init(
-        kvmProblem: String?, capabilities: [Capability], hardwareVirtualization: String?, tapDevices: Bool, memory: UInt64, available: UInt64
+        kvmProblem: String?, capabilities: [Capability], hardwareVirtualization: String?, tapDevices: Bool, memory: UInt64,
+        available: UInt64
     ) {
         self.kvmProblem = kvmProblem
         self.capabilities = capabilities
@@ -90,14 +91,18 @@ public struct HostReport: Codable, Sendable, Equatable {
         symbioticGuests = hasAll && capabilities.allSatisfy { $0.value != 0 || !symbioticNames.contains($0.name) }
         var advice: [String] = []
         if let kvmProblem { advice.append("No guest can run: \(kvmProblem).") }
-        if !missing.isEmpty { advice.append("No guest can run: this kernel's KVM lacks \(missing.joined(separator: ", ")). Use Linux 5.10 or later.") }
+        if !missing.isEmpty {
+            advice.append("No guest can run: this kernel's KVM lacks \(missing.joined(separator: ", ")). Use Linux 5.10 or later.")
+        }
         if hasAll, hardwareVirtualization == nil {
             advice.append(
                 "The processor offers neither svm nor vmx: this is a KVM in software. Small guests run; Linux guests do not. Run them in the lab:"
                     + " scripts/lab COMMAND.")
         }
         if hasAll, !symbioticGuests { advice.append("Guests run, but without the symbiotic interface: --symbiotic off.") }
-        if !tapDevices { advice.append("No network for guests: /dev/net/tun cannot be opened (load tun; run as root or with CAP_NET_ADMIN).") }
+        if !tapDevices {
+            advice.append("No network for guests: /dev/net/tun cannot be opened (load tun; run as root or with CAP_NET_ADMIN).")
+        }
         if memory > 0, available < 256 { advice.append("Little memory is available: \(available) MiB.") }
         self.advice = advice
     }

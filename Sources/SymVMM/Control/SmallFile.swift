@@ -11,7 +11,9 @@ public enum SmallFile {
         var status = stat()
         // SAFETY: the call writes only the variable.
         guard unsafe fstat(file.rawValue, &status) == 0 else { throw KVMError.last("stat \(path)") }
-        guard status.st_mode & S_IFMT == S_IFREG else { throw KVMError(call: "read \(path)", errno: EINVAL, advice: "it is not a regular file") }
+        guard status.st_mode & S_IFMT == S_IFREG else {
+            throw KVMError(call: "read \(path)", errno: EINVAL, advice: "it is not a regular file")
+        }
         var bytes: [UInt8] = []
         var chunk = [UInt8](repeating: 0, count: 65536)
         while true {
@@ -21,7 +23,9 @@ public enum SmallFile {
             guard count >= 0 else { throw KVMError.last("read \(path)") }
             guard count > 0 else { return bytes }
             bytes += chunk.prefix(count)
-            guard bytes.count <= limit else { throw KVMError(call: "read \(path)", errno: EFBIG, advice: "at most \(limit) bytes are read") }
+            guard bytes.count <= limit else {
+                throw KVMError(call: "read \(path)", errno: EFBIG, advice: "at most \(limit) bytes are read")
+            }
         }
     }
 

@@ -23,7 +23,8 @@ public final class APIClient: Sendable {
     }
 
     /// Sends a request and waits for its answer, whatever its status.
-    public func request(_ method: APIMethod, _ target: String, body: [UInt8] = [], socket path: String) throws(ControlError) -> APIResponse {
+    public func request(_ method: APIMethod, _ target: String, body: [UInt8] = [], socket path: String) throws(ControlError) -> APIResponse
+    {
         guard path.utf8.count <= ControlSocket.longestPath else {
             throw .usage("\(path): a socket's path has at most \(ControlSocket.longestPath) bytes")
         }

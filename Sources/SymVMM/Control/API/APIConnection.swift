@@ -177,7 +177,8 @@ final class APIConnection: ChannelDuplexHandler {
         let head = HTTPResponseHead(version: version, status: HTTPResponseStatus(statusCode: response.status), headers: headers)
         context.write(APIConnection.wrapOutboundOut(.head(head)), promise: nil)
         if !response.body.isEmpty {
-            context.write(APIConnection.wrapOutboundOut(.body(.byteBuffer(context.channel.allocator.buffer(bytes: response.body)))), promise: nil)
+            context.write(
+                APIConnection.wrapOutboundOut(.body(.byteBuffer(context.channel.allocator.buffer(bytes: response.body)))), promise: nil)
         }
         context.writeAndFlush(APIConnection.wrapOutboundOut(.end(nil)), promise: promise)
     }

@@ -47,7 +47,8 @@ public struct MachineSummary: Codable, Sendable, Equatable {
     /// Of a VM that listens but does not answer.
     init(unresponsive name: String) {
         self.init(
-            name: name, pid: 0, state: "Not answering", vcpuCount: 0, memoryMebibytes: 0, uptimeNanoseconds: 0, exitCount: 0, symbiotic: false)
+            name: name, pid: 0, state: "Not answering", vcpuCount: 0, memoryMebibytes: 0, uptimeNanoseconds: 0, exitCount: 0,
+            symbiotic: false)
     }
 
     init(

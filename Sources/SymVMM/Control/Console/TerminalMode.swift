@@ -21,7 +21,9 @@ public struct TerminalMode: ~Copyable, Sendable {
         let saved = mode
         unsafe cfmakeraw(&mode)
         mode.c_oflag |= tcflag_t(OPOST)
-        guard TerminalMode.claimed.compareExchange(expected: false, desired: true, ordering: .acquiringAndReleasing).exchanged else { return nil }
+        guard TerminalMode.claimed.compareExchange(expected: false, desired: true, ordering: .acquiringAndReleasing).exchanged else {
+            return nil
+        }
         // SAFETY: written before the flag below says that it is there, and never while it says so.
         unsafe TerminalMode.saved = saved
         TerminalMode.restorable.store(number, ordering: .releasing)
