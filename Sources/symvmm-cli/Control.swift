@@ -45,11 +45,17 @@ struct Ps: ParsableCommand {
 struct Stats: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Show a VM's exits: counts and times by reason, device and address.",
-        discussion: "Example:\n  symvmm stats vm1 --per-vcpu")
+        discussion: "Example:\n  symvmm stats vm1 --by task")
+
+    enum Grouping: String, ExpressibleByArgument, CaseIterable {
+        case place, vcpu, task
+    }
 
     @OptionGroup var target: Target
-    @Flag(name: .customLong("per-vcpu"), help: "One row for each vCPU instead of their sum.")
-    var perVCPU = false
+    @Option(
+        help: ArgumentHelp(
+            "place: by reason, device and address; vcpu: the same for each vCPU; task: by the guest's process.", valueName: "grouping"))
+    var by = Grouping.place
     @Flag(help: "Print JSON.")
     var json = false
 
@@ -64,7 +70,7 @@ struct Stats: ParsableCommand {
             throw ControlError.host("\(target.name): the answer is not understood: is it another version of symvmm?")
         }
         if json { return try Words.json(report) }
-        Words.output(report.table(perVCPU: perVCPU))
+        Words.output(by == .task ? report.taskTable() : report.table(perVCPU: by == .vcpu))
     }
 }
 

@@ -129,7 +129,7 @@ enum Session {
             throw ControlError(error)
         }
         let session = MachineSession(machine: machine, console: console, launch: launch)
-        let routes = MachineRoutes.routes(for: machine, version: SymVMMVersion.current)
+        let routes = MachineRoutes.routes(for: machine, version: SymVMMVersion.current) + SymCallRoutes.routes(for: machine)
         let serial = machine.serial
         return try session.run(socket: socket, routes: routes, receive: { serial.receive($0) }, start: machine.start)
     }

@@ -121,6 +121,27 @@ struct JSONFields {
         return number
     }
 
+    /// A whole number in a range.
+    mutating func integer(_ field: String, _ range: ClosedRange<Int>) throws(ControlError) -> Int? {
+        guard let number = try integer(field) else { return nil }
+        guard let value = Int(exactly: number), range.contains(value) else {
+            throw .usage("\(name(field)): \(number) is not from \(range.lowerBound) to \(range.upperBound)")
+        }
+        return value
+    }
+
+    /// An array of whole numbers from 0.
+    mutating func integers(_ field: String) throws(ControlError) -> [UInt64]? {
+        guard let value = take(field) else { return nil }
+        guard case .array(let elements) = value else { throw mismatch(field, "an array", value) }
+        var numbers: [UInt64] = []
+        for element in elements {
+            guard case .integer(let number) = element, number >= 0 else { throw mismatch(field, "whole numbers from 0", element) }
+            numbers.append(UInt64(number))
+        }
+        return numbers
+    }
+
     mutating func boolean(_ field: String) throws(ControlError) -> Bool? {
         guard let value = take(field) else { return nil }
         guard case .boolean(let flag) = value else { throw mismatch(field, "true or false", value) }

@@ -57,7 +57,8 @@ struct MachineBuses {
     /// Puts a virtio device at the next free place.
     mutating func attach(_ device: VirtioDevice, _ memory: GuestMemory, _ machine: borrowing VirtualMachineHandle) throws(MachineError) {
         guard virtio.count < MachineBuses.freeInterrupts.count else {
-            throw MachineError(.configuration, "too many devices: \(MachineBuses.freeInterrupts.count - 1) disks and network interfaces at most")
+            throw MachineError(
+                .configuration, "too many devices: \(MachineBuses.freeInterrupts.count - 1) disks and network interfaces at most")
         }
         let base = MachineBuses.mmioBase + UInt64(virtio.count) * MachineBuses.mmioStride
         let gsi = MachineBuses.freeInterrupts[virtio.count]

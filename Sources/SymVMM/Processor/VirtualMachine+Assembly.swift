@@ -120,14 +120,16 @@ extension VirtualMachine {
     ) throws(KVMError) -> [VirtualProcessor] {
         let policy = CPUIDPolicy(
             supported: try kvm.supportedCPUID(), vcpuCount: configuration.vcpuCount,
-            hasDeadlineTimer: kvm.check(KVM_CAP_TSC_DEADLINE_TIMER) > 0, ownLeaves: symbiotic.map { SymbioticCPUID.leaves(features: $0.features) } ?? [])
+            hasDeadlineTimer: kvm.check(KVM_CAP_TSC_DEADLINE_TIMER) > 0,
+            ownLeaves: symbiotic.map { SymbioticCPUID.leaves(features: $0.features) } ?? [])
         _ = try KVMError.check(ckvm_install_kick_handler(VirtualProcessor.kickSignal), "sigaction")
         var processors: [VirtualProcessor] = []
         for index in 0..<configuration.vcpuCount {
             let vcpu = try handle.createVirtualProcessor(id: UInt32(index))
             try configure(vcpu, policy, apicID: UInt32(index))
             processors.append(
-                try VirtualProcessor(index: index, handle: vcpu, ports: buses.ports, mmio: buses.mmio, symbiotic: symbiotic, ending: ending))
+                try VirtualProcessor(index: index, handle: vcpu, ports: buses.ports, mmio: buses.mmio, symbiotic: symbiotic, ending: ending)
+            )
         }
         return processors
     }

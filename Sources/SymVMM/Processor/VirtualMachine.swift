@@ -23,6 +23,8 @@ public final class VirtualMachine: Sendable {
     private let ending: MachineEnding
     private let clock = TickClock()
     private let life = Mutex(Life())
+    /// Held by a question to the guest while it uses the shared buffer.
+    let inquiries = Mutex(())
 
     private struct Life {
         var state = MachineState.notStarted
@@ -157,7 +159,13 @@ public final class VirtualMachine: Sendable {
                     vcpu: processor.index, guestNanoseconds: scale(processor.statistics.guestTicks),
                     vmmNanoseconds: lines.reduce(0) { $0 &+ $1.latency.total }, kernel: processor.handle.statistics()))
         }
-        return ExitStatistics(uptimeNanoseconds: clock.elapsedNanoseconds, rows: rows, processors: summaries)
+        return ExitStatistics(
+            uptimeNanoseconds: clock.elapsedNanoseconds, rows: rows, processors: summaries, tasks: taskRows(scale),
+            symbiotic: symbiotic.map { interface in
+                SymbioticStatistics(
+                    isActive: interface.obstacle == nil, obstacle: interface.obstacle?.description, counters: interface.counters.all,
+                    symcalls: symcallRows(scale))
+            })
     }
 
     private func deviceName(_ reason: ExitReason, _ address: UInt64?) -> String {
@@ -167,6 +175,26 @@ public final class VirtualMachine: Sendable {
         case .mmioRead, .mmioWrite: return processor.mmio.find(address, size: 1)?.device.name ?? "none"
         case .msrRead, .msrWrite: return processor.msrs.find(UInt32(truncatingIfNeeded: address))?.name ?? "none"
         default: return ""
+        }
+    }
+
+    private func taskRows(_ scale: (UInt64) -> UInt64) -> [ExitStatistics.TaskRow] {
+        processors.flatMap { processor in
+            (processor.symbiotic?.tasks.lines() ?? []).flatMap { line in
+                line.exits.map { exit in
+                    ExitStatistics.TaskRow(
+                        vcpu: processor.index, tgid: line.tgid, name: line.name, reason: exit.reason, count: exit.count,
+                        totalNanoseconds: scale(exit.ticks))
+                }
+            }
+        }
+    }
+
+    private func symcallRows(_ scale: (UInt64) -> UInt64) -> [SymbioticStatistics.SymCallRow] {
+        processors.flatMap { processor in
+            (processor.symbiotic?.durations.lines(nanoseconds: scale) ?? []).map { line in
+                SymbioticStatistics.SymCallRow(vcpu: processor.index, number: line.number, latency: line.latency)
+            }
         }
     }
 }

@@ -127,6 +127,8 @@ internal import Synchronization
         /// nil for the line that takes what did not fit, and for reasons without an address.
         let address: UInt64?
         let latency: LatencySummary
+        /// The recorded address, whatever the reason.
+        let number: UInt32
     }
 
     /// All lines that hold something. Any thread; times are scaled by `nanoseconds`.
@@ -149,7 +151,9 @@ internal import Synchronization
                 minimum: nanoseconds(cells[first + Word.minimum].load(ordering: .relaxed)),
                 maximum: nanoseconds(cells[first + Word.maximum].load(ordering: .relaxed)),
                 buckets: buckets)
-            return Line(reason: reason, address: isOverflow || !reason.hasAddress ? nil : key & 0x00ff_ffff_ffff_ffff, latency: latency)
+            return Line(
+                reason: reason, address: isOverflow || !reason.hasAddress ? nil : key & 0x00ff_ffff_ffff_ffff, latency: latency,
+                number: UInt32(truncatingIfNeeded: key))
         }
     }
 }

@@ -12,6 +12,8 @@ extension ExitReport {
         text += exitTable(perVCPU: perVCPU, rowLimit: max(1, rowLimit)) + "\n" + processorTable()
         let kernel = kernelTable()
         if !kernel.isEmpty { text += "\n" + kernel }
+        let symbiotic = symbioticTable()
+        if !symbiotic.isEmpty { text += "\n" + symbiotic }
         return text + "\n" + unseenLine() + "\n"
     }
 

@@ -103,6 +103,63 @@ public struct ExitReport: Codable, Sendable, Equatable {
         }
     }
 
+    /// Exits for one reason while one process of the guest ran.
+    public struct Task: Codable, Sendable, Equatable {
+        /// Number of the vCPU; absent where the rows of all vCPUs are added up.
+        public let vcpu: Int?
+        /// Process number in the guest; absent for the row that processes beyond the table's size share.
+        public let tgid: UInt32?
+        /// The task's name, as the guest says.
+        public let name: String
+        /// Name of the reason.
+        public let reason: String
+        /// Number of exits.
+        public let count: UInt64
+        /// Sum of the times from KVM_RUN's return to the next KVM_RUN.
+        public let totalNanoseconds: UInt64
+
+        enum CodingKeys: String, CodingKey {
+            case vcpu, tgid, name, reason, count
+            case totalNanoseconds = "total_ns"
+        }
+    }
+
+    /// What happened on the symbiotic interface.
+    public struct Symbiotic: Codable, Sendable, Equatable {
+        /// Symcalls can be made now.
+        public let active: Bool
+        /// Why not, when they cannot.
+        public let obstacle: String?
+        /// What was counted.
+        public let counters: [String: UInt64]
+        /// Symcalls made, by number.
+        public let symcalls: [SymCall]
+    }
+
+    /// Symcalls of one number, over all vCPUs.
+    public struct SymCall: Codable, Sendable, Equatable {
+        /// The number (docs/ABI.md, 4.4).
+        public let number: UInt32
+        /// How many were made.
+        public let count: UInt64
+        /// Sum of their times, from the injection to the state put back.
+        public let totalNanoseconds: UInt64
+        /// The median, within the histogram's 6 %.
+        public let medianNanoseconds: UInt64
+        /// What 99 % do not exceed, within the histogram's 6 %.
+        public let p99Nanoseconds: UInt64
+        /// The longest.
+        public let maximumNanoseconds: UInt64
+
+        enum CodingKeys: String, CodingKey {
+            case number, count
+            case totalNanoseconds = "total_ns"
+            case medianNanoseconds = "p50_ns"
+            case p99Nanoseconds = "p99_ns"
+            case maximumNanoseconds = "maximum_ns"
+        }
+    }
+
     /// Version of the form: 1. Fields may be added within a version.
     public let version: Int
     /// The VM's name.
@@ -115,9 +172,13 @@ public struct ExitReport: Codable, Sendable, Equatable {
     public let exits: [Exit]
     /// One for each vCPU.
     public let vcpus: [Processor]
+    /// Exits by guest process; empty for a guest without the symbiotic module.
+    public let tasks: [Task]
+    /// The symbiotic interface; absent when the guest is not offered one.
+    public let symbiotic: Symbiotic?
 
     enum CodingKeys: String, CodingKey {
-        case version, name, exits, vcpus
+        case version, name, exits, vcpus, tasks, symbiotic
         case uptimeNanoseconds = "uptime_ns"
         case exitCount = "exit_count"
     }
@@ -135,10 +196,20 @@ public struct ExitReport: Codable, Sendable, Equatable {
                     vcpu: processor.vcpu, exitCount: rows.reduce(0) { $0 &+ $1.latency.count },
                     guestNanoseconds: processor.guestNanoseconds, vmmNanoseconds: processor.vmmNanoseconds,
                     kernel: Dictionary(processor.kernel.counters.map { ($0.name, $0.value) }, uniquingKeysWith: { first, _ in first }))
-            })
+            },
+            tasks: statistics.tasks.map { row in
+                Task(
+                    vcpu: row.vcpu, tgid: row.tgid, name: row.name, reason: row.reason.description, count: row.count,
+                    totalNanoseconds: row.totalNanoseconds)
+            },
+            symbiotic: statistics.symbiotic.map(Symbiotic.init))
     }
 
-    init(name: String, uptimeNanoseconds: UInt64, exits: [Exit], vcpus: [Processor]) {
+    init(
+        name: String, uptimeNanoseconds: UInt64, exits: [Exit], vcpus: [Processor], tasks: [Task] = [], symbiotic: Symbiotic? = nil
+    ) {
+        self.tasks = tasks
+        self.symbiotic = symbiotic
         version = 1
         self.name = name
         self.uptimeNanoseconds = uptimeNanoseconds
@@ -160,7 +231,9 @@ public struct ExitReport: Codable, Sendable, Equatable {
             sums[place] = (sums[place] ?? .empty).merged(with: row.latency)
         }
         let rows = sums.map { Exit(vcpu: nil, reason: $0.reason, device: $0.device, address: $0.address, latency: $1) }
-        return ExitReport(name: name, uptimeNanoseconds: uptimeNanoseconds, exits: rows.sorted(by: ExitReport.longestFirst), vcpus: vcpus)
+        return ExitReport(
+            name: name, uptimeNanoseconds: uptimeNanoseconds, exits: rows.sorted(by: ExitReport.longestFirst), vcpus: vcpus, tasks: tasks,
+            symbiotic: symbiotic)
     }
 
     private static func longestFirst(_ left: Exit, _ right: Exit) -> Bool {

@@ -159,12 +159,3 @@ internal import Synchronization
         return GuestText.printable(bytes)
     }
 }
-
-/// Text that a guest wrote, made fit for a terminal.
-enum GuestText {
-    /// Up to the first zero byte, as UTF-8, with control characters replaced by `?`.
-    static func printable(_ bytes: some Sequence<UInt8>) -> String {
-        let text = String(decoding: bytes.prefix { $0 != 0 }, as: UTF8.self)
-        return String(String.UnicodeScalarView(text.unicodeScalars.map { $0.properties.generalCategory == .control ? "?" : $0 }))
-    }
-}

@@ -31,7 +31,7 @@ struct SymbioticSetup: Sendable {
 
     private static func isPossible(_ kvm: borrowing Kvm) -> Bool {
         let sets = Int32(KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS | KVM_SYNC_X86_EVENTS)
-        return kvm.check(KVM_CAP_X86_USER_SPACE_MSR) & Int32(KVM_MSR_EXIT_REASON_FILTER) != 0
-            && kvm.check(KVM_CAP_X86_MSR_FILTER) > 0 && kvm.check(KVM_CAP_SYNC_REGS) & sets == sets
+        return kvm.check(KVM_CAP_X86_USER_SPACE_MSR) > 0 && kvm.check(KVM_CAP_X86_MSR_FILTER) > 0
+            && kvm.check(KVM_CAP_SYNC_REGS) & sets == sets
     }
 }

@@ -207,7 +207,8 @@ extension VirtualProcessor {
     /// A flat ring-0 segment: 64-bit code, or data.
     private static func flatSegment(_ selector: UInt16, type: UInt8, isCode: Bool) -> kvm_segment {
         kvm_segment(
-            base: 0, limit: 0xffff_ffff, selector: selector, type: type, present: 1, dpl: 0, db: isCode ? 0 : 1, s: 1, l: isCode ? 1 : 0, g: 1,
+            base: 0, limit: 0xffff_ffff, selector: selector, type: type, present: 1, dpl: 0, db: isCode ? 0 : 1, s: 1, l: isCode ? 1 : 0,
+            g: 1,
             avl: 0, unusable: 0, padding: 0)
     }
 
@@ -238,7 +239,9 @@ extension VirtualProcessor {
         let asked = takeDirectRequests()
         guard !asked.isEmpty else { return }
         // A vCPU that waits for an interrupt has to run for the handler, and to go on waiting after it.
-        if let state = try? handle.multiprocessorState(), state != UInt32(KVM_MP_STATE_RUNNABLE), state != UInt32(KVM_MP_STATE_UNINITIALIZED) {
+        if let state = try? handle.multiprocessorState(), state != UInt32(KVM_MP_STATE_RUNNABLE),
+            state != UInt32(KVM_MP_STATE_UNINITIALIZED)
+        {
             symbiotic.savedMultiprocessorState = state
             try? handle.setMultiprocessorState(UInt32(KVM_MP_STATE_RUNNABLE))
         }
