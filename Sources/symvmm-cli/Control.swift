@@ -47,8 +47,8 @@ struct Ps: ParsableCommand {
 
 struct Stats: ParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "Show a VM's exits: counts and times by reason, device and address.", discussion: "Example:\n  symvmm stats vm1 --by task"
-    )
+        abstract: "Show a VM's exits: counts and times by reason, device and address.",
+        discussion: "Example:\n  symvmm stats vm1 --by task")
 
     enum Grouping: String, ExpressibleByArgument, CaseIterable {
         case place, vcpu, task

@@ -62,6 +62,7 @@ struct Run: ParsableCommand {
         let end = try Session.run(launch)
         if !quiet { Words.error("\n" + end.report.table()) }
         if end.droppedConsoleByteCount > 0 { Words.error("symvmm: \(end.droppedConsoleByteCount) bytes of console output found no reader") }
+        if let fault = end.statisticsFault { Words.error("symvmm: \(fault)") }
         switch end.outcome {
         case .crashed(let report):
             Words.error(report.text(of: launch.machine.name))
@@ -70,6 +71,7 @@ struct Run: ParsableCommand {
             throw ExitStatus.interrupted.code
         case .powerOff, .reset:
             if end.wasInterrupted { throw ExitStatus.interrupted.code }
+            if end.statisticsFault != nil { throw ExitStatus.host.code }
         }
     }
 

@@ -59,7 +59,9 @@ final class RecordingMachine: MachineControl {
         return ExitStatistics(
             uptimeNanoseconds: 1_000_000,
             rows: [.init(vcpu: 0, reason: .portWrite, device: "serial", address: 0x3f8, latency: latency)],
-            processors: [.init(vcpu: 0, guestNanoseconds: 70, vmmNanoseconds: 30, kernel: KernelStatistics(readingFrom: FileDescriptor(owning: -1)))])
+            processors: [
+                .init(vcpu: 0, guestNanoseconds: 70, vmmNanoseconds: 30, kernel: KernelStatistics(readingFrom: FileDescriptor(owning: -1)))
+            ])
     }
 }
 
@@ -76,7 +78,8 @@ final class RecordingMachine: MachineControl {
     @Test func theInstanceIsDescribedAsFirecrackerDoes() {
         let response = respond(RecordingMachine(), .get, "/")
         #expect(response.status == 200)
-        #expect(String(decoding: response.body, as: UTF8.self) == #"{"app_name":"symvmm","id":"vm","state":"Running","vmm_version":"1.2.3"}"#)
+        #expect(
+            String(decoding: response.body, as: UTF8.self) == #"{"app_name":"symvmm","id":"vm","state":"Running","vmm_version":"1.2.3"}"#)
     }
 
     @Test func theVMIsPausedAndResumed() {
@@ -106,7 +109,8 @@ final class RecordingMachine: MachineControl {
     }
 
     @Test(arguments: [
-        (APIMethod.get, "/nothing", "", 404), (.get, "//", "", 404), (.get, "/vm/", "", 404), (.get, "", "", 404), (.delete, "/vm", "", 405),
+        (APIMethod.get, "/nothing", "", 404), (.get, "//", "", 404), (.get, "/vm/", "", 404), (.get, "", "", 404),
+        (.delete, "/vm", "", 405),
         (.get, "/actions", "", 405), (.patch, "/vm", "", 400), (.patch, "/vm", "[]", 400), (.patch, "/vm", "{}", 400),
         (.patch, "/vm", #"{"state": 1}"#, 400), (.patch, "/vm", #"{"state": "Running"}"#, 400),
         (.patch, "/vm", #"{"state": "Paused", "force": true}"#, 400), (.put, "/actions", #"{"action_type": "InstanceStart"}"#, 400),

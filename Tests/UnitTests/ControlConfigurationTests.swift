@@ -5,17 +5,20 @@ import Testing
 @testable import SymVMM
 
 @Suite struct ControlConfigurationTests {
-    @Test(arguments: [
-        ("256M", 256 << 20), ("1G", 1 << 30), ("1048576", 1 << 20), ("2g", 2 << 30), ("1MiB", 1 << 20), ("3072K", 3 << 20), ("1T", 1 << 40),
-        ("64MB", 64 << 20),
-    ] as [(String, UInt64)])
+    @Test(
+        arguments: [
+            ("256M", 256 << 20), ("1G", 1 << 30), ("1048576", 1 << 20), ("2g", 2 << 30), ("1MiB", 1 << 20), ("3072K", 3 << 20),
+            ("1T", 1 << 40),
+            ("64MB", 64 << 20),
+        ] as [(String, UInt64)])
     func memorySizesAreRead(text: String, bytes: UInt64) throws {
         #expect(try ByteCount.parseMemory(text) == bytes)
     }
 
     @Test(arguments: [
         ("0", "too little"), ("1023K", "too little"), ("1P", "too much"), ("2T", "too much"), ("", "not a size"), ("lots", "not a size"),
-        ("12Q", "not a size"), ("-1", "not a size"), ("1.5G", "not a size"), ("99999999999999999999", "too large"), ("99999999E", "too large"),
+        ("12Q", "not a size"), ("-1", "not a size"), ("1.5G", "not a size"), ("99999999999999999999", "too large"),
+        ("99999999E", "too large"),
         ("1048577", "whole number of pages"), ("1 G", "not a size"), ("١M", "not a size"),
     ])
     func wrongMemorySizesAreSaid(text: String, words: String) {
@@ -37,7 +40,8 @@ import Testing
         let full = DriveConfiguration(id: "root", path: "/x/a=b.img", isReadOnly: true)
         #expect(try DriveConfiguration(option: "/x/a=b.img,readonly,id=root", index: 0) == full)
         for (text, words) in [
-            ("", "no file"), (",readonly", "no file"), ("a,readonly,readonly", "twice"), ("a,id=1,id=2", "twice"), ("a,rw", "unknown field 'rw'"),
+            ("", "no file"), (",readonly", "no file"), ("a,readonly,readonly", "twice"), ("a,id=1,id=2", "twice"),
+            ("a,rw", "unknown field 'rw'"),
             ("a,id=", "not an identifier"), ("a,id=a/b", "not an identifier"), ("a,id=123456789012345678901", "not an identifier"),
             ("a,cache=none", "unknown field 'cache'"),
         ] {
@@ -116,7 +120,8 @@ import Testing
 
     @Test func ourOwnFieldsAreRead() throws {
         let launch = try read(
-            #"{"boot-source": {"kernel_image_path": "k"}, "name": "web", "console": "pty", "symbiotic": false, "stats_file": "s.json", "api_socket": "/run/a.sock"}"#)
+            #"{"boot-source": {"kernel_image_path": "k"}, "name": "web", "console": "pty", "symbiotic": false, "stats_file": "s.json", "api_socket": "/run/a.sock"}"#
+        )
         #expect(launch.machine.name == "web")
         #expect(launch.machine.console == .pseudoTerminal)
         #expect(!launch.machine.symbiotic)
@@ -133,7 +138,10 @@ import Testing
         (#"{"boot-source": {"kernel_image_path": "k", "kernel": "x"}}"#, "boot-source.kernel: unknown field"),
         (#"{"boot-source": {"kernel_image_path": "k"}, "memory": 5}"#, "vm.json: memory: unknown field"),
         (#"{"boot-source": {"kernel_image_path": "a\u0000b"}}"#, "zero byte"),
-        (#"{"boot-source": {"kernel_image_path": "k"}, "machine-config": {"vcpu_count": "4"}}"#, "vcpu_count: expected a whole number, found a string"),
+        (
+            #"{"boot-source": {"kernel_image_path": "k"}, "machine-config": {"vcpu_count": "4"}}"#,
+            "vcpu_count: expected a whole number, found a string"
+        ),
         (#"{"boot-source": {"kernel_image_path": "k"}, "machine-config": {"vcpu_count": 0}}"#, "vcpu_count: 0 vCPUs"),
         (#"{"boot-source": {"kernel_image_path": "k"}, "machine-config": {"vcpu_count": 1e30}}"#, "vcpu_count"),
         (#"{"boot-source": {"kernel_image_path": "k"}, "machine-config": {"mem_size_mib": -1}}"#, "mem_size_mib: -1 MiB"),
@@ -141,10 +149,14 @@ import Testing
         (#"{"boot-source": {"kernel_image_path": "k"}, "machine-config": {"mem_size_mib": 9007199254740993}}"#, "give 1 to 1048576"),
         (#"{"boot-source": {"kernel_image_path": "k"}, "drives": {}}"#, "drives: expected an array"),
         (#"{"boot-source": {"kernel_image_path": "k"}, "drives": [{"drive_id": "a"}]}"#, "drives[0].path_on_host: missing"),
-        (#"{"boot-source": {"kernel_image_path": "k"}, "drives": [{"drive_id": "a", "path_on_host": "b", "is_read_only": "yes"}]}"#,
-            "drives[0].is_read_only: expected true or false, found a string"),
-        (#"{"boot-source": {"kernel_image_path": "k"}, "network-interfaces": [{"iface_id": "a", "host_dev_name": "t", "guest_mac": "z"}]}"#,
-            "network-interfaces[0].guest_mac: 'z' is not a MAC"),
+        (
+            #"{"boot-source": {"kernel_image_path": "k"}, "drives": [{"drive_id": "a", "path_on_host": "b", "is_read_only": "yes"}]}"#,
+            "drives[0].is_read_only: expected true or false, found a string"
+        ),
+        (
+            #"{"boot-source": {"kernel_image_path": "k"}, "network-interfaces": [{"iface_id": "a", "host_dev_name": "t", "guest_mac": "z"}]}"#,
+            "network-interfaces[0].guest_mac: 'z' is not a MAC"
+        ),
         (#"{"boot-source": {"kernel_image_path": "k"}, "symbiotic": "on"}"#, "symbiotic: expected true or false"),
         (#"{"boot-source": {"kernel_image_path": "k"}, "console": "vga"}"#, "console: 'vga' is not a console"),
         (#"{"boot-source": {"kernel_image_path": "k"}, "entropy": {"rate_limiter": {}}}"#, "entropy.rate_limiter: unknown field"),
@@ -161,7 +173,9 @@ import Testing
     @Test func deepNestingDoesNotEndTheProcess() {
         let text = String(repeating: "[", count: 100_000)
         #expect(throws: ControlError.self) { try read(text) }
-        #expect(throws: ControlError.self) { try read(#"{"name": "# + String(repeating: "[", count: 500) + String(repeating: "]", count: 500) + "}") }
+        #expect(throws: ControlError.self) {
+            try read(#"{"name": "# + String(repeating: "[", count: 500) + String(repeating: "]", count: 500) + "}")
+        }
     }
 
     @Test func aMissingFileAndAFolderAreSaid() {

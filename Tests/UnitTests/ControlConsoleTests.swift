@@ -69,10 +69,11 @@ import Testing
         let console = try ConsoleBackend(.pseudoTerminal)
         let path = try #require(console.pseudoTerminalPath)
         let received = Mutex([UInt8]())
-        try console.start(receive: { byte in
-            received.withLock { $0.append(byte) }
-            return true
-        }, leave: {})
+        try console.start(
+            receive: { byte in
+                received.withLock { $0.append(byte) }
+                return true
+            }, leave: {})
         let other = try FileDescriptor.open(path, O_RDWR | O_NOCTTY)
         for byte in "login: ".utf8 { console.output.write(byte) }
         var chunk = [UInt8](repeating: 0, count: 64)
@@ -120,7 +121,8 @@ import Testing
         let pipe = try pipePair()
         let commands = Mutex([ConsoleCommand]())
         let input = try ConsoleInput(
-            descriptor: pipe.read, owner: nil, isTerminal: true, receive: { _ in false }, command: { command in commands.withLock { $0.append(command) } })
+            descriptor: pipe.read, owner: nil, isTerminal: true, receive: { _ in false },
+            command: { command in commands.withLock { $0.append(command) } })
         let typed = [UInt8](repeating: 97, count: 30_000) + [1, 120]
         var rest = typed[...]
         while !rest.isEmpty {

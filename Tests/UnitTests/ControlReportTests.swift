@@ -21,7 +21,9 @@ import Testing
                 .init(vcpu: 1, reason: "mmio_read", device: "virtio-blk.root", address: 0xd000_0070, latency: latency([700])),
             ],
             vcpus: [
-                .init(vcpu: 0, exitCount: 4, guestNanoseconds: 1_000_000, vmmNanoseconds: 6500, kernel: ["exits": 104, "halt_exits": 7, "guest_mode": 1]),
+                .init(
+                    vcpu: 0, exitCount: 4, guestNanoseconds: 1_000_000, vmmNanoseconds: 6500,
+                    kernel: ["exits": 104, "halt_exits": 7, "guest_mode": 1]),
                 .init(vcpu: 1, exitCount: 2, guestNanoseconds: 2_000_000, vmmNanoseconds: 5700, kernel: ["exits": 12]),
             ])
     }
@@ -64,7 +66,10 @@ import Testing
         let bytes = try JSONText.encode(report)
         #expect(try JSONText.decode(ExitReport.self, from: bytes) == report)
         let text = String(decoding: bytes, as: UTF8.self)
-        for name in ["\"version\":1", "uptime_ns", "total_ns", "minimum_ns", "maximum_ns", "mean_ns", "p50_ns", "p99_ns", "up_to_ns", "guest_ns", "vmm_ns"] {
+        for name in [
+            "\"version\":1", "uptime_ns", "total_ns", "minimum_ns", "maximum_ns", "mean_ns", "p50_ns", "p99_ns", "up_to_ns", "guest_ns",
+            "vmm_ns",
+        ] {
             #expect(text.contains(name))
         }
         #expect(try JSONText.encode(report) == bytes)
@@ -117,7 +122,8 @@ import Testing
         ]
         func report(_ problem: String?, _ capabilities: [HostReport.Capability], _ hardware: String?) -> HostReport {
             HostReport(
-                kvmProblem: problem, capabilities: capabilities, hardwareVirtualization: hardware, tapDevices: true, memory: 1000, available: 900)
+                kvmProblem: problem, capabilities: capabilities, hardwareVirtualization: hardware, tapDevices: true, memory: 1000,
+                available: 900)
         }
         let good = report(nil, all, "svm")
         #expect(good.linuxGuests && good.symbioticGuests && good.advice.isEmpty)

@@ -15,6 +15,8 @@ public final class MachineSession: Sendable {
         public let report: ExitReport
         /// Bytes of console output that nobody took.
         public let droppedConsoleByteCount: UInt64
+        /// Why the statistics file could not be written, when it could not.
+        public let statisticsFault: String?
     }
 
     /// Seconds that a guest has to shut down after SIGTERM or the first SIGINT.
@@ -42,6 +44,7 @@ public final class MachineSession: Sendable {
     public func run(
         socket: ControlSocket, routes: [APIRoute], receive: @escaping @Sendable (UInt8) -> Bool, start: () throws(MachineError) -> Void
     ) throws(ControlError) -> End {
+        if let path = launch.statsFile { try MachineSession.checkWritable(path) }
         let server = try APIServer(socket: socket, router: APIRouter(routes))
         defer { server.stop() }
         do throws(KVMError) {
@@ -63,19 +66,28 @@ public final class MachineSession: Sendable {
         let outcome = machine.wait()
         console.stop()
         let report = ExitReport(machine.exitStatistics(), name: machine.configuration.name)
-        if let path = launch.statsFile { try MachineSession.write(report, to: path) }
+        let fault = launch.statsFile.flatMap { MachineSession.write(report, to: $0) }
         return End(
             outcome: outcome, wasInterrupted: interrupted.load(ordering: .relaxed), report: report,
-            droppedConsoleByteCount: console.droppedByteCount)
+            droppedConsoleByteCount: console.droppedByteCount, statisticsFault: fault)
     }
 
-    /// Writes the report as JSON, all or nothing.
-    public static func write(_ report: ExitReport, to path: String) throws(ControlError) {
+    /// Writes the report as JSON, all or nothing; returns what went wrong.
+    private static func write(_ report: ExitReport, to path: String) -> String? {
         do {
             try SmallFile.write(path, JSONText.encode(report, pretty: true) + [UInt8(ascii: "\n")])
+            return nil
         } catch {
-            throw .host("--stats-file: \(error)")
+            return "--stats-file: \(error)"
         }
+    }
+
+    /// A file that cannot be written is said before a guest has run for hours.
+    private static func checkWritable(_ path: String) throws(ControlError) {
+        guard !path.isEmpty, !path.hasSuffix("/") else { throw .usage("--stats-file: '\(path)' is not a file's name") }
+        let folder = path.lastIndex(of: "/").map { $0 == path.startIndex ? "/" : String(path[..<$0]) } ?? "."
+        // SAFETY: the string lives for the call.
+        guard unsafe access(folder, W_OK | X_OK) == 0 else { throw .usage("--stats-file: \(KVMError.last("write in \(folder)"))") }
     }
 
     /// The first signal asks the guest; the second, or a guest that cannot be asked, ends it.
