@@ -34,14 +34,14 @@ public final class FileStorage: BlockStorage, @unchecked Sendable {
 
         let sector = sectorSize ?? kind.sectorSize
         guard [512, 1024, 2048, 4096].contains(sector), sector >= kind.sectorSize else {
-            throw KVMError(call: call, errno: EINVAL, advice: "its sectors are \(kind.sectorSize) bytes; \(sector) cannot be offered to the guest")
+            throw KVMError(call: call, errno: EINVAL, advice: "it has sectors of \(kind.sectorSize) bytes: \(sector) cannot be offered")
         }
         guard kind.byteCount > 0 else {
             throw KVMError(call: call, errno: EINVAL, advice: "it is empty: give it a size, for instance with 'truncate -s 1G \(path)'")
         }
         guard kind.byteCount % UInt64(sector) == 0 else {
-            throw KVMError(
-                call: call, errno: EINVAL, advice: "its size, \(kind.byteCount) bytes, is not a multiple of \(sector): is it a raw disk image?")
+            let advice = "its size, \(kind.byteCount) bytes, is not a multiple of \(sector): is it a raw disk image?"
+            throw KVMError(call: call, errno: EINVAL, advice: advice)
         }
         self.descriptor = descriptor
         super.init(byteCount: kind.byteCount, sectorSize: sector, isReadOnly: isReadOnly)
@@ -181,7 +181,8 @@ extension FileStorage {
     private static func advice(_ errno: Int32, _ isReadOnly: Bool) -> String {
         switch errno {
         case ENOENT: "make the file first, for instance with truncate or scripts/guest-image"
-        case EACCES where !isReadOnly, EPERM where !isReadOnly, EROFS: "not permitted to write to it: add ',readonly' to the disk, or change its permissions"
+        case EACCES where !isReadOnly, EPERM where !isReadOnly, EROFS:
+            "not permitted to write to it: add ',readonly' to the disk, or change its permissions"
         default: ""
         }
     }
