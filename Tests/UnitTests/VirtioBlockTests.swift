@@ -287,4 +287,45 @@ private final class TroubledStorage: BlockStorage, @unchecked Sendable {
     private final class ResetFlag: Sendable {
         let done = Atomic<Bool>(false)
     }
+
+    /// A driver that rings and listens only when it has to: a ring or an interrupt that is lost would leave it waiting.
+    @Test(arguments: [true, false])
+    func noRingIsLost(_ eventIndex: Bool) throws {
+        let folder = try TemporaryFolder()
+        let storage = try FileStorage(path: try folder.file("disk", byteCount: 1 << 20), isReadOnly: false)
+        let features = eventIndex ? VirtioBlockTests.all : VirtioBlockTests.all & ~VirtioFeature.eventIndex
+        let disk = try Disk(storage, features: features)
+        let (queue, memory) = (disk.queue, disk.driver.memory)
+        let header = disk.driver.allocate(16)
+        try memory.zero(header, byteCount: 16)
+        var random = VirtioTestRandom(state: 11)
+        var (rings, requests, interrupts) = (0, 0, UInt64(0))
+        while requests < 10_000 {
+            let batch = 1 + Int(random.next() % 4)
+            for _ in 0..<batch {
+                let old = queue.nextAvailable
+                let place = disk.data + UInt64(requests % 64) * 1024
+                try queue.add([
+                    .init(address: header, length: 16, isWritable: false), .init(address: place, length: 512, isWritable: true),
+                    .init(address: place + 512, length: 1, isWritable: true),
+                ])
+                if try queue.kickIfWanted(since: old, eventIndex: eventIndex) { rings += 1 }
+                requests += 1
+            }
+            // The wish for an interrupt at the last of the batch, then a look, then trust in the interrupt.
+            let last = queue.nextAvailable &- 1
+            if eventIndex { try memory.storeReleasing(last, at: queue.available + 4 + 2 * UInt64(queue.size)) }
+            atomicMemoryFence(ordering: .sequentiallyConsistent)
+            while try queue.usedIndex != queue.nextAvailable {
+                let isTold = waitUntil { disk.driver.line.takePending() > 0 }
+                try #require(isTold, "told of nothing after \(requests) requests")
+                interrupts += 1
+                disk.driver.write(0x64, 1)
+            }
+        }
+        #expect(rings <= requests)
+        #expect(disk.driver.counter("reads") == UInt64(requests))
+        #expect(disk.driver.counter("notification_exits") == UInt64(rings))
+        #expect(interrupts > 0)
+    }
 }

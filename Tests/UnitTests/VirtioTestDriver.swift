@@ -2,6 +2,7 @@
 
 import Glibc
 import SymVMM
+import Synchronization
 
 /// A guest's driver, reduced to what the tests need: it speaks to the transport by registers and to the queues through guest memory.
 final class VirtioTestDriver {
@@ -166,6 +167,20 @@ final class VirtioTestQueue {
 
     func kick() {
         driver.write(0x50, index)
+    }
+
+    /// Rings only if the device wants it for what was added since `old`, as a real driver does. Whether it rang.
+    func kickIfWanted(since old: UInt16, eventIndex: Bool) throws -> Bool {
+        atomicMemoryFence(ordering: .sequentiallyConsistent)
+        let isWanted: Bool
+        if eventIndex {
+            let event = try driver.memory.loadAcquiring(used + 4 + 8 * UInt64(size))
+            isWanted = nextAvailable &- event &- 1 < nextAvailable &- old
+        } else {
+            isWanted = try driver.memory.loadAcquiring(used) & 1 == 0
+        }
+        if isWanted { kick() }
+        return isWanted
     }
 
     var usedIndex: UInt16 {
