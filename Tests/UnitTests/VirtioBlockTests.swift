@@ -48,7 +48,7 @@ private final class TroubledStorage: BlockStorage, @unchecked Sendable {
             data = driver.allocate(1 << 20)
         }
 
-        func submit(_ kind: UInt32, sector: UInt64, bytes: Int, parts: Int = 1, indirect: Bool = false) throws {
+        func submit(_ kind: UInt32, sector: UInt64, bytes: Int, parts: Int = 1, indirect: Bool = false, kick: Bool = true) throws {
             try driver.memory.store(kind, at: header)
             try driver.memory.store(UInt32(0), at: header + 4)
             try driver.memory.store(sector, at: header + 8)
@@ -61,7 +61,7 @@ private final class TroubledStorage: BlockStorage, @unchecked Sendable {
             }
             buffers.append(.init(address: status, length: 1, isWritable: true))
             try queue.add(buffers, indirect: indirect)
-            queue.kick()
+            if kick { queue.kick() }
         }
 
         /// Makes a request and waits: its status and the bytes written.
@@ -262,7 +262,10 @@ private final class TroubledStorage: BlockStorage, @unchecked Sendable {
     @Test func twoRequestsAtOnceAndAResetWaits() throws {
         let storage = TroubledStorage(fault: nil)
         let disk = try Disk(storage)
-        for _ in 0..<4 { try disk.submit(0, sector: 0, bytes: 512) }
+        // Both workers look at the empty queue and sleep; then one ring wakes one, which has to wake the other.
+        usleep(50_000)
+        for _ in 0..<4 { try disk.submit(0, sector: 0, bytes: 512, kick: false) }
+        disk.queue.kick()
         #expect(waitUntil { storage.inside.load(ordering: .sequentiallyConsistent) == 2 }, "both workers are busy")
         let driver = disk.driver.transport
         let flag = ResetFlag()

@@ -132,9 +132,11 @@ import Testing
             let place = driver.allocate(16 * 2048)
             let each = isMerging ? room : 1514 + 12
             for number in 0..<(isMerging ? 10 : 3) {
+                let old = receive.nextAvailable
                 try receive.add([.init(address: place + UInt64(number * 2048), length: UInt32(each), isWritable: true)])
+                // Rung only when asked to, and slowly: the device has to ask again each time that what it got is too little.
+                if try receive.kickIfWanted(since: old, eventIndex: true) { usleep(2000) }
             }
-            receive.kick()
             var buffer = 0
             for frame in frames {
                 var bytes: [UInt8] = []
