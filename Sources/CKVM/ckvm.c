@@ -279,6 +279,11 @@ int ckvm_kvmclock_ctrl(int vcpu)
 	return value_or_errno(ioctl(vcpu, KVM_KVMCLOCK_CTRL, 0));
 }
 
+int ckvm_get_tsc_khz(int vcpu)
+{
+	return value_or_errno(ioctl(vcpu, KVM_GET_TSC_KHZ, 0));
+}
+
 int ckvm_nmi(int vcpu)
 {
 	return value_or_errno(ioctl(vcpu, KVM_NMI, 0));
@@ -307,6 +312,15 @@ int ckvm_install_kick_handler(int signal)
 
 	sigemptyset(&action.sa_mask);
 	return value_or_errno(sigaction(signal, &action, NULL));
+}
+
+int ckvm_unblock_signal(int signal)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, signal);
+	return -pthread_sigmask(SIG_UNBLOCK, &set, NULL);
 }
 
 int ckvm_eventfd(bool nonblocking)

@@ -5,8 +5,10 @@ import Testing
 
 @Suite struct LatencySummaryTests {
     @Test func partsSumToTheWhole() {
-        let left = LatencySummary(total: 30, minimum: 10, maximum: 20, buckets: [.init(upperBound: 10, count: 1), .init(upperBound: 20, count: 1)])
-        let right = LatencySummary(total: 25, minimum: 5, maximum: 20, buckets: [.init(upperBound: 5, count: 1), .init(upperBound: 20, count: 1)])
+        let left = LatencySummary(
+            total: 30, minimum: 10, maximum: 20, buckets: [.init(upperBound: 10, count: 1), .init(upperBound: 20, count: 1)])
+        let right = LatencySummary(
+            total: 25, minimum: 5, maximum: 20, buckets: [.init(upperBound: 5, count: 1), .init(upperBound: 20, count: 1)])
         let both = left.merged(with: right)
         #expect(both.count == 4)
         #expect(both.total == 55)

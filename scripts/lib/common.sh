@@ -4,6 +4,9 @@
 # Functions shared by the scripts; to be sourced:
 #   source "$(dirname "${BASH_SOURCE[0]}")/lib/common.sh"
 
+# So that `x=$(f)` stops at an error inside f, too.
+shopt -s inherit_errexit
+
 # The project's root folder, and the folder (ignored by git) for everything downloaded or built.
 ROOT_FOLDER=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd -P)
 BUILD_FOLDER=${SYMVMM_BUILD_FOLDER:-$ROOT_FOLDER/build}
@@ -55,12 +58,14 @@ run_logged() {
 
 # with_lock NAME COMMAND...: one at a time, among all the processes that use this build folder.
 with_lock() {
-    local name=$1 descriptor status=0
+    local name=$1 descriptor status
     shift
     mkdir -p "$BUILD_FOLDER/locks"
     exec {descriptor}>"$BUILD_FOLDER/locks/$name"
     flock "$descriptor"
-    "$@" || status=$?
+    # Not `"$@" || status=$?`: as a condition, the command would go on after its own errors.
+    "$@"
+    status=$?
     exec {descriptor}>&-
     return "$status"
 }

@@ -58,11 +58,10 @@ check_initramfs_inputs() {
 }
 
 make_initramfs() {
-    local stage
+    local stage=$output.stage
     info "making $output"
-    stage=$(mktemp -d "$output.stage.XXXXXX")
+    rm -rf "$stage"
     mkdir -p "$stage"/{bin,sbin,dev,proc,sys,run,tmp,root,sysroot,tests,extra}
-    chmod 755 "$stage"
     cp /bin/busybox "$stage/bin/busybox"
     ln -s busybox "$stage/bin/sh"
     cp "$ROOT_FOLDER/guest/initramfs/init" "$stage/init"
@@ -81,7 +80,8 @@ copy_modules() {
     mkdir -p "$modules"
     for name in "${LOADED_MODULES[@]}" "${with[@]}"; do
         module_files "$name" || die "the kernel $flavour has no module $name"
-    done | awk '!seen[$0]++' >"$stage/files-loaded"
+    done >"$stage/files-all"
+    awk '!seen[$0]++' "$stage/files-all" >"$stage/files-loaded"
     for name in "${OPTIONAL_MODULES[@]}"; do
         module_files "$name" || true
     done >"$stage/files-optional"

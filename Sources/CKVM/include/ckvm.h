@@ -7,6 +7,8 @@
 #ifndef CKVM_H
 #define CKVM_H
 
+#include "symbiotic_abi.h"
+
 #include <linux/kvm.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -69,12 +71,15 @@ int ckvm_set_mp_state(int vcpu, const struct kvm_mp_state *state); /* 4.39 */
 int ckvm_get_vcpu_events(int vcpu, struct kvm_vcpu_events *events); /* 4.31 */
 int ckvm_set_vcpu_events(int vcpu, const struct kvm_vcpu_events *events); /* 4.32 */
 int ckvm_kvmclock_ctrl(int vcpu);                             /* 4.74 */
+int ckvm_get_tsc_khz(int vcpu);                               /* 4.56 */
 int ckvm_nmi(int vcpu);                                       /* 4.64 */
 /* GPA of a linear address in the vCPU's present page tables, or -EFAULT. 4.54 */
 int ckvm_translate(int vcpu, uint64_t linear, uint64_t *gpa);
 
 /* The signal that makes KVM_RUN return: its handler does nothing, SA_RESTART is set so that no other call notices. */
 int ckvm_install_kick_handler(int signal);
+/* Lets the calling thread receive the signal: a thread inherits its maker's mask, and libdispatch's threads block everything. */
+int ckvm_unblock_signal(int signal);
 
 /* A counter in the kernel (eventfd(2)) at zero, close-on-exec. */
 int ckvm_eventfd(bool nonblocking);
@@ -199,9 +204,14 @@ static inline void ckvm_set_dirty_registers(struct kvm_run *run, uint64_t sets)
 	run->kvm_dirty_regs = sets;
 }
 
-static inline struct kvm_sync_regs *ckvm_synced_registers(struct kvm_run *run)
+static inline struct kvm_sync_regs ckvm_synced_registers(const struct kvm_run *run)
 {
-	return &run->s.regs;
+	return run->s.regs;
+}
+
+static inline void ckvm_set_synced_registers(struct kvm_run *run, const struct kvm_sync_regs *registers)
+{
+	run->s.regs = *registers;
 }
 
 /* The processor's time stamp counter: the cheapest clock there is, with or without a vDSO. */

@@ -19,10 +19,9 @@ public struct KernelStatistics: Sendable {
     /// The counters in the kernel's order.
     public private(set) var counters: [Counter] = []
 
-    /// Reads all counters from a statistics descriptor and closes it; a negative number (an error) gives none.
-    init(readingFrom number: Int32) {
-        guard number >= 0 else { return }
-        let descriptor = FileDescriptor(owning: number)
+    /// Reads all counters from a statistics descriptor; a negative one (an error) gives none.
+    init(readingFrom descriptor: borrowing FileDescriptor) {
+        guard descriptor.rawValue >= 0 else { return }
         // struct kvm_stats_header: flags, name_size, num_desc, id_offset, desc_offset, data_offset.
         let header = KernelStatistics.read(descriptor, offset: 0, count: 24)
         guard header.count == 24 else { return }

@@ -46,7 +46,8 @@ public struct Kvm: ~Copyable, Sendable {
 
     private static func openAdvice(_ errno: Int32) -> String {
         switch errno {
-        case ENOENT: "this host has no KVM: load kvm_intel or kvm_amd, or enable virtualization in the firmware (or nested virtualization, in a VM)"
+        case ENOENT:
+            "this host has no KVM: load kvm_intel or kvm_amd, or enable virtualization in the firmware (or nested virtualization, in a VM)"
         case EACCES, EPERM: "not permitted: join the group that owns it (usually: adduser USER kvm), or run as root"
         case ENODEV, ENXIO: "the device node is there but no KVM module is loaded: load kvm_intel or kvm_amd"
         default: "see 'symvmm doctor'"

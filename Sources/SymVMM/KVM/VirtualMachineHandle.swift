@@ -59,9 +59,11 @@ public struct VirtualMachineHandle: ~Copyable, Sendable {
         _ = try KVMError.check(result, "KVM_IOEVENTFD")
     }
 
-    /// Sets the level of an interrupt input of the PIC and the IO-APIC (KVM API 4.25).
-    public func setInterruptLine(_ gsi: UInt32, high: Bool) throws(KVMError) {
-        _ = try KVMError.check(ckvm_irq_line(descriptor.rawValue, gsi, high ? 1 : 0), "KVM_IRQ_LINE")
+    /// A second descriptor of the same machine, for an object with a life of its own.
+    func duplicateDescriptor() throws(KVMError) -> FileDescriptor {
+        let number = fcntl(descriptor.rawValue, F_DUPFD_CLOEXEC, 0)
+        guard number >= 0 else { throw KVMError.last("fcntl F_DUPFD_CLOEXEC", advice: "raise the limit of open files (ulimit -n)") }
+        return FileDescriptor(owning: number)
     }
 
     /// Switches on a capability that takes one argument (KVM API 4.37).
@@ -89,6 +91,6 @@ public struct VirtualMachineHandle: ~Copyable, Sendable {
 
     /// KVM's own counters for the whole VM (KVM API 4.133), or an empty set where the kernel has none.
     public func statistics() -> KernelStatistics {
-        KernelStatistics(readingFrom: ckvm_get_stats_fd(descriptor.rawValue))
+        KernelStatistics(readingFrom: FileDescriptor(owning: ckvm_get_stats_fd(descriptor.rawValue)))
     }
 }

@@ -11,8 +11,11 @@ internal import Glibc
 public struct VirtualProcessorHandle: ~Copyable, @unchecked Sendable {
     private let descriptor: FileDescriptor
     private let runPage: MemoryMapping
+    /// Opened once: a running vCPU holds its lock against every ioctl, KVM_GET_STATS_FD too, but not against reads of this.
+    private let statisticsDescriptor: FileDescriptor
 
     init(owning descriptor: consuming FileDescriptor, runPage: consuming MemoryMapping) {
+        statisticsDescriptor = FileDescriptor(owning: ckvm_get_stats_fd(descriptor.rawValue))
         self.descriptor = descriptor
         self.runPage = runPage
     }
@@ -44,11 +47,38 @@ public struct VirtualProcessorHandle: ~Copyable, @unchecked Sendable {
         unsafe ckvm_set_immediate_exit(page, 0)
     }
 
+    /// The registers that KVM_RUN gave or takes (KVM API 5, KVM_CAP_SYNC_REGS). Only between two runs.
+    var syncedRegisters: kvm_sync_regs {
+        get {
+            // SAFETY: the kernel lays the registers out in the run page, which is this thread's between two runs.
+            unsafe ckvm_synced_registers(page)
+        }
+        nonmutating set {
+            // SAFETY: as above.
+            var value = newValue
+            unsafe ckvm_set_synced_registers(page, &value)
+        }
+    }
+
+    /// Which sets of registers KVM_RUN gives at each exit from now on: KVM_SYNC_X86_ bits, 0 for none.
+    func setValidRegisters(_ sets: UInt64) {
+        // SAFETY: as above.
+        unsafe ckvm_set_valid_registers(page, sets)
+    }
+
+    /// Which sets of registers the next KVM_RUN takes.
+    func setDirtyRegisters(_ sets: UInt64) {
+        // SAFETY: as above.
+        unsafe ckvm_set_dirty_registers(page, sets)
+    }
+
     /// The bytes of a port exit's data, or nil when the kernel's offset points outside the run page.
     @inline(__always)
     func portData(_ exit: ckvm_port_exit) -> UnsafeMutableRawPointer? {
         let (count, overflow) = Int(exit.size).multipliedReportingOverflow(by: Int(exit.count))
-        guard !overflow, exit.data_offset <= UInt64(runPage.byteCount), count <= runPage.byteCount - Int(exit.data_offset) else { return nil }
+        guard !overflow, exit.data_offset <= UInt64(runPage.byteCount), count <= runPage.byteCount - Int(exit.data_offset) else {
+            return nil
+        }
         // SAFETY: just checked to lie within the page.
         return unsafe runPage.baseAddress + Int(exit.data_offset)
     }
@@ -174,8 +204,14 @@ public struct VirtualProcessorHandle: ~Copyable, @unchecked Sendable {
         _ = ckvm_kvmclock_ctrl(descriptor.rawValue)
     }
 
+    /// Rate of the vCPU's time stamp counter (KVM API 4.56); a guess where the kernel does not know it.
+    var ticksPerMillisecond: UInt64 {
+        let rate = ckvm_get_tsc_khz(descriptor.rawValue)
+        return rate > 0 ? UInt64(rate) : 3_000_000
+    }
+
     /// KVM's own counters for this vCPU (KVM API 4.133). Any thread.
     public func statistics() -> KernelStatistics {
-        KernelStatistics(readingFrom: ckvm_get_stats_fd(descriptor.rawValue))
+        KernelStatistics(readingFrom: statisticsDescriptor)
     }
 }

@@ -38,7 +38,8 @@ public final class GuestMemory: Sendable {
     /// - Parameter byteCount: a multiple of 4096, at least 1 MiB and at most 1 TiB.
     public init(byteCount: UInt64) throws(KVMError) {
         guard byteCount >= 1 << 20, byteCount <= 1 << 40, byteCount % GuestMemory.pageSize == 0 else {
-            throw KVMError(call: "guest memory", errno: EINVAL, advice: "\(byteCount) bytes: give 1 MiB to 1 TiB, whole pages of 4096 bytes")
+            throw KVMError(
+                call: "guest memory", errno: EINVAL, advice: "\(byteCount) bytes: give 1 MiB to 1 TiB, whole pages of 4096 bytes")
         }
         mapping = try MemoryMapping(anonymous: Int(byteCount))
         self.byteCount = byteCount

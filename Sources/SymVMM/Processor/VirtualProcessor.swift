@@ -1,11 +1,166 @@
 // SPDX-License-Identifier: Apache-2.0
 
-/// A vCPU: its thread, its run loop, its statistics.
-public final class VirtualProcessor: Sendable {
+internal import CKVM
+internal import Glibc
+internal import Synchronization
+
+/// A vCPU: its descriptor, its statistics, and what other threads ask of it. The run loop is in VirtualProcessor+RunLoop.swift.
+public final class VirtualProcessor: @unchecked Sendable {
     /// Number of the vCPU, from 0; also its APIC id.
     public let index: Int
 
-    init(index: Int) {
+    let handle: VirtualProcessorHandle
+    let statistics: ExitRecorder
+    let ports: PortBus
+    let mmio: MMIOBus
+    let msrs: MSRBus
+    private let ending: MachineEnding
+
+    /// What other threads ask of the vCPU: bits of `Request`, looked at between two exits.
+    private let requests = Atomic<UInt32>(0)
+    /// Signalled when a paused vCPU may go on.
+    private let resumed: EventNotifier
+    /// Signalled when the vCPU has seen that it is to pause.
+    private let parked: EventNotifier
+
+    /// The symbiotic interface and this vCPU's side of it; nil when the guest is not offered one.
+    let interface: SymbioticInterface?
+    let symbiotic: SymbioticProcessor?
+    let watchdog: SymCallWatchdog?
+    /// Ticks that a symcall's handler may take.
+    let limitTicks: UInt64
+    /// Ticks since the last exit that were spent on symcalls inside it and are accounted for there. The vCPU's thread only.
+    var nestedTicks: UInt64 = 0
+    /// Symcalls that other threads ask for on this very vCPU.
+    private let directRequests = Mutex<[SymCallRequest]>([])
+
+    private enum Request {
+        static let end: UInt32 = 1 << 0
+        static let pause: UInt32 = 1 << 1
+        static let symcall: UInt32 = 1 << 2
+    }
+
+    /// The signal that makes KVM_RUN return (KVM API 4.10).
+    static let kickSignal = SIGUSR1
+
+    init(
+        index: Int, handle: consuming VirtualProcessorHandle, ports: PortBus, mmio: MMIOBus, symbiotic: SymbioticSetup?,
+        ending: MachineEnding
+    ) throws(KVMError) {
         self.index = index
+        limitTicks = SymCallWatchdog.limit / 1_000_000 * handle.ticksPerMillisecond
+        self.handle = handle
+        self.ports = ports
+        self.mmio = mmio
+        msrs = symbiotic.map { MSRBus($0.interface, SymbioticInterface.registers) } ?? MSRBus()
+        interface = symbiotic?.interface
+        watchdog = symbiotic?.watchdog
+        if symbiotic != nil { self.symbiotic = try SymbioticProcessor() } else { self.symbiotic = nil }
+        self.ending = ending
+        statistics = try ExitRecorder()
+        resumed = try EventNotifier()
+        parked = try EventNotifier()
+    }
+
+    // MARK: Any thread
+
+    /// Ends the machine's run: the guest asked for it, or cannot go on. A device calls it while it takes a write.
+    public func end(_ outcome: MachineOutcome) {
+        requests.bitwiseOr(Request.end, ordering: .sequentiallyConsistent)
+        ending.end(outcome)
+    }
+
+    /// Asks the vCPU to end its thread; follow with a kick.
+    func requestEnd() {
+        requests.bitwiseOr(Request.end, ordering: .sequentiallyConsistent)
+        resumed.signal()
+    }
+
+    /// Asks the vCPU to wait between two exits; follow with a kick, then `waitUntilParked()`.
+    func requestPause() {
+        requests.bitwiseOr(Request.pause, ordering: .sequentiallyConsistent)
+    }
+
+    /// Waits until a vCPU that was asked to pause does so, or has ended.
+    func waitUntilParked() {
+        while parked.drain() == 0 {}
+    }
+
+    /// Lets a paused vCPU go on.
+    func resume() {
+        requests.bitwiseAnd(~Request.pause, ordering: .sequentiallyConsistent)
+        resumed.signal()
+    }
+
+    /// Makes a running KVM_RUN return, or the next one not start.
+    func kick(_ thread: Thread) {
+        handle.interrupt()
+        thread.signal(VirtualProcessor.kickSignal)
+    }
+
+    /// Asks for a symcall on this vCPU; follow with a kick. The request is answered on the vCPU's thread.
+    func submit(_ request: SymCallRequest) {
+        directRequests.withLock { $0.append(request) }
+        requests.bitwiseOr(Request.symcall, ordering: .sequentiallyConsistent)
+    }
+
+    /// Asks again for what could not be done at once.
+    func resubmit() {
+        requests.bitwiseOr(Request.symcall, ordering: .sequentiallyConsistent)
+    }
+
+    /// Takes a call that nobody waits for any more out of the queue.
+    func withdraw(_ request: SymCallRequest) {
+        directRequests.withLock { $0.removeAll { $0 === request } }
+    }
+
+    // MARK: The vCPU's thread
+
+    /// Whether the thread is to end.
+    var isEnding: Bool {
+        requests.load(ordering: .relaxed) & Request.end != 0
+    }
+
+    /// What other threads ask for, all of it.
+    func takeDirectRequests() -> [SymCallRequest] {
+        directRequests.withLock { requests in
+            defer { requests = [] }
+            return requests
+        }
+    }
+
+    /// A call that can't be made just now; its asker kicks again.
+    func putBack(_ request: SymCallRequest) {
+        directRequests.withLock { $0.append(request) }
+    }
+
+    /// Whether another thread asks something.
+    @inline(__always)
+    var hasRequests: Bool {
+        requests.load(ordering: .relaxed) != 0
+    }
+
+    /// Does what was asked. Returns false when the thread is to end.
+    func serveRequests() -> Bool {
+        while true {
+            let asked = requests.load(ordering: .sequentiallyConsistent)
+            if asked & Request.end != 0 { return false }
+            if asked & Request.symcall != 0 {
+                requests.bitwiseAnd(~Request.symcall, ordering: .sequentiallyConsistent)
+                if asked & Request.pause == 0 { serveDirectRequests() }
+                continue
+            }
+            guard asked & Request.pause != 0 else { return true }
+            handle.noteClockPause()
+            parked.signal()
+            while requests.load(ordering: .sequentiallyConsistent) & (Request.pause | Request.end) == Request.pause {
+                resumed.drain()
+            }
+        }
+    }
+
+    /// Tells those who wait for a pause that the thread is gone.
+    func noteEnded() {
+        parked.signal()
     }
 }

@@ -16,6 +16,22 @@ public struct ExitStatistics: Sendable {
         public let latency: LatencySummary
     }
 
+    /// Exits for one reason while one process of the guest ran on one vCPU.
+    public struct TaskRow: Sendable {
+        /// Number of the vCPU.
+        public let vcpu: Int
+        /// Process number in the guest; nil for the row that processes beyond the table's size share.
+        public let tgid: UInt32?
+        /// The name of the task that ran last, as the guest says.
+        public let name: String
+        /// What left the guest.
+        public let reason: ExitReason
+        /// Number of exits.
+        public let count: UInt64
+        /// Sum of the times from KVM_RUN's return to the next KVM_RUN.
+        public let totalNanoseconds: UInt64
+    }
+
     /// How one vCPU spent its time.
     public struct Processor: Sendable {
         /// Number of the vCPU.
@@ -34,6 +50,21 @@ public struct ExitStatistics: Sendable {
     public let rows: [Row]
     /// One for each vCPU.
     public let processors: [Processor]
+    /// Exits by guest process, of guests with the symbiotic module; empty otherwise.
+    public let tasks: [TaskRow]
+    /// What happened on the symbiotic interface; nil when the guest is not offered one.
+    public let symbiotic: SymbioticStatistics?
+
+    /// A picture put together by hand, for tests and for other sources.
+    public init(
+        uptimeNanoseconds: UInt64, rows: [Row], processors: [Processor], tasks: [TaskRow] = [], symbiotic: SymbioticStatistics? = nil
+    ) {
+        self.uptimeNanoseconds = uptimeNanoseconds
+        self.rows = rows
+        self.processors = processors
+        self.tasks = tasks
+        self.symbiotic = symbiotic
+    }
 
     /// Exits to user space of the whole VM: the sum over the rows.
     public var exitCount: UInt64 {

@@ -36,7 +36,8 @@ public struct KVMError: Error, Equatable, Sendable, CustomStringConvertible {
 
     /// Turns a shim's answer (a value, or `-errno`) into a value or a thrown error.
     @inline(__always)
-    static func check(_ result: Int32, _ call: @autoclosure () -> String, advice: @autoclosure () -> String = "") throws(KVMError) -> Int32 {
+    static func check(_ result: Int32, _ call: @autoclosure () -> String, advice: @autoclosure () -> String = "") throws(KVMError) -> Int32
+    {
         guard result >= 0 else { throw KVMError(call: call(), errno: -result, advice: advice()) }
         return result
     }

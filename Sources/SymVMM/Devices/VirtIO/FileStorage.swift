@@ -34,14 +34,16 @@ public final class FileStorage: BlockStorage, @unchecked Sendable {
 
         let sector = sectorSize ?? kind.sectorSize
         guard [512, 1024, 2048, 4096].contains(sector), sector >= kind.sectorSize else {
-            throw KVMError(call: call, errno: EINVAL, advice: "it has sectors of \(kind.sectorSize) bytes: \(sector) cannot be offered")
+            throw KVMError(
+                call: call, errno: EINVAL, advice: "its sectors are \(kind.sectorSize) bytes; \(sector) cannot be offered to the guest")
         }
         guard kind.byteCount > 0 else {
             throw KVMError(call: call, errno: EINVAL, advice: "it is empty: give it a size, for instance with 'truncate -s 1G \(path)'")
         }
         guard kind.byteCount % UInt64(sector) == 0 else {
-            let advice = "its size, \(kind.byteCount) bytes, is not a multiple of \(sector): is it a raw disk image?"
-            throw KVMError(call: call, errno: EINVAL, advice: advice)
+            throw KVMError(
+                call: call, errno: EINVAL,
+                advice: "its size, \(kind.byteCount) bytes, is not a multiple of \(sector): is it a raw disk image?")
         }
         self.descriptor = descriptor
         super.init(byteCount: kind.byteCount, sectorSize: sector, isReadOnly: isReadOnly)

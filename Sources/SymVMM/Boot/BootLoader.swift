@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/// Puts a kernel, its initial RAM disk, its command line and what describes the machine into the guest's memory.
+public enum BootLoader {
+    /// Loads everything that the guest needs for its first instruction.
+    ///
+    /// To be called once, before a vCPU runs; it writes guest memory and reads the two files, nothing else. On an error guest memory may
+    /// hold part of it.
+    ///
+    /// - Parameters:
+    ///   - kernelPath: a bzImage (boot protocol 2.12 or later, with a 64-bit entry) or an ELF executable for x86-64.
+    ///   - initrdPath: the initial RAM disk, or nil.
+    ///   - commandLine: the kernel's command line, complete.
+    ///   - acpi: the machine that the ACPI tables describe.
+    /// - Returns: the state in which vCPU 0 starts.
+    public static func load(
+        kernelPath: String, initrdPath: String?, commandLine: String, memory: GuestMemory, acpi: ACPIDescription
+    ) throws(BootError) -> BootEntry {
+        let image = try KernelImage(path: kernelPath, memory: memory)
+        let kernel = try image.load(into: memory)
+        try write(commandLine, limit: kernel.commandLineLimit, memory: memory)
+        let initrd = try loadInitrd(initrdPath, beside: kernel, memory: memory)
+        let rsdp = try ACPITables.write(into: memory, at: BootLayout.acpiTables, describing: acpi)
+        let parameters = BootParameters(
+            setupHeader: kernel.setupHeader, commandLine: BootLayout.commandLine, initrd: initrd, rsdp: rsdp,
+            memoryMap: MemoryMap.entries(for: memory))
+        try BootError.memoryTooSmall(for: BootLayout.highMemory, in: memory) { () throws(GuestAddressError) in
+            try memory.write(BootLayout.zeroPage, bytes: parameters.bytes)
+            try BootEntry.writeTables(into: memory)
+        }
+        return BootEntry(
+            instructionPointer: kernel.entry, bootParameters: BootLayout.zeroPage, stackPointer: BootLayout.stackTop,
+            pageTableRoot: BootLayout.pageTables, gdtAddress: BootLayout.gdt, isLinux: image.isLinux)
+    }
+
+    private static func write(_ commandLine: String, limit: Int, memory: GuestMemory) throws(BootError) {
+        var bytes = Array(commandLine.utf8)
+        guard bytes.count <= limit else { throw BootError.commandLineTooLong(byteCount: bytes.count, limit: limit) }
+        guard !bytes.contains(0) else { throw BootError.commandLineHasZeroByte }
+        bytes.append(0)
+        try BootError.memoryTooSmall(for: BootLayout.highMemory, in: memory) { () throws(GuestAddressError) in
+            try memory.write(BootLayout.commandLine, bytes: bytes)
+        }
+    }
+
+    /// Loads the initial RAM disk as high as it may lie; returns where, an empty range when there is none.
+    private static func loadInitrd(
+        _ path: String?, beside kernel: KernelImage.Requirements, memory: GuestMemory
+    ) throws(BootError) -> Range<UInt64> {
+        guard let path else { return 0..<0 }
+        let file = try BootFile(path: path, role: .initrd)
+        let limit = min(memory.lowByteCount, kernel.highestInitrdAddress &+ 1)
+        guard let start = highestPlace(for: file.byteCount, below: limit, avoiding: kernel.occupied) else {
+            throw BootError.initrdTooLarge(path: path, byteCount: file.byteCount, memory: memory.byteCount)
+        }
+        try file.read(offset: 0, count: file.byteCount, into: memory, at: start)
+        return start..<(start &+ file.byteCount)
+    }
+
+    /// The highest page-aligned address from which `byteCount` bytes lie below `limit`, above the first MiB and outside all of `occupied`.
+    static func highestPlace(for byteCount: UInt64, below limit: UInt64, avoiding occupied: [Range<UInt64>]) -> UInt64? {
+        var limit = limit
+        while true {
+            guard limit >= byteCount else { return nil }
+            let start = (limit &- byteCount) & ~(GuestMemory.pageSize &- 1)
+            guard start >= BootLayout.highMemory else { return nil }
+            // An obstacle ends above `start`, so the next limit is lower: the loop ends.
+            guard let obstacle = occupied.first(where: { $0.overlaps(start..<(start &+ byteCount)) }) else { return start }
+            guard obstacle.lowerBound < limit else { return nil }
+            limit = obstacle.lowerBound
+        }
+    }
+}

@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/// An open kernel file whose format is known and whose header was checked: a bzImage or an ELF executable.
+struct KernelImage: ~Copyable {
+    enum Format: Equatable {
+        case bzImage(SetupHeader)
+        case elf(ELFExecutable)
+    }
+
+    /// What the loaded kernel wants of the rest of the boot.
+    struct Requirements: Equatable {
+        /// GPA of the 64-bit entry.
+        var entry: UInt64
+        /// Guest memory that nothing else may use until the kernel has read the memory map.
+        var occupied: [Range<UInt64>]
+        /// Longest command line without its zero byte.
+        var commandLineLimit: Int
+        /// Highest address that a byte of the initial RAM disk may have.
+        var highestInitrdAddress: UInt64
+        /// The setup header's bytes for boot_params.
+        var setupHeader: [UInt8]
+    }
+
+    let format: Format
+    private let file: BootFile
+
+    /// Opens the file, recognises it and checks its header against the guest's memory. Nothing is loaded.
+    init(path: String, memory: GuestMemory) throws(BootError) {
+        let opened = try BootFile(path: path, role: .kernel)
+        format = try KernelImage.recognise(opened, memory: memory)
+        file = opened
+    }
+
+    private static func recognise(_ file: borrowing BootFile, memory: GuestMemory) throws(BootError) -> Format {
+        let head = try file.read(offset: 0, atMost: SetupHeader.byteCountToRead)
+        if ELFExecutable.recognises(head) { return .elf(try ELFExecutable(head: head, file: file, memory: memory)) }
+        if SetupHeader.recognises(head) {
+            let header = try SetupHeader(head: head, path: file.path, fileByteCount: file.byteCount)
+            // Its end cannot overflow: the address is below 4 GiB, the size below 64 GiB.
+            let end = header.preferredAddress &+ header.initializationByteCount
+            guard end <= memory.lowByteCount else { throw BootError.memoryTooSmall(needed: end, memory: memory.byteCount) }
+            return .bzImage(header)
+        }
+        throw isText(head) ? BootError.textFile(path: file.path) : BootError.notAKernel(path: file.path)
+    }
+
+    /// A bzImage is Linux. So is an ELF file that starts at or above 16 MiB, where Linux is linked to and small guests are not.
+    var isLinux: Bool {
+        switch format {
+        case .bzImage: true
+        case .elf(let executable): executable.entry >= 16 << 20
+        }
+    }
+
+    /// Reads the kernel into the guest's memory.
+    func load(into memory: GuestMemory) throws(BootError) -> Requirements {
+        switch format {
+        case .bzImage(let header):
+            try file.read(offset: header.kernelOffset, count: header.kernelByteCount, into: memory, at: header.preferredAddress)
+            return Requirements(
+                entry: header.preferredAddress &+ 0x200,
+                occupied: [header.preferredAddress..<(header.preferredAddress &+ header.initializationByteCount)],
+                commandLineLimit: header.commandLineLimit, highestInitrdAddress: header.highestInitrdAddress, setupHeader: header.bytes)
+        case .elf(let executable):
+            for segment in executable.segments { try load(segment, into: memory) }
+            return Requirements(
+                entry: executable.entry, occupied: executable.segments.map(\.physicalRange), commandLineLimit: 2047,
+                highestInitrdAddress: 0x7FFF_FFFF, setupHeader: KernelImage.setupHeaderForELF)
+        }
+    }
+
+    private func load(_ segment: ELFExecutable.Segment, into memory: GuestMemory) throws(BootError) {
+        let start = segment.physicalAddress
+        try file.read(offset: segment.offset, count: segment.fileByteCount, into: memory, at: start)
+        guard let rest = Int(exactly: segment.memoryByteCount &- segment.fileByteCount), rest > 0 else { return }
+        try BootError.memoryTooSmall(for: segment.physicalRange.upperBound, in: memory) { () throws(GuestAddressError) in
+            try memory.zero(start &+ segment.fileByteCount, byteCount: rest)
+        }
+    }
+
+    /// An ELF file brings no setup header. This is the least that Linux expects to find: the signature, a version, "loaded high".
+    private static var setupHeaderForELF: [UInt8] {
+        var header = [UInt8](repeating: 0, count: 0x268 - SetupHeader.start)
+        header.store(UInt16(0xAA55), at: 0x1FE - SetupHeader.start)
+        header.store(UInt32(0x5372_6448), at: 0x202 - SetupHeader.start)
+        header.store(UInt16(0x020F), at: 0x206 - SetupHeader.start)
+        header.store(UInt8(1), at: 0x211 - SetupHeader.start)
+        header.store(UInt32(0x100_0000), at: 0x230 - SetupHeader.start)
+        header.store(UInt32(2047), at: 0x238 - SetupHeader.start)
+        return header
+    }
+
+    /// Whether the bytes are printable ASCII or UTF-8 with white space: good enough to say what is wrong.
+    private static func isText(_ head: [UInt8]) -> Bool {
+        head.allSatisfy { $0 >= 0x20 && $0 != 0x7F || $0 == 0x09 || $0 == 0x0A || $0 == 0x0D || $0 == 0x0C }
+    }
+}

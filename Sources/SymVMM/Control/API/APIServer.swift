@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+
+internal import NIOConcurrencyHelpers
+internal import NIOCore
+internal import NIOHTTP1
+internal import NIOPosix
+
+/// Bounds that keep a client from costing more than it may.
+public struct APILimits: Sendable {
+    /// Longest body in bytes; more is answered with 413.
+    public var bodyByteCount = 64 << 10
+    /// Most connections at a time; more are answered with 503.
+    public var connectionCount = 256
+    /// Seconds that a client has for a whole request, counted from the connection or the answer before, and for reading an answer.
+    public var timeout: Int64 = 30
+
+    /// The usual bounds.
+    public init() {}
+}
+
+/// The control plane's server: HTTP/1.1 on a Unix socket.
+///
+/// One event loop thread does all that concerns the network; one worker thread runs the routes, one request after the other, because a route may
+/// block (a pause waits for the vCPUs).
+public final class APIServer: Sendable {
+    private let group: MultiThreadedEventLoopGroup
+    private let workers: NIOThreadPool
+    private let channel: any Channel
+    private let socket: ControlSocket
+
+    /// Starts to serve on a listening socket, which the server then owns.
+    public init(socket: ControlSocket, router: APIRouter, limits: APILimits = APILimits()) throws(ControlError) {
+        let group = MultiThreadedEventLoopGroup(numberOfThreads: 1)
+        let workers = NIOThreadPool(numberOfThreads: 1)
+        workers.start()
+        let connections = NIOLockedValueBox(0)
+        let bootstrap = ServerBootstrap(group: group)
+            .childChannelOption(.maxMessagesPerRead, value: 1)
+            .childChannelOption(.recvAllocator, value: FixedSizeRecvByteBufferAllocator(capacity: 4096))
+            .childChannelInitializer { channel in
+                channel.eventLoop.makeCompletedFuture {
+                    let isOver = connections.withLockedValue { number in
+                        number += 1
+                        return number > limits.connectionCount
+                    }
+                    channel.closeFuture.whenComplete { _ in connections.withLockedValue { $0 -= 1 } }
+                    var decoder = NIOHTTPDecoderLimitConfiguration()
+                    decoder.maxHeaderFieldSize = 8 << 10
+                    decoder.maxHeaderListSize = 32 << 10
+                    decoder.maxHeaderFieldCount = 64
+                    try channel.pipeline.syncOperations.configureHTTPServerPipeline(
+                        withPipeliningAssistance: false, withErrorHandling: false, withOutboundHeaderValidation: true,
+                        withEncoderConfiguration: .init(), withDecoderLimitConfiguration: decoder)
+                    try channel.pipeline.syncOperations.addHandler(
+                        APIConnection(router: router, workers: workers, limits: limits, isRefused: isOver))
+                }
+            }
+        do {
+            channel = try bootstrap.withBoundSocket(socket.takeDescriptor()).wait()
+        } catch {
+            try? group.syncShutdownGracefully()
+            try? workers.syncShutdownGracefully()
+            throw .host("\(socket.path): \(error)")
+        }
+        self.group = group
+        self.workers = workers
+        self.socket = socket
+    }
+
+    /// Ends the server: no request is accepted any more, the socket's file is removed, the threads end. Not from a route.
+    public func stop() {
+        socket.remove()
+        try? channel.close().wait()
+        try? group.syncShutdownGracefully()
+        try? workers.syncShutdownGracefully()
+    }
+}

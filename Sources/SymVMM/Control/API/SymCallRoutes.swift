@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/// The resource `/symcalls`: what the guest can be asked, and the questions.
+///
+///     GET /symcalls                                        the interface's state and counters
+///     PUT /symcalls {"call": "tasks"}                      asks the guest; the answer is the body
+///     PUT /symcalls {"call": "ping", "values": [1,2,3,4,5], "vcpu": 0}
+public enum SymCallRoutes {
+    /// The calls by name.
+    public static let calls = ["ping", "uname", "task", "tasks", "threads", "memory", "log"]
+
+    /// The routes onto a machine.
+    public static func routes(for machine: VirtualMachine) -> [APIRoute] {
+        [
+            APIRoute(.get, "/symcalls") { _ throws(APIError) in
+                guard let symbiotic = ExitReport(machine.exitStatistics(), name: machine.configuration.name).symbiotic else {
+                    throw APIError(400, SymCallError.notOffered.description)
+                }
+                return try .json(symbiotic)
+            },
+            APIRoute(.put, "/symcalls") { request throws(APIError) in try ask(machine, request) },
+        ]
+    }
+
+    private static func ask(_ machine: VirtualMachine, _ request: APIRequest) throws(APIError) -> APIResponse {
+        var fields = try request.fields()
+        let call: String
+        let vcpu: Int
+        let values: [UInt64]
+        do throws(ControlError) {
+            call = try fields.requiredString("call")
+            vcpu = try fields.integer("vcpu", 0...(VirtualMachine.vcpuLimit - 1)) ?? 0
+            values = try fields.integers("values") ?? []
+            try fields.checkAllTaken()
+        } catch {
+            throw APIError(400, error.message)
+        }
+        guard values.count <= 5 else { throw APIError(400, "values: at most five") }
+        do throws(SymCallError) {
+            return try answer(machine, call, vcpu, values + Array(repeating: 0, count: 5 - values.count))
+        } catch {
+            throw APIError(error == .noSuchProcessor ? 404 : 400, "\(machine.configuration.name): \(error)")
+        }
+    }
+
+    private static func answer(_ machine: VirtualMachine, _ call: String, _ vcpu: Int, _ values: [UInt64]) throws(SymCallError)
+        -> APIResponse
+    {
+        switch call {
+        case "ping":
+            let echo = try machine.ping(SymCallValues(values[0], values[1], values[2], values[3], values[4]), vcpu: vcpu)
+            return body(["values": [echo.rbx, echo.rcx, echo.rdx, echo.rsi, echo.rdi]])
+        case "uname": return body(try machine.guestName())
+        case "task": return body(try machine.currentTask(vcpu: vcpu))
+        case "tasks": return body(try machine.guestTasks())
+        case "threads": return body(try machine.guestTasks(threads: true))
+        case "memory": return body(try machine.guestMemoryUse())
+        case "log": return body(["text": try machine.guestLog()])
+        default: return .fault(APIError(400, "call: '\(call)' is not one of \(calls.joined(separator: ", "))"))
+        }
+    }
+
+    private static func body(_ value: some Encodable) -> APIResponse {
+        do throws(APIError) {
+            return try .json(value)
+        } catch {
+            return .fault(error)
+        }
+    }
+}

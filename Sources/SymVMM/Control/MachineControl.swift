@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/// A virtual machine as the control plane sees it. `VirtualMachine` is one; tests bring their own.
+///
+/// Every call may be made on any thread.
+public protocol MachineControl: AnyObject, Sendable {
+    /// What the machine is made of.
+    var configuration: MachineConfiguration { get }
+    /// Where the machine is in its life.
+    var state: MachineState { get }
+
+    /// Returns when every vCPU waits between two exits. Nothing happens when the machine does not run.
+    func pause()
+    /// Lets the vCPUs go on. Nothing happens when the machine is not paused.
+    func resume()
+    /// Presses the power button. The guest may take its time. False when it does not listen to the button, so that nothing will come of it.
+    @discardableResult
+    func requestPowerOff() -> Bool
+    /// Ends the run, whatever the guest does. Does not wait for the end.
+    func kill()
+    /// Returns when the run has ended, with how it ended.
+    func wait() -> MachineOutcome
+    /// The exits so far. Stops no vCPU.
+    func exitStatistics() -> ExitStatistics
+}

@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+
+extension ExitReport.Symbiotic {
+    /// The picture's numbers, symcalls added up over the vCPUs.
+    init(_ statistics: SymbioticStatistics) {
+        var sums: [UInt32: LatencySummary] = [:]
+        for row in statistics.symcalls { sums[row.number] = (sums[row.number] ?? .empty).merged(with: row.latency) }
+        self.init(
+            active: statistics.isActive, obstacle: statistics.obstacle,
+            counters: Dictionary(statistics.counters.map { ($0.name, $0.value) }, uniquingKeysWith: { first, _ in first }),
+            symcalls: sums.sorted { $0.key < $1.key }.map { number, latency in
+                ExitReport.SymCall(
+                    number: number, count: latency.count, totalNanoseconds: latency.total, medianNanoseconds: latency.quantile(0.5),
+                    p99Nanoseconds: latency.quantile(0.99), maximumNanoseconds: latency.maximum)
+            })
+    }
+}
+
+extension ExitReport {
+    /// Exits by guest process for people: one line a process, its reasons and the time the VMM spent on them, the longest first.
+    public func taskTable(rowLimit: Int = 40) -> String {
+        guard !tasks.isEmpty else {
+            return symbiotic == nil
+                ? "\(name): started with --symbiotic off, so the guest's processes are not known\n"
+                : "\(name): the guest has not loaded symbiotic.ko, so its processes are not known\n"
+        }
+        struct Process: Hashable {
+            let tgid: UInt32?
+        }
+        struct Sum {
+            var name = ""
+            var count: UInt64 = 0
+            var time: UInt64 = 0
+            var reasons: [String: UInt64] = [:]
+        }
+        var sums: [Process: Sum] = [:]
+        for row in tasks {
+            var sum = sums[Process(tgid: row.tgid)] ?? Sum()
+            sum.name = row.name
+            sum.count &+= row.count
+            sum.time &+= row.totalNanoseconds
+            sum.reasons[row.reason, default: 0] &+= row.count
+            sums[Process(tgid: row.tgid)] = sum
+        }
+        let whole = sums.values.reduce(0) { $0 &+ $1.time }
+        var table = TextTable([
+            .numbers("PROCESS"), .words("NAME"), .numbers("EXITS"), .numbers("VMM TIME"), .numbers("TIME%"), .words("REASONS"),
+        ])
+        let ordered = sums.sorted { ($0.value.time, $1.key.tgid ?? 0) > ($1.value.time, $0.key.tgid ?? 0) }
+        for (process, sum) in ordered.prefix(max(1, rowLimit)) {
+            let reasons = sum.reasons.sorted { $0.value != $1.value ? $0.value > $1.value : $0.key < $1.key }
+            table.add([
+                process.tgid.map { "\($0)" } ?? "", process.tgid == 0 ? "(idle)" : sum.name, Readable.count(sum.count),
+                Readable.duration(sum.time), Readable.percent(sum.time, of: whole),
+                reasons.map { "\($0.key) \(Readable.count($0.value))" }.joined(separator: ", "),
+            ])
+        }
+        let rest = ordered.dropFirst(max(1, rowLimit))
+        let note = rest.isEmpty ? "" : "(\(rest.count) more processes)\n"
+        return table.text + note
+    }
+
+    /// The symbiotic interface's counters for people; empty when nothing happened on it.
+    func symbioticTable() -> String {
+        guard let symbiotic, symbiotic.counters.values.contains(where: { $0 > 0 }) || symbiotic.active else { return "" }
+        var text = "SYMBIOTIC: " + (symbiotic.active ? "active" : symbiotic.obstacle ?? "not active")
+        let counted = symbiotic.counters.filter { $0.value > 0 }.sorted { $0.key < $1.key }
+        if !counted.isEmpty { text += "; " + counted.map { "\($0.key) \(Readable.count($0.value))" }.joined(separator: ", ") }
+        text += "\n"
+        guard !symbiotic.symcalls.isEmpty else { return text }
+        var table = TextTable([.words("SYMCALL"), .numbers("COUNT"), .numbers("MEAN"), .numbers("P50"), .numbers("P99"), .numbers("MAX")])
+        for call in symbiotic.symcalls {
+            table.add([
+                SymCallName.of(call.number), Readable.count(call.count),
+                Readable.duration(call.count == 0 ? 0 : call.totalNanoseconds / call.count), Readable.duration(call.medianNanoseconds),
+                Readable.duration(call.p99Nanoseconds), Readable.duration(call.maximumNanoseconds),
+            ])
+        }
+        return text + "\n" + table.text
+    }
+}
+
+/// The names of symcalls (docs/ABI.md, 4.4).
+enum SymCallName {
+    private static let names = ["ping", "task", "uname", "tasks", "memory", "log"]
+
+    /// A symcall's name, or its number.
+    static func of(_ number: UInt32) -> String {
+        Int(number) < names.count ? names[Int(number)] : "0x" + String(number, radix: 16)
+    }
+}

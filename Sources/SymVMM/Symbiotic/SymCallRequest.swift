@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: Apache-2.0
+
+internal import CKVM
+internal import Glibc
+internal import Synchronization
+
+/// A symcall asked for by another thread than the vCPU's, which waits here for the answer.
+final class SymCallRequest: Sendable {
+    let number: UInt32
+    let arguments: SymCallValues
+    /// Ticks at which nobody wants the answer any more; a call that starts later would be a surprise.
+    private let state = Mutex<Result<SymCallValues, SymCallError>?>(nil)
+    private let finished: EventNotifier
+
+    init(_ number: UInt32, _ arguments: SymCallValues) throws(KVMError) {
+        self.number = number
+        self.arguments = arguments
+        finished = try EventNotifier(nonblocking: true)
+    }
+
+    /// Gives the answer. Only the first one counts.
+    func finish(_ result: Result<SymCallValues, SymCallError>) {
+        let isFirst = state.withLock { state in
+            guard state == nil else { return false }
+            state = result
+            return true
+        }
+        if isFirst { finished.signal() }
+    }
+
+    /// Waits at most so long; nil when there is no answer yet.
+    func wait(milliseconds: Int32) -> Result<SymCallValues, SymCallError>? {
+        var poller = pollfd(fd: finished.descriptor.rawValue, events: Int16(POLLIN), revents: 0)
+        // SAFETY: one structure, as is said, that outlives the call.
+        _ = unsafe poll(&poller, 1, milliseconds)
+        return state.withLock { $0 }
+    }
+}

@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0
+
+internal import CKVM
+
+/// The three ports of the symbiotic interface: a handler's return and failure, and the guest's doorbell (docs/ABI.md, 4.3, 5 and 6).
+final class SymbioticPorts: BusDevice, @unchecked Sendable {
+    /// First port.
+    static let basePort = UInt16(SYMBIOTIC_PORT_RETURN)
+    /// Number of ports.
+    static let portCount = 3
+
+    private let interface: SymbioticInterface
+
+    init(_ interface: SymbioticInterface) {
+        self.interface = interface
+        super.init(name: "symbiotic")
+    }
+
+    override func write(offset: UInt64, size: Int, value: UInt64, from processor: VirtualProcessor) {
+        guard let symbiotic = processor.symbiotic else { return }
+        switch offset {
+        case 0: note(symbiotic.noteReturn(.returned))
+        case 1: note(symbiotic.noteReturn(.faulted))
+        default:
+            guard size == 1, processor.answerDoorbell(UInt8(truncatingIfNeeded: value), interface) else {
+                interface.counters.doorbellsIgnored.increment()
+                return
+            }
+        }
+    }
+
+    private func note(_ isTaken: Bool) {
+        if !isTaken { interface.counters.returnsIgnored.increment() }
+    }
+}

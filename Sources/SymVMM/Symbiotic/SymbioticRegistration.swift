@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+
+internal import CKVM
+
+/// What one vCPU has registered by its MSRs (docs/ABI.md, section 2). A value: the rules of what is accepted, and nothing else.
+struct SymbioticRegistration: Equatable {
+    var localPage: UInt64 = 0
+    var rip: UInt64 = 0
+    var rsp: UInt64 = 0
+    var cs: UInt64 = 0
+    var gsBase: UInt64 = 0
+    var fsBase: UInt64 = 0
+    var cr3Clear: UInt64 = 0
+    var idt: UInt64 = 0
+
+    /// The vCPU takes symcalls.
+    var isArmed: Bool { rip != 0 }
+
+    /// The value last accepted; nil for an MSR that is not one of the vCPU's.
+    func read(_ index: UInt32) -> UInt64? {
+        switch index {
+        case SYMBIOTIC_MSR_LOCAL_PAGE: localPage
+        case SYMBIOTIC_MSR_RIP: rip
+        case SYMBIOTIC_MSR_RSP: rsp
+        case SYMBIOTIC_MSR_CS: cs
+        case SYMBIOTIC_MSR_GS_BASE: gsBase
+        case SYMBIOTIC_MSR_FS_BASE: fsBase
+        case SYMBIOTIC_MSR_CR3_CLEAR: cr3Clear
+        case SYMBIOTIC_MSR_IDT: idt
+        default: nil
+        }
+    }
+
+    /// Takes a value, or returns false: the guest gets #GP and nothing has changed.
+    ///
+    /// - Parameters:
+    ///   - addressBits: linear-address bits in use, 48 or 57.
+    ///   - hasGlobalPage: the VM's global page is registered.
+    ///   - isPage: whether a GPA is that of a page of ordinary RAM.
+    mutating func write(_ index: UInt32, _ value: UInt64, addressBits: Int, hasGlobalPage: Bool, isPage: (UInt64) -> Bool) -> Bool {
+        // Armed: the only way is to disarm.
+        if isArmed, index != SYMBIOTIC_MSR_RIP || value != 0 { return false }
+        let isKernelAddress = value >> 63 == 1 && SymbioticRegistration.isCanonical(value, addressBits)
+        switch index {
+        case SYMBIOTIC_MSR_LOCAL_PAGE:
+            guard value == 0 || (hasGlobalPage && isPage(value)) else { return false }
+            localPage = value
+        case SYMBIOTIC_MSR_RIP:
+            guard value == 0 || (isKernelAddress && localPage != 0 && rsp != 0 && cs != 0 && idt != 0) else { return false }
+            rip = value
+        case SYMBIOTIC_MSR_RSP:
+            guard value == 0 || (isKernelAddress && value % 16 == 0) else { return false }
+            rsp = value
+        case SYMBIOTIC_MSR_CS:
+            guard value == 0 || (8...0xfff0).contains(value) && value % 8 == 0 else { return false }
+            cs = value
+        case SYMBIOTIC_MSR_GS_BASE:
+            guard SymbioticRegistration.isCanonical(value, addressBits) else { return false }
+            gsBase = value
+        case SYMBIOTIC_MSR_FS_BASE:
+            guard SymbioticRegistration.isCanonical(value, addressBits) else { return false }
+            fsBase = value
+        case SYMBIOTIC_MSR_CR3_CLEAR:
+            guard value & ~SYMBIOTIC_CR3_CLEAR_ALLOWED == 0 else { return false }
+            cr3Clear = value
+        case SYMBIOTIC_MSR_IDT:
+            guard value == 0 || (isKernelAddress && value % 16 == 0) else { return false }
+            idt = value
+        default:
+            return false
+        }
+        return true
+    }
+
+    /// Whether the bits above the address bits all equal the highest of them (SDM volume 1, 3.3.7.1).
+    static func isCanonical(_ address: UInt64, _ addressBits: Int) -> Bool {
+        let unused = 64 - addressBits
+        return UInt64(bitPattern: Int64(bitPattern: address << UInt64(unused)) >> Int64(unused)) == address
+    }
+}

@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/// A service of the VMM that works together with the guest: it answers doorbells, and may make symcalls while it does so.
+///
+/// The command puts services and the VMM together; SymVMM knows none of them.
+open class SymbioticService: @unchecked Sendable {
+    /// Name in messages and statistics.
+    public let name: String
+    /// The doorbells that are the service's (docs/ABI.md, section 6).
+    public let doorbells: ClosedRange<UInt8>
+
+    /// Feature bits that tell the guest of the service (docs/ABI.md, section 1).
+    public let features: UInt32
+
+    /// Describes a service.
+    public init(name: String, features: UInt32, doorbells: ClosedRange<UInt8>) {
+        self.name = name
+        self.features = features
+        self.doorbells = doorbells
+    }
+
+    /// Answers a doorbell that the guest's kernel rang. On the vCPU's thread, inside the exit: `processor.symcall` may be used.
+    ///
+    /// - Parameters:
+    ///   - values: the guest's RBX, RCX, RDX, RSI and RDI. They may hold anything.
+    open func answer(doorbell: UInt8, _ values: SymCallValues, on processor: VirtualProcessor) {
+    }
+}

@@ -1,0 +1,263 @@
+// SPDX-License-Identifier: Apache-2.0
+
+internal import CKVM
+internal import Glibc
+internal import Synchronization
+
+/// Injection of symcalls (docs/ABI.md, section 4), on the vCPU's own thread.
+///
+/// A *session* begins with the first symcall of an exit: the exit in hand is finished, the vCPU's state saved. It ends when the exit has been
+/// answered: the state is put back, and the next KVM_RUN takes it. Registers travel in the run page (KVM API 5, KVM_CAP_SYNC_REGS), so that a
+/// symcall costs no ioctl besides KVM_RUN.
+extension VirtualProcessor {
+    private static let allRegisters = UInt64(KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS | KVM_SYNC_X86_EVENTS)
+    /// A guest may repeat an OUT without end (REP OUTS); then the exit counts as one that can't be finished.
+    private static let finishAttempts = 64
+
+    /// Calls the guest. Only while a device takes a write of this vCPU, or from the run loop between two exits.
+    ///
+    /// The results are the guest's word: check them before use.
+    public func symcall(_ number: UInt32, _ arguments: SymCallValues = SymCallValues()) throws(SymCallError) -> SymCallValues {
+        guard let symbiotic, let interface else { throw .notOffered }
+        do throws(SymCallError) {
+            try checkAllowed(number, symbiotic, interface)
+            try beginSession(symbiotic, interface)
+            let results = try inject(number, arguments, symbiotic, interface)
+            interface.counters.completed.increment()
+            return results
+        } catch {
+            count(error, interface)
+            throw error
+        }
+    }
+
+    private func count(_ error: SymCallError, _ interface: SymbioticInterface) {
+        switch error {
+        case .failed: interface.counters.failed.increment()
+        case .faulted: interface.counters.faulted.increment()
+        case .timedOut: interface.counters.timedOut.increment()
+        case .nested: interface.counters.refusedNested.increment()
+        case .eventInFlight: interface.counters.deferred.increment()
+        default: interface.counters.refused.increment()
+        }
+    }
+
+    private func checkAllowed(_ number: UInt32, _ symbiotic: SymbioticProcessor, _ interface: SymbioticInterface) throws(SymCallError) {
+        if symbiotic.isActive { throw .nested }
+        if let obstacle = interface.obstacle { throw obstacle }
+        guard symbiotic.registration(interface).isArmed else { throw .notArmed }
+        guard interface.has(number) else { throw .unknown }
+        guard symbiotic.isInDoorbell || interface.mayInject(number) else { throw .needsDoorbell }
+    }
+
+    // MARK: Sessions
+
+    /// Finishes the exit in hand and saves the vCPU's state, unless this exit's session has done so.
+    private func beginSession(_ symbiotic: SymbioticProcessor, _ interface: SymbioticInterface) throws(SymCallError) {
+        if symbiotic.saved == nil {
+            guard finishExit(symbiotic) else { throw .exitInHand }
+            symbiotic.saved = handle.syncedRegisters
+        }
+        guard let saved = symbiotic.saved else { throw .exitInHand }
+        let longMode: UInt64 = 1 << 10  // EFER.LMA
+        guard saved.sregs.efer & longMode != 0 else { throw .notInLongMode }
+        let events = saved.events
+        guard events.exception.injected == 0, events.exception.pending == 0, events.interrupt.injected == 0, events.nmi.injected == 0
+        else { throw .eventInFlight }
+    }
+
+    /// Runs KVM until the instruction that caused the exit is complete and nothing of it is left (KVM API 5, note on KVM_EXIT_IO).
+    private func finishExit(_ symbiotic: SymbioticProcessor) -> Bool {
+        symbiotic.isFinishing = true
+        defer { symbiotic.isFinishing = false }
+        handle.setValidRegisters(VirtualProcessor.allRegisters)
+        for _ in 0..<VirtualProcessor.finishAttempts {
+            handle.interrupt()
+            let result = handle.run()
+            if result == -EINTR {
+                handle.clearInterrupt()
+                return true
+            }
+            guard result == 0 else { break }
+            answerNestedExit(entered: ckvm_ticks())
+        }
+        handle.clearInterrupt()
+        return false
+    }
+
+    /// Puts the vCPU back to where it was before the first symcall; the next KVM_RUN takes it. Called when the exit has been answered.
+    func endSession() {
+        guard let symbiotic else { return }
+        handle.setValidRegisters(0)
+        guard var saved = symbiotic.saved else { return }
+        saved.events.flags = VirtualProcessor.eventFlags(saved.events.flags)
+        handle.syncedRegisters = saved
+        handle.setDirtyRegisters(VirtualProcessor.allRegisters)
+        symbiotic.saved = nil
+        if let state = symbiotic.savedMultiprocessorState {
+            symbiotic.savedMultiprocessorState = nil
+            try? handle.setMultiprocessorState(state)
+        }
+    }
+
+    /// The vCPU's CPL before the session.
+    private static func isKernel(_ saved: kvm_sync_regs) -> Bool {
+        saved.sregs.ss.dpl == 0
+    }
+
+    /// NMIs and SIPIs that arrive during a handler are counted by KVM; putting an old count back would lose them. Neither is SMM ours.
+    private static func eventFlags(_ flags: UInt32) -> UInt32 {
+        flags & ~UInt32(KVM_VCPUEVENT_VALID_NMI_PENDING | KVM_VCPUEVENT_VALID_SIPI_VECTOR | KVM_VCPUEVENT_VALID_SMM)
+            | UInt32(KVM_VCPUEVENT_VALID_SHADOW)
+    }
+
+    // MARK: One call
+
+    private func inject(_ number: UInt32, _ arguments: SymCallValues, _ symbiotic: SymbioticProcessor, _ interface: SymbioticInterface)
+        throws(SymCallError) -> SymCallValues
+    {
+        guard let saved = symbiotic.saved else { throw .exitInHand }
+        handle.syncedRegisters = VirtualProcessor.handlerState(saved, symbiotic.registration(interface), number, arguments)
+        handle.setDirtyRegisters(VirtualProcessor.allRegisters)
+        handle.setValidRegisters(VirtualProcessor.allRegisters)
+        let started = ckvm_ticks()
+        symbiotic.isActive = true
+        symbiotic.setLocal(interface, SymbioticProcessor.LocalPage.active, 1)
+        symbiotic.deadline.store(started &+ limitTicks, ordering: .relaxed)
+        watchdog?.noteStart()
+        defer {
+            symbiotic.deadline.store(0, ordering: .relaxed)
+            symbiotic.isActive = false
+            symbiotic.setLocal(interface, SymbioticProcessor.LocalPage.active, 0)
+            symbiotic.durations.record(.other, address: UInt64(number), ticks: ckvm_ticks() &- started)
+        }
+        let ending = try runHandler(started, symbiotic, interface)
+        let registers = handle.syncedRegisters.regs
+        guard finishExit(symbiotic) else { throw .exitInHand }
+        let results = SymCallValues(registers.rbx, registers.rcx, registers.rdx, registers.rsi, registers.rdi)
+        switch ending {
+        case .faulted:
+            symbiotic.countLocal(interface, SymbioticProcessor.LocalPage.failures)
+            throw .faulted(vector: results.rbx, errorCode: results.rcx, rip: results.rdx, address: results.rsi)
+        case .returned:
+            symbiotic.countLocal(interface, SymbioticProcessor.LocalPage.completed)
+            guard registers.rax == 0 else { throw .failed(code: registers.rax) }
+            return results
+        }
+    }
+
+    /// Runs the guest until the handler says that it is done, serving its exits as usual.
+    private func runHandler(_ started: UInt64, _ symbiotic: SymbioticProcessor, _ interface: SymbioticInterface) throws(SymCallError)
+        -> SymbioticProcessor.Ending
+    {
+        while true {
+            let entered = ckvm_ticks()
+            let result = handle.run()
+            if result == -EINTR {
+                handle.clearInterrupt()
+                statistics.recordGuest(ticks: ckvm_ticks() &- entered)
+                nestedTicks &+= ckvm_ticks() &- entered
+            } else if result < 0 {
+                throw .exitInHand
+            } else {
+                answerNestedExit(entered: entered)
+                if let ending = symbiotic.takeEnding() { return ending }
+            }
+            if isEnding { throw .notRunning }
+            if ckvm_ticks() &- started > limitTicks {
+                // What the handler was doing has to be finished too before the state is put back.
+                if result == 0 { _ = finishExit(symbiotic) }
+                symbiotic.countLocal(interface, SymbioticProcessor.LocalPage.aborts)
+                interface.switchOff()
+                throw .timedOut
+            }
+        }
+    }
+
+    /// The vCPU's state in which a handler starts (docs/ABI.md, 4.1).
+    private static func handlerState(
+        _ saved: kvm_sync_regs, _ registration: SymbioticRegistration, _ number: UInt32, _ arguments: SymCallValues
+    ) -> kvm_sync_regs {
+        var state = saved
+        var registers = kvm_regs()
+        registers.rax = UInt64(number)
+        registers.rbx = arguments.rbx
+        registers.rcx = arguments.rcx
+        registers.rdx = arguments.rdx
+        registers.rsi = arguments.rsi
+        registers.rdi = arguments.rdi
+        registers.rip = registration.rip
+        registers.rsp = registration.rsp
+        registers.rflags = SYMBIOTIC_RFLAGS
+        state.regs = registers
+        let selector = UInt16(truncatingIfNeeded: registration.cs)
+        state.sregs.cs = flatSegment(selector, type: 11, isCode: true)
+        state.sregs.ss = flatSegment(selector &+ 8, type: 3, isCode: false)
+        state.sregs.gs.base = registration.gsBase
+        state.sregs.fs.base = registration.fsBase
+        state.sregs.cr3 &= ~registration.cr3Clear
+        state.sregs.idt.base = registration.idt
+        state.sregs.idt.limit = UInt16(SYMBIOTIC_IDT_LIMIT)
+        state.events.interrupt.shadow = 0
+        state.events.nmi.masked = 1
+        state.events.flags = eventFlags(state.events.flags)
+        return state
+    }
+
+    /// A flat ring-0 segment: 64-bit code, or data.
+    private static func flatSegment(_ selector: UInt16, type: UInt8, isCode: Bool) -> kvm_segment {
+        kvm_segment(
+            base: 0, limit: 0xffff_ffff, selector: selector, type: type, present: 1, dpl: 0, db: isCode ? 0 : 1, s: 1, l: isCode ? 1 : 0,
+            g: 1,
+            avl: 0, unusable: 0, padding: 0)
+    }
+
+    // MARK: Doorbells
+
+    /// The guest wrote to the doorbell's port. False when it counts for nothing: from a program, from a handler, from an unfinished exit.
+    func answerDoorbell(_ number: UInt8, _ interface: SymbioticInterface) -> Bool {
+        guard let symbiotic, !symbiotic.isActive, !symbiotic.isFinishing, !symbiotic.isInDoorbell else { return false }
+        guard finishExit(symbiotic) else {
+            endSession()
+            return false
+        }
+        defer { endSession() }
+        let saved = handle.syncedRegisters
+        guard VirtualProcessor.isKernel(saved) else { return false }
+        symbiotic.saved = saved
+        symbiotic.isInDoorbell = true
+        defer { symbiotic.isInDoorbell = false }
+        let registers = saved.regs
+        interface.answerDoorbell(
+            number, SymCallValues(registers.rbx, registers.rcx, registers.rdx, registers.rsi, registers.rdi), self)
+        return true
+    }
+
+    /// Makes the symcalls that other threads asked for on this very vCPU, whatever it was doing. From the run loop, between two exits.
+    func serveDirectRequests() {
+        guard let symbiotic else { return }
+        let asked = takeDirectRequests()
+        guard !asked.isEmpty else { return }
+        // A vCPU that waits for an interrupt has to run for the handler, and to go on waiting after it.
+        if let state = try? handle.multiprocessorState(), state != UInt32(KVM_MP_STATE_RUNNABLE),
+            state != UInt32(KVM_MP_STATE_UNINITIALIZED)
+        {
+            symbiotic.savedMultiprocessorState = state
+            try? handle.setMultiprocessorState(UInt32(KVM_MP_STATE_RUNNABLE))
+        }
+        for request in asked {
+            do throws(SymCallError) {
+                request.finish(.success(try symcall(request.number, request.arguments)))
+            } catch .eventInFlight {
+                putBack(request)
+            } catch {
+                request.finish(.failure(error))
+            }
+        }
+        endSession()
+        if let state = symbiotic.savedMultiprocessorState {
+            symbiotic.savedMultiprocessorState = nil
+            try? handle.setMultiprocessorState(state)
+        }
+    }
+}

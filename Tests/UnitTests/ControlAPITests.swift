@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import Synchronization
+import Testing
+
+@testable import SymVMM
+
+/// A machine that does what it is told and counts it.
+final class RecordingMachine: MachineControl {
+    struct Calls {
+        var state = MachineState.running
+        var pauses = 0
+        var resumes = 0
+        var powerButtons = 0
+        var kills = 0
+    }
+
+    let calls = Mutex(Calls())
+    let configuration: MachineConfiguration
+    private let listens: Bool
+
+    init(name: String = "vm", listens: Bool = true) {
+        configuration = MachineConfiguration(name: name, kernelPath: "k")
+        self.listens = listens
+    }
+
+    var state: MachineState { calls.withLock { $0.state } }
+
+    func pause() {
+        calls.withLock {
+            $0.pauses += 1
+            $0.state = .paused
+        }
+    }
+
+    func resume() {
+        calls.withLock {
+            $0.resumes += 1
+            $0.state = .running
+        }
+    }
+
+    func requestPowerOff() -> Bool {
+        calls.withLock { $0.powerButtons += 1 }
+        return listens
+    }
+
+    func kill() {
+        calls.withLock {
+            $0.kills += 1
+            $0.state = .ended
+        }
+    }
+
+    func wait() -> MachineOutcome { .powerOff }
+
+    func exitStatistics() -> ExitStatistics {
+        let latency = LatencySummary(total: 30, minimum: 10, maximum: 20, buckets: [.init(upperBound: 20, count: 2)])
+        return ExitStatistics(
+            uptimeNanoseconds: 1_000_000,
+            rows: [.init(vcpu: 0, reason: .portWrite, device: "serial", address: 0x3f8, latency: latency)],
+            processors: [.init(vcpu: 0, guestNanoseconds: 70, vmmNanoseconds: 30, kernel: KernelStatistics(readingFrom: FileDescriptor(owning: -1)))])
+    }
+}
+
+@Suite struct ControlAPITests {
+    private func respond(_ machine: RecordingMachine, _ method: APIMethod, _ target: String, _ body: String = "") -> APIResponse {
+        let router = APIRouter(MachineRoutes.routes(for: machine, version: "1.2.3"))
+        return router.respond(to: APIRequest(method: method, target: target, body: Array(body.utf8)))
+    }
+
+    private func fault(_ response: APIResponse) throws -> String {
+        try #require(try JSONText.decode([String: String].self, from: response.body)["fault_message"])
+    }
+
+    @Test func theInstanceIsDescribedAsFirecrackerDoes() {
+        let response = respond(RecordingMachine(), .get, "/")
+        #expect(response.status == 200)
+        #expect(String(decoding: response.body, as: UTF8.self) == #"{"app_name":"symvmm","id":"vm","state":"Running","vmm_version":"1.2.3"}"#)
+    }
+
+    @Test func theVMIsPausedAndResumed() {
+        let machine = RecordingMachine()
+        #expect(respond(machine, .patch, "/vm", #"{"state": "Paused"}"#) == .noContent)
+        #expect(machine.state == .paused)
+        #expect(respond(machine, .patch, "/vm", #"{"state": "Resumed"}"#) == .noContent)
+        #expect(machine.calls.withLock { [$0.pauses, $0.resumes] } == [1, 1])
+    }
+
+    @Test func actionsAreCarriedOut() throws {
+        let machine = RecordingMachine()
+        #expect(respond(machine, .put, "/actions", #"{"action_type": "Stop"}"#) == .noContent)
+        #expect(respond(machine, .put, "/actions", #"{"action_type": "SendCtrlAltDel"}"#) == .noContent)
+        #expect(respond(machine, .put, "/actions", #"{"action_type": "Kill"}"#) == .noContent)
+        #expect(machine.calls.withLock { [$0.powerButtons, $0.kills] } == [2, 1])
+        let late = respond(machine, .put, "/actions", #"{"action_type": "Stop"}"#)
+        #expect(late.status == 400)
+        #expect(try fault(late).contains("ended"))
+        #expect(respond(machine, .patch, "/vm", #"{"state": "Paused"}"#).status == 400)
+    }
+
+    @Test func aDeafGuestIsSaid() throws {
+        let response = respond(RecordingMachine(listens: false), .put, "/actions", #"{"action_type": "Stop"}"#)
+        #expect(response.status == 400)
+        #expect(try fault(response).contains("does not listen"))
+    }
+
+    @Test(arguments: [
+        (APIMethod.get, "/nothing", "", 404), (.get, "//", "", 404), (.get, "/vm/", "", 404), (.get, "", "", 404), (.delete, "/vm", "", 405),
+        (.get, "/actions", "", 405), (.patch, "/vm", "", 400), (.patch, "/vm", "[]", 400), (.patch, "/vm", "{}", 400),
+        (.patch, "/vm", #"{"state": 1}"#, 400), (.patch, "/vm", #"{"state": "Running"}"#, 400),
+        (.patch, "/vm", #"{"state": "Paused", "force": true}"#, 400), (.put, "/actions", #"{"action_type": "InstanceStart"}"#, 400),
+        (.put, "/actions", #"{"action_type": "Explode"}"#, 400),
+    ])
+    func wrongRequestsAreRefused(method: APIMethod, target: String, body: String, status: Int) throws {
+        let machine = RecordingMachine()
+        let response = respond(machine, method, target, body)
+        #expect(response.status == status)
+        #expect(try !fault(response).isEmpty)
+        #expect(machine.calls.withLock { $0.pauses + $0.powerButtons + $0.kills } == 0)
+        if status == 405 { #expect(response.allow != nil) }
+    }
+
+    @Test func aServiceBringsItsOwnResources() throws {
+        let service = APIRoute(.get, "/swap/{id}/pages") { request throws(APIError) in
+            guard request.query["limit"] != "0" else { throw APIError(400, "limit: 0") }
+            return APIResponse(body: Array("\(request.parameters["id"] ?? "") \(request.query["limit"] ?? "")".utf8))
+        }
+        let router = APIRouter(MachineRoutes.routes(for: RecordingMachine(), version: "1") + [service])
+        let response = router.respond(to: APIRequest(method: .get, target: "/swap/a%20b/pages?limit=5&x"))
+        #expect(String(decoding: response.body, as: UTF8.self) == "a b 5")
+        #expect(router.respond(to: APIRequest(method: .get, target: "/swap/a/pages?limit=0")).status == 400)
+        #expect(router.respond(to: APIRequest(method: .get, target: "/swap//pages")).status == 404)
+        #expect(router.respond(to: APIRequest(method: .get, target: "/")).status == 200)
+    }
+
+    @Test func brokenPercentSignsAreKept() {
+        #expect(APIRequest(method: .get, target: "/a%2").path == "/a%2")
+        #expect(APIRequest(method: .get, target: "/a%zz").path == "/a%zz")
+        #expect(APIRequest(method: .get, target: "/%41?%3d=%26").query == ["=": "&"])
+    }
+
+    @Test func statisticsAreServed() throws {
+        let response = respond(RecordingMachine(), .get, "/exit-statistics")
+        let report = try JSONText.decode(ExitReport.self, from: response.body)
+        #expect(report.exitCount == 2)
+        #expect(report.exits.first?.address == 0x3f8)
+    }
+}

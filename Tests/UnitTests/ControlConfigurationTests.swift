@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import Testing
+
+@testable import SymVMM
+
+@Suite struct ControlConfigurationTests {
+    @Test(arguments: [
+        ("256M", 256 << 20), ("1G", 1 << 30), ("1048576", 1 << 20), ("2g", 2 << 30), ("1MiB", 1 << 20), ("3072K", 3 << 20), ("1T", 1 << 40),
+        ("64MB", 64 << 20),
+    ] as [(String, UInt64)])
+    func memorySizesAreRead(text: String, bytes: UInt64) throws {
+        #expect(try ByteCount.parseMemory(text) == bytes)
+    }
+
+    @Test(arguments: [
+        ("0", "too little"), ("1023K", "too little"), ("1P", "too much"), ("2T", "too much"), ("", "not a size"), ("lots", "not a size"),
+        ("12Q", "not a size"), ("-1", "not a size"), ("1.5G", "not a size"), ("99999999999999999999", "too large"), ("99999999E", "too large"),
+        ("1048577", "whole number of pages"), ("1 G", "not a size"), ("١M", "not a size"),
+    ])
+    func wrongMemorySizesAreSaid(text: String, words: String) {
+        let error = #expect(throws: ControlError.self) { try ByteCount.parseMemory(text) }
+        #expect(error?.kind == .usage)
+        #expect(error?.message.contains(words) == true, "\(error?.message ?? "")")
+        #expect(error?.message.contains("\n") == false)
+    }
+
+    @Test func sizesAreDescribedShortly() {
+        #expect(ByteCount.describe(256 << 20) == "256M")
+        #expect(ByteCount.describe(1536 << 20) == "1536M")
+        #expect(ByteCount.describe(4097) == "4097")
+        #expect(ByteCount.describe(0) == "0")
+    }
+
+    @Test func disksAreRead() throws {
+        #expect(try DriveConfiguration(option: "a.img", index: 3) == DriveConfiguration(id: "disk3", path: "a.img"))
+        let full = DriveConfiguration(id: "root", path: "/x/a=b.img", isReadOnly: true)
+        #expect(try DriveConfiguration(option: "/x/a=b.img,readonly,id=root", index: 0) == full)
+        for (text, words) in [
+            ("", "no file"), (",readonly", "no file"), ("a,readonly,readonly", "twice"), ("a,id=1,id=2", "twice"), ("a,rw", "unknown field 'rw'"),
+            ("a,id=", "not an identifier"), ("a,id=a/b", "not an identifier"), ("a,id=123456789012345678901", "not an identifier"),
+            ("a,cache=none", "unknown field 'cache'"),
+        ] {
+            let error = #expect(throws: ControlError.self) { try DriveConfiguration(option: text, index: 0) }
+            #expect(error?.message.contains(words) == true, "\(text): \(error?.message ?? "")")
+        }
+    }
+
+    @Test func networkInterfacesAreRead() throws {
+        let plain = try NetworkInterfaceConfiguration(option: "tap=tap0", index: 1)
+        #expect(plain == NetworkInterfaceConfiguration(id: "net1", tap: "tap0"))
+        let full = try NetworkInterfaceConfiguration(option: "tap=t,mac=52:54:00:00:00:0a,id=lan", index: 0)
+        #expect(full == NetworkInterfaceConfiguration(id: "lan", tap: "t", mac: MACAddress("52:54:00:00:00:0a")))
+        for text in ["", "tap0", "tap=", "tap=0123456789abcdef", "tap=a,mac=1", "tap=a,mac=01:00:00:00:00:00", "tap=a,speed=1", "tap=a/b"] {
+            let error = #expect(throws: ControlError.self) { try NetworkInterfaceConfiguration(option: text, index: 0) }
+            #expect(error?.message.hasPrefix("--net: ") == true)
+        }
+    }
+
+    @Test func consolesAreRead() throws {
+        for console in [ConsoleConfiguration.stdio, .none, .pseudoTerminal, .file(path: "/tmp/a:b")] {
+            #expect(try ConsoleConfiguration(option: console.text) == console)
+        }
+        for text in ["", "file:", "serial", "STDIO"] {
+            #expect(throws: ControlError.self) { try ConsoleConfiguration(option: text) }
+        }
+    }
+
+    @Test(arguments: ["", ".a", "-a", "a/b", "a b", "ä", "..", String(repeating: "x", count: 65)])
+    func wrongNamesAreSaid(name: String) {
+        #expect(throws: ControlError.self) { try MachineConfiguration.checkName(name) }
+    }
+
+    @Test func identifiersAndTapsAreUnique() {
+        var machine = MachineConfiguration(name: "a", kernelPath: "k")
+        machine.drives = [DriveConfiguration(id: "x", path: "1"), DriveConfiguration(id: "x", path: "2")]
+        #expect(throws: ControlError.self) { try machine.checkConsistency() }
+        machine.drives = []
+        machine.networkInterfaces = [.init(id: "a", tap: "t"), .init(id: "b", tap: "t")]
+        #expect(throws: ControlError.self) { try machine.checkConsistency() }
+        machine.networkInterfaces = []
+        machine.vcpuCount = 10_000
+        #expect(throws: ControlError.self) { try machine.checkConsistency() }
+        machine.vcpuCount = 32
+        #expect(throws: Never.self) { try machine.checkConsistency() }
+    }
+}
+
+@Suite struct ControlConfigurationFileTests {
+    private func read(_ text: String) throws(ControlError) -> LaunchConfiguration {
+        try LaunchConfiguration(json: Array(text.utf8), source: "vm.json")
+    }
+
+    @Test func aFirecrackerFileIsRead() throws {
+        let launch = try read(
+            """
+            {"boot-source": {"kernel_image_path": "vmlinux", "boot_args": "console=ttyS0", "initrd_path": null},
+             "drives": [{"drive_id": "data", "path_on_host": "d.img", "is_root_device": false, "is_read_only": true},
+                        {"drive_id": "rootfs", "path_on_host": "r.img", "is_root_device": true}],
+             "machine-config": {"vcpu_count": 4, "mem_size_mib": 1024},
+             "network-interfaces": [{"iface_id": "eth0", "host_dev_name": "tap0", "guest_mac": "06:00:AC:10:00:02"}],
+             "entropy": {}}
+            """)
+        let machine = launch.machine
+        #expect(machine.kernelPath == "vmlinux")
+        #expect(machine.initrdPath == nil)
+        #expect(machine.vcpuCount == 4)
+        #expect(machine.memoryByteCount == 1 << 30)
+        #expect(machine.drives.map(\.id) == ["rootfs", "data"])
+        #expect(machine.drives.map(\.isReadOnly) == [false, true])
+        #expect(machine.commandLine == "console=ttyS0 root=/dev/vda rw")
+        #expect(machine.networkInterfaces == [.init(id: "eth0", tap: "tap0", mac: MACAddress("06:00:ac:10:00:02"))])
+        #expect(machine.console == .stdio)
+        #expect(machine.symbiotic)
+    }
+
+    @Test func ourOwnFieldsAreRead() throws {
+        let launch = try read(
+            #"{"boot-source": {"kernel_image_path": "k"}, "name": "web", "console": "pty", "symbiotic": false, "stats_file": "s.json", "api_socket": "/run/a.sock"}"#)
+        #expect(launch.machine.name == "web")
+        #expect(launch.machine.console == .pseudoTerminal)
+        #expect(!launch.machine.symbiotic)
+        #expect(launch.statsFile == "s.json")
+        #expect(launch.apiSocket == "/run/a.sock")
+        #expect(launch.machine.memoryByteCount == 256 << 20)
+    }
+
+    @Test(arguments: [
+        ("", "not valid JSON"), ("{", "not valid JSON"), (#"{"a" 1}"#, "not valid JSON"), ("[]", "expected an object, found an array"),
+        ("{}", "vm.json: boot-source: missing"), (#"{"boot-source": 1}"#, "vm.json: boot-source: expected an object, found a number"),
+        (#"{"boot-source": {}}"#, "boot-source.kernel_image_path: missing"),
+        (#"{"boot-source": {"kernel_image_path": 5}}"#, "kernel_image_path: expected a string, found a number"),
+        (#"{"boot-source": {"kernel_image_path": "k", "kernel": "x"}}"#, "boot-source.kernel: unknown field"),
+        (#"{"boot-source": {"kernel_image_path": "k"}, "memory": 5}"#, "vm.json: memory: unknown field"),
+        (#"{"boot-source": {"kernel_image_path": "a\u0000b"}}"#, "zero byte"),
+        (#"{"boot-source": {"kernel_image_path": "k"}, "machine-config": {"vcpu_count": "4"}}"#, "vcpu_count: expected a whole number, found a string"),
+        (#"{"boot-source": {"kernel_image_path": "k"}, "machine-config": {"vcpu_count": 0}}"#, "vcpu_count: 0 vCPUs"),
+        (#"{"boot-source": {"kernel_image_path": "k"}, "machine-config": {"vcpu_count": 1e30}}"#, "vcpu_count"),
+        (#"{"boot-source": {"kernel_image_path": "k"}, "machine-config": {"mem_size_mib": -1}}"#, "mem_size_mib: -1 MiB"),
+        (#"{"boot-source": {"kernel_image_path": "k"}, "machine-config": {"mem_size_mib": 1.5}}"#, "mem_size_mib: expected a whole number"),
+        (#"{"boot-source": {"kernel_image_path": "k"}, "machine-config": {"mem_size_mib": 9007199254740993}}"#, "give 1 to 1048576"),
+        (#"{"boot-source": {"kernel_image_path": "k"}, "drives": {}}"#, "drives: expected an array"),
+        (#"{"boot-source": {"kernel_image_path": "k"}, "drives": [{"drive_id": "a"}]}"#, "drives[0].path_on_host: missing"),
+        (#"{"boot-source": {"kernel_image_path": "k"}, "drives": [{"drive_id": "a", "path_on_host": "b", "is_read_only": "yes"}]}"#,
+            "drives[0].is_read_only: expected true or false, found a string"),
+        (#"{"boot-source": {"kernel_image_path": "k"}, "network-interfaces": [{"iface_id": "a", "host_dev_name": "t", "guest_mac": "z"}]}"#,
+            "network-interfaces[0].guest_mac: 'z' is not a MAC"),
+        (#"{"boot-source": {"kernel_image_path": "k"}, "symbiotic": "on"}"#, "symbiotic: expected true or false"),
+        (#"{"boot-source": {"kernel_image_path": "k"}, "console": "vga"}"#, "console: 'vga' is not a console"),
+        (#"{"boot-source": {"kernel_image_path": "k"}, "entropy": {"rate_limiter": {}}}"#, "entropy.rate_limiter: unknown field"),
+        (#"{"boot-source": {"kernel_image_path": "k"}, "name": "a/b"}"#, "not a VM's name"),
+    ])
+    func wrongFilesAreSaidInOneLine(text: String, words: String) {
+        let error = #expect(throws: ControlError.self) { try read(text) }
+        #expect(error?.kind == .usage)
+        #expect(error?.message.contains(words) == true, "\(error?.message ?? "")")
+        #expect(error?.message.contains("\n") == false)
+        #expect((error?.message.utf8.count ?? 0) < 300)
+    }
+
+    @Test func deepNestingDoesNotEndTheProcess() {
+        let text = String(repeating: "[", count: 100_000)
+        #expect(throws: ControlError.self) { try read(text) }
+        #expect(throws: ControlError.self) { try read(#"{"name": "# + String(repeating: "[", count: 500) + String(repeating: "]", count: 500) + "}") }
+    }
+
+    @Test func aMissingFileAndAFolderAreSaid() {
+        for path in ["/nonexistent/vm.json", "/proc"] {
+            let error = #expect(throws: ControlError.self) { try LaunchConfiguration(file: path) }
+            #expect(error?.message.contains(path) == true)
+        }
+    }
+}

@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import Glibc
+import Testing
+
+@testable import SymVMM
+
+/// A folder of a test's own, removed with all in it.
+final class TemporaryFolder: Sendable {
+    let path: String
+
+    init() throws {
+        var template = Array("/tmp/symvmm-test-XXXXXX".utf8CString)
+        let made = unsafe mkdtemp(&template).map { unsafe String(cString: $0) }
+        path = try #require(made)
+    }
+
+    deinit {
+        TemporaryFolder.empty(path)
+        _ = unsafe rmdir(path)
+    }
+
+    /// Names of what is in the folder.
+    var entries: [String] { TemporaryFolder.entries(of: path) }
+
+    private static func empty(_ path: String) {
+        for name in entries(of: path) where unsafe unlink("\(path)/\(name)") != 0 {
+            empty("\(path)/\(name)")
+            _ = unsafe rmdir("\(path)/\(name)")
+        }
+    }
+
+    private static func entries(of path: String) -> [String] {
+        guard let stream = unsafe opendir(path) else { return [] }
+        defer { unsafe closedir(stream) }
+        var names: [String] = []
+        while let entry = unsafe readdir(stream) {
+            let name = unsafe withUnsafePointer(to: &entry.pointee.d_name) { name in
+                unsafe name.withMemoryRebound(to: CChar.self, capacity: 256) { unsafe String(cString: $0) }
+            }
+            if name != ".", name != ".." { names.append(name) }
+        }
+        return names.sorted()
+    }
+}
+
+@Suite struct ControlSocketTests {
+    private func mode(_ path: String) -> mode_t? {
+        var status = stat()
+        return unsafe lstat(path, &status) == 0 ? status.st_mode : nil
+    }
+
+    @Test func theFolderIsChosenAndClosedToOthers() throws {
+        let home = try TemporaryFolder()
+        #expect(RuntimeFolder.choose(configured: home.path, uid: 1) == home.path + "/symvmm")
+        #expect(RuntimeFolder.choose(configured: home.path + "/", uid: 1) == home.path + "/symvmm")
+        for configured in [nil, "", "relative", "/nonexistent/x"] {
+            #expect(RuntimeFolder.choose(configured: configured, uid: 987_654) == "/tmp/symvmm-987654")
+        }
+        let folder = try RuntimeFolder(path: home.path + "/symvmm")
+        #expect(mode(folder.path) == S_IFDIR | 0o700)
+        #expect(try RuntimeFolder(path: folder.path).path == folder.path)
+    }
+
+    @Test func foldersOfOthersAreRefused() throws {
+        let home = try TemporaryFolder()
+        _ = try RuntimeFolder(path: home.path + "/real")
+        try #require(unsafe symlink(home.path + "/real", home.path + "/link") == 0)
+        #expect(throws: ControlError.self) { try RuntimeFolder(path: home.path + "/link") }
+        try #require(unsafe mkdir(home.path + "/open", 0o755) == 0)
+        let error = #expect(throws: ControlError.self) { try RuntimeFolder(path: home.path + "/open") }
+        #expect(error?.message.contains("chmod 700") == true)
+        try SmallFile.write(home.path + "/file", [1])
+        #expect(throws: ControlError.self) { try RuntimeFolder(path: home.path + "/file") }
+        #expect(throws: ControlError.self) { try RuntimeFolder(path: home.path + "/missing/deep") }
+    }
+
+    @Test func aSocketIsPrivateFromTheStartAndRemovedAtTheEnd() throws {
+        let home = try TemporaryFolder()
+        let folder = try RuntimeFolder(path: home.path + "/run")
+        let path = folder.socketPath(of: "vm")
+        do {
+            let socket = try ControlSocket(name: "vm", folder: folder)
+            #expect(socket.path == path)
+            #expect(mode(path) == S_IFSOCK | 0o600)
+            #expect(ControlSocket.isAlive(path))
+            #expect(folder.names() == ["vm"])
+            let error = #expect(throws: ControlError.self) { try ControlSocket(name: "vm", folder: folder) }
+            #expect(error?.message.contains("a VM named 'vm' is running") == true)
+            #expect(ControlSocket.isAlive(path))
+            socket.remove()
+        }
+        #expect(mode(path) == nil)
+        #expect(!ControlSocket.isAlive(path))
+    }
+
+    @Test func aStaleSocketIsReplaced() throws {
+        let home = try TemporaryFolder()
+        let folder = try RuntimeFolder(path: home.path + "/run")
+        let path = folder.socketPath(of: "vm")
+        let dead = try ControlSocket(name: "vm", folder: folder)
+        // As when a process is killed: the descriptor is closed, the file stays.
+        close(dead.takeDescriptor())
+        #expect(mode(path) != nil)
+        #expect(!ControlSocket.isAlive(path))
+        let socket = try ControlSocket(name: "vm", folder: folder)
+        #expect(ControlSocket.isAlive(path))
+        // The dead one's end does not take the new one's file away.
+        dead.remove()
+        #expect(ControlSocket.isAlive(path))
+        close(socket.takeDescriptor())
+        ControlSocket.removeIfStale(path)
+        #expect(mode(path) == nil)
+    }
+
+    @Test func whatIsNoSocketIsLeftAlone() throws {
+        let home = try TemporaryFolder()
+        let folder = try RuntimeFolder(path: home.path + "/run")
+        let path = folder.socketPath(of: "vm")
+        try SmallFile.write(path, Array("precious".utf8))
+        #expect(throws: ControlError.self) { try ControlSocket(name: "vm", folder: folder) }
+        #expect(throws: ControlError.self) { try ControlSocket(path: path, name: "other", folder: folder) }
+        ControlSocket.removeIfStale(path)
+        #expect(try SmallFile.read(path, atMost: 100) == Array("precious".utf8))
+    }
+
+    @Test func aPathOfChoiceIsFoundByName() throws {
+        let home = try TemporaryFolder()
+        let folder = try RuntimeFolder(path: home.path + "/run")
+        let chosen = home.path + "/api.sock"
+        let socket = try ControlSocket(path: chosen, name: "vm", folder: folder)
+        #expect(mode(chosen) == S_IFSOCK | 0o600)
+        #expect(ControlSocket.isAlive(chosen))
+        #expect(ControlSocket.isAlive(folder.socketPath(of: "vm")))
+        #expect(throws: ControlError.self) { try ControlSocket(name: "vm", folder: folder) }
+        #expect(throws: ControlError.self) { try ControlSocket(path: chosen, name: "other", folder: folder) }
+        socket.remove()
+        #expect(mode(chosen) == nil)
+        #expect(mode(folder.socketPath(of: "vm")) == nil)
+    }
+
+    @Test func tooLongPathsAreSaid() throws {
+        let home = try TemporaryFolder()
+        let folder = try RuntimeFolder(path: home.path + "/run")
+        let long = home.path + "/" + String(repeating: "x", count: 108 - home.path.utf8.count - 1)
+        let error = #expect(throws: ControlError.self) { try ControlSocket(path: long, name: "vm", folder: folder) }
+        #expect(error?.message.contains("at most 107 bytes, this one has 108") == true)
+        let fits = String(long.dropLast())
+        #expect(throws: Never.self) { try ControlSocket(path: fits, name: "vm", folder: folder).remove() }
+        #expect(throws: ControlError.self) { try ControlSocket(path: home.path + "/no/such/a.sock", name: "vm", folder: folder) }
+    }
+
+    @Test func filesAreWrittenWhole() throws {
+        let home = try TemporaryFolder()
+        let path = home.path + "/stats.json"
+        try SmallFile.write(path, [UInt8](repeating: 1, count: 200_000))
+        try SmallFile.write(path, [2])
+        #expect(try SmallFile.read(path, atMost: 10) == [2])
+        #expect(throws: KVMError.self) { try SmallFile.write(home.path + "/no/such", [1]) }
+        #expect(throws: KVMError.self) { try SmallFile.write(home.path, [1]) }
+        #expect(throws: KVMError.self) { try SmallFile.read(path, atMost: 0) }
+        // Nothing half-made stays.
+        #expect(home.entries == ["stats.json"])
+    }
+}

@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: GPL-2.0
+/* A fault with no interrupt descriptor table to deliver it by. */
+#include "bare-metal.h"
+
+void guest(void)
+{
+	struct {
+		__u16 limit;
+		__u64 base;
+	} __attribute__((packed)) nothing = {0, 0};
+
+	asm volatile("lidt %0\n\tud2" : : "m"(nothing));
+}

@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Constants of the ABI for the assembler, which does not take the suffixes
+ * of symbiotic_abi.h. symcall.c asserts that they are the same.
+ */
+#ifndef SYMBIOTIC_ENTRY_H
+#define SYMBIOTIC_ENTRY_H
+
+#define ENTRY_PORT_RETURN	0xe4
+#define ENTRY_PORT_FAIL		0xe5
+#define ENTRY_E_FAULT		7
+
+#endif /* SYMBIOTIC_ENTRY_H */
