@@ -94,7 +94,7 @@ private final class TroubledStorage: BlockStorage, @unchecked Sendable {
     }
 
     @Test func writesReachTheFileAndReadBack() throws {
-        let folder = try TemporaryFolder()
+        let folder = try VirtioTestFolder()
         let path = try folder.file("disk", byteCount: 8 << 20)
         let disk = try Disk(try FileStorage(path: path, isReadOnly: false))
         for (parts, indirect) in [(1, false), (8, false), (64, true)] {
@@ -112,7 +112,7 @@ private final class TroubledStorage: BlockStorage, @unchecked Sendable {
     }
 
     @Test func configurationSpace() throws {
-        let folder = try TemporaryFolder()
+        let folder = try VirtioTestFolder()
         let disk = try Disk(try FileStorage(path: try folder.file("disk", byteCount: 8 << 20), isReadOnly: false, sectorSize: 4096))
         #expect(disk.driver.transport.read(offset: 0x100, size: 8) == 16384)
         #expect(disk.driver.read(0x100 + 12) == 254)
@@ -129,7 +129,7 @@ private final class TroubledStorage: BlockStorage, @unchecked Sendable {
     }
 
     @Test func outOfRangeAndUnknownRequestsFail() throws {
-        let folder = try TemporaryFolder()
+        let folder = try VirtioTestFolder()
         let disk = try Disk(try FileStorage(path: try folder.file("disk", byteCount: 1 << 20), isReadOnly: false))
         #expect(try disk.request(0, sector: 2047, bytes: 512) == [0, 513])
         for sector: UInt64 in [2048, 2047 + 1, 1 << 54, 1 << 55, .max] {
@@ -146,14 +146,14 @@ private final class TroubledStorage: BlockStorage, @unchecked Sendable {
     }
 
     @Test func serialNumber() throws {
-        let folder = try TemporaryFolder()
+        let folder = try VirtioTestFolder()
         let disk = try Disk(try FileStorage(path: try folder.file("disk", byteCount: 1 << 20), isReadOnly: true))
         #expect(try disk.request(8, bytes: 20) == [0, 21])
         #expect(try disk.driver.memory.read(disk.data, byteCount: 20) == Array("root".utf8) + [UInt8](repeating: 0, count: 16))
     }
 
     @Test func readOnlyDiskRefusesEveryChange() throws {
-        let folder = try TemporaryFolder()
+        let folder = try VirtioTestFolder()
         let path = try folder.file("disk", byteCount: 1 << 20)
         let disk = try Disk(try FileStorage(path: path, isReadOnly: true))
         #expect(disk.driver.offered & 1 << 5 != 0)
@@ -169,7 +169,7 @@ private final class TroubledStorage: BlockStorage, @unchecked Sendable {
     }
 
     @Test func discardAndWriteZeroes() throws {
-        let folder = try TemporaryFolder()
+        let folder = try VirtioTestFolder()
         let path = try folder.file("disk", byteCount: 4 << 20)
         let disk = try Disk(try FileStorage(path: path, isReadOnly: false))
         func write() throws -> [UInt8] {
@@ -207,7 +207,7 @@ private final class TroubledStorage: BlockStorage, @unchecked Sendable {
 
     @Test func aRequestWithoutHeaderOrStatusBreaksTheQueue() throws {
         for buffers: [(UInt32, Bool)] in [[(8, false), (1, true)], [(16, false)], [(1, true)], [(16, false), (512, false)]] {
-            let folder = try TemporaryFolder()
+            let folder = try VirtioTestFolder()
             let disk = try Disk(try FileStorage(path: try folder.file("disk", byteCount: 1 << 20), isReadOnly: false))
             try disk.queue.add(buffers.map { .init(address: disk.data, length: $0.0, isWritable: $0.1) })
             disk.queue.kick()
@@ -227,7 +227,7 @@ private final class TroubledStorage: BlockStorage, @unchecked Sendable {
     }
 
     @Test func aFileThatShrankIsAnError() throws {
-        let folder = try TemporaryFolder()
+        let folder = try VirtioTestFolder()
         let path = try folder.file("disk", byteCount: 1 << 20)
         let disk = try Disk(try FileStorage(path: path, isReadOnly: false))
         #expect(unsafe truncate(path, 4096) == 0)
@@ -238,7 +238,7 @@ private final class TroubledStorage: BlockStorage, @unchecked Sendable {
 
     @Test(.enabled(if: geteuid() == 0, "mounting a small file system needs root"))
     func aFullHostDiskIsAnIOError() throws {
-        let folder = try TemporaryFolder()
+        let folder = try VirtioTestFolder()
         let mounted = unsafe mount("tmpfs", folder.path, "tmpfs", 0, "size=1m") == 0
         try #require(mounted, "mount: \(errno)")
         defer { _ = unsafe umount2(folder.path, Int32(2)) }
@@ -294,7 +294,7 @@ private final class TroubledStorage: BlockStorage, @unchecked Sendable {
     /// A driver that rings and listens only when it has to: a ring or an interrupt that is lost would leave it waiting.
     @Test(arguments: [true, false])
     func noRingIsLost(_ eventIndex: Bool) throws {
-        let folder = try TemporaryFolder()
+        let folder = try VirtioTestFolder()
         let storage = try FileStorage(path: try folder.file("disk", byteCount: 1 << 20), isReadOnly: false)
         let features = eventIndex ? VirtioBlockTests.all : VirtioBlockTests.all & ~VirtioFeature.eventIndex
         let disk = try Disk(storage, features: features)

@@ -94,7 +94,7 @@ import Testing
 
     @Test(arguments: [UInt64(3), 4])
     func block(_ seed: UInt64) throws {
-        let folder = try TemporaryFolder()
+        let folder = try VirtioTestFolder()
         let storage = try FileStorage(path: try folder.file("disk", byteCount: 1 << 20), isReadOnly: false)
         let driver = try VirtioTestDriver(VirtioBlock(id: "noise", storage: storage))
         try pester(driver, seed, features: driver.offered) { queue in

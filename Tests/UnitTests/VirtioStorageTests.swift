@@ -16,7 +16,7 @@ import Testing
     }
 
     @Test func whatIsNoDisk() throws {
-        let folder = try TemporaryFolder()
+        let folder = try VirtioTestFolder()
         #expect(failure(folder.path)?.errno == EISDIR)
         #expect(failure("\(folder.path)/missing")?.errno == ENOENT)
         #expect(failure("/dev/null")?.advice == "neither a regular file nor a block device")
@@ -31,7 +31,7 @@ import Testing
     }
 
     @Test func writersAloneReadersTogether() throws {
-        let folder = try TemporaryFolder()
+        let folder = try VirtioTestFolder()
         let path = try folder.file("disk", byteCount: 8192)
         do {
             let writer = try FileStorage(path: path, isReadOnly: false)
@@ -48,7 +48,7 @@ import Testing
 
     /// Permissions do not bind root, but a read-only file system does.
     @Test func aWritableDiskWithoutPermissionSaysReadonly() throws {
-        let folder = try TemporaryFolder()
+        let folder = try VirtioTestFolder()
         let isRoot = geteuid() == 0
         if isRoot { try #require(unsafe mount("tmpfs", folder.path, "tmpfs", 0, "size=1m") == 0, "mount: \(errno)") }
         defer { if isRoot { _ = unsafe umount2(folder.path, Int32(2)) } }

@@ -219,7 +219,7 @@ struct VirtioTestRandom: RandomNumberGenerator {
 }
 
 /// A folder that goes with the object.
-final class TemporaryFolder {
+final class VirtioTestFolder {
     let path: String
 
     init() throws {
