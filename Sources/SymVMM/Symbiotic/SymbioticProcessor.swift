@@ -29,6 +29,8 @@ final class SymbioticProcessor: @unchecked Sendable {
     var isActive = false
     /// An exit is being finished: doorbells and returns in it do not count.
     var isFinishing = false
+    /// Symcalls made now share a session, which their caller ends.
+    var isInSession = false
     /// A doorbell's exit is being answered: symcalls that are not for direct injection may be made.
     var isInDoorbell = false
     /// Set by the return and fail ports.

@@ -19,6 +19,9 @@ extension VirtualProcessor {
     /// The results are the guest's word: check them before use.
     public func symcall(_ number: UInt32, _ arguments: SymCallValues = SymCallValues()) throws(SymCallError) -> SymCallValues {
         guard let symbiotic, let interface else { throw .notOffered }
+        // A device other than the doorbell has no session round its answer: this call is one by itself.
+        let endsSession = !symbiotic.isInSession
+        defer { if endsSession { endSession() } }
         do throws(SymCallError) {
             try checkAllowed(number, symbiotic, interface)
             try beginSession(symbiotic, interface)
@@ -228,8 +231,8 @@ extension VirtualProcessor {
         defer { endSession() }
         guard let saved = stateAfterDoorbell(symbiotic), VirtualProcessor.isKernel(saved) else { return false }
         symbiotic.saved = saved
-        symbiotic.isInDoorbell = true
-        defer { symbiotic.isInDoorbell = false }
+        (symbiotic.isInDoorbell, symbiotic.isInSession) = (true, true)
+        defer { (symbiotic.isInDoorbell, symbiotic.isInSession) = (false, false) }
         interface.answerDoorbell(
             number, SymCallValues(saved.regs.rbx, saved.regs.rcx, saved.regs.rdx, saved.regs.rsi, saved.regs.rdi), self)
         return true
@@ -265,12 +268,12 @@ extension VirtualProcessor {
         let asked = takeDirectRequests()
         guard !asked.isEmpty else { return }
         // A vCPU that waits for an interrupt has to run for the handler, and to go on waiting after it.
-        if let state = try? handle.multiprocessorState(), state != UInt32(KVM_MP_STATE_RUNNABLE),
-            state != UInt32(KVM_MP_STATE_UNINITIALIZED)
-        {
+        if let state = try? handle.multiprocessorState(), state == UInt32(KVM_MP_STATE_HALTED) {
             symbiotic.savedMultiprocessorState = state
             try? handle.setMultiprocessorState(UInt32(KVM_MP_STATE_RUNNABLE))
         }
+        symbiotic.isInSession = true
+        defer { symbiotic.isInSession = false }
         for request in asked {
             do throws(SymCallError) {
                 request.finish(.success(try symcall(request.number, request.arguments)))
