@@ -276,7 +276,8 @@ extension VirtualProcessor {
         defer { symbiotic.isInSession = false }
         for request in asked {
             do throws(SymCallError) {
-                request.finish(.success(try symcall(request.number, request.arguments)))
+                let results = try symcall(request.number, request.arguments)
+                request.finish(.success(results), fromUserMode: symbiotic.saved.map { !VirtualProcessor.isKernel($0) } ?? false)
             } catch .eventInFlight {
                 putBack(request)
             } catch {
