@@ -12,7 +12,8 @@ import subprocess
 import sys
 import time
 
-PROMPT = re.compile(rb"[#$] ?$")
+# The shell asks the terminal for its cursor behind the prompt.
+PROMPT = re.compile(rb"[#$] (\x1b\[6n)?$")
 INIT = b"symvmm-guest: init reached"
 PATIENCE = 120
 
