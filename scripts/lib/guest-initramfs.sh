@@ -11,8 +11,10 @@ OPTIONAL_MODULES=(zram lzo_rle lzo lz4 brd loop virtio_balloon vmw_vsock_virtio_
 
 initramfs_command() {
     local flavour=cloud-6.1 compress=$INITRAMFS_COMPRESSION output='' extra=() with=() add=() stamp folder
+    local symbiotic=''
     while (($# > 0)); do
         case $1 in
+        --symbiotic) symbiotic=yes && shift && continue ;;
         --kernel) option_value "$1" $# && flavour=$2 ;;
         --module) option_value "$1" $# && extra+=("$2") ;;
         --with) option_value "$1" $# && with+=("$2") ;;
@@ -23,9 +25,10 @@ initramfs_command() {
         esac
         shift 2
     done
+    [[ -z $symbiotic ]] || extra+=("$(module_command "$flavour")")
     check_initramfs_inputs
     folder=$(kernel_folder "$flavour")
-    output=${output:-$BUILD_FOLDER/guest/initramfs-$flavour.cpio}
+    output=${output:-$BUILD_FOLDER/guest/initramfs-$flavour${symbiotic:+-symbiotic}.cpio}
     ensure_kernel "$flavour"
     need_packages busybox-static cpio kmod
     stamp=$(content_stamp "$folder/version" "$compress" "${with[@]}" "${extra[@]}" "${add[@]}" "${add[@]%:*}" \

@@ -72,6 +72,14 @@ public struct VirtualProcessorHandle: ~Copyable, @unchecked Sendable {
         unsafe ckvm_set_dirty_registers(page, sets)
     }
 
+    /// Whether the exit in the run page is one OUT of one byte, no string instruction.
+    var isSingleByteOutput: Bool {
+        // SAFETY: between two runs the page is this thread's.
+        guard Int32(bitPattern: unsafe ckvm_exit_reason(page)) == KVM_EXIT_IO else { return false }
+        let exit = unsafe ckvm_exit_port(page)
+        return Int32(exit.direction) == KVM_EXIT_IO_OUT && exit.size == 1 && exit.count == 1
+    }
+
     /// The bytes of a port exit's data, or nil when the kernel's offset points outside the run page.
     @inline(__always)
     func portData(_ exit: ckvm_port_exit) -> UnsafeMutableRawPointer? {

@@ -23,6 +23,7 @@ extension VirtualProcessor {
             let exit = result < 0 ? answerFailedRun(-result) : answerExit()
             entered = ckvm_ticks()
             record(exit, ticks: entered &- returned)
+            countExitWithRegisters()
         }
         noteEnded()
     }

@@ -31,6 +31,8 @@ public final class VirtualProcessor: @unchecked Sendable {
     let limitTicks: UInt64
     /// Ticks since the last exit that were spent on symcalls inside it and are accounted for there. The vCPU's thread only.
     var nestedTicks: UInt64 = 0
+    /// Exits for which KVM_RUN still gives the registers: some after each doorbell, as doorbells come in bursts. The vCPU's thread only.
+    private var exitsWithRegisters = 0
     /// Symcalls that other threads ask for on this very vCPU.
     private let directRequests = Mutex<[SymCallRequest]>([])
 
@@ -115,6 +117,23 @@ public final class VirtualProcessor: @unchecked Sendable {
     }
 
     // MARK: The vCPU's thread
+
+    /// Whether the last KVM_RUN has given the registers (or is to give them from now on).
+    @inline(__always)
+    var registersAreGiven: Bool { exitsWithRegisters > 0 }
+
+    /// Makes KVM_RUN give the registers at the next exits.
+    func giveRegistersForAWhile() {
+        exitsWithRegisters = 32
+    }
+
+    /// One exit is answered; the last of those with registers stops them.
+    @inline(__always)
+    func countExitWithRegisters() {
+        guard exitsWithRegisters > 0 else { return }
+        exitsWithRegisters &-= 1
+        if exitsWithRegisters == 0 { handle.setValidRegisters(0) }
+    }
 
     /// Whether the thread is to end.
     var isEnding: Bool {

@@ -63,7 +63,7 @@ extension ExitReport {
     /// The symbiotic interface's counters for people; empty when nothing happened on it.
     func symbioticTable() -> String {
         guard let symbiotic, symbiotic.counters.values.contains(where: { $0 > 0 }) || symbiotic.active else { return "" }
-        var text = "SYMBIOTIC: " + (symbiotic.active ? "active" : symbiotic.obstacle ?? "not active")
+        var text = "SYMBIOTIC: " + (symbiotic.active ? "active" : "not active now (\(symbiotic.obstacle ?? ""))")
         let counted = symbiotic.counters.filter { $0.value > 0 }.sorted { $0.key < $1.key }
         if !counted.isEmpty { text += "; " + counted.map { "\($0.key) \(Readable.count($0.value))" }.joined(separator: ", ") }
         text += "\n"

@@ -20,10 +20,17 @@ final class SymbioticProcessor: @unchecked Sendable {
     var saved: kvm_sync_regs?
     /// KVM_MP_STATE_ constant to go back to, when it is not runnable.
     var savedMultiprocessorState: UInt32?
+    /// A handler has run in this session: the vCPU is not where `saved` says until the session ends.
+    var isDisplaced = false
+    /// Bytes by which RIP, as an exit for a doorbell shows it, is behind the instruction's end: 0 or 2. nil: not known, or not always the same.
+    private(set) var doorbellAdvance: UInt64?
+    private var doorbellAdvanceVaries = false
     /// A handler runs on this vCPU.
     var isActive = false
     /// An exit is being finished: doorbells and returns in it do not count.
     var isFinishing = false
+    /// Symcalls made now share a session, which their caller ends.
+    var isInSession = false
     /// A doorbell's exit is being answered: symcalls that are not for direct injection may be made.
     var isInDoorbell = false
     /// Set by the return and fail ports.
@@ -60,6 +67,13 @@ final class SymbioticProcessor: @unchecked Sendable {
         if index == SYMBIOTIC_MSR_LOCAL_PAGE { tasks.watch(localPage: value, interface) }
         if index == SYMBIOTIC_MSR_RIP { setLocal(interface, LocalPage.enabled, value == 0 ? 0 : UInt32(1)) }
         return true
+    }
+
+    /// Learns how far KVM has moved RIP when it leaves for a doorbell.
+    func learnDoorbellAdvance(_ advance: UInt64) {
+        let isPossible = advance == 0 || advance == 2
+        if !isPossible || (doorbellAdvance != nil && doorbellAdvance != advance) { doorbellAdvanceVaries = true }
+        doorbellAdvance = doorbellAdvanceVaries ? nil : advance
     }
 
     /// The return or fail port was written. False when no handler runs, or the exit is only being finished.

@@ -17,7 +17,8 @@ extension VirtualMachine {
 
     /// What runs on a vCPU now.
     public func currentTask(vcpu: Int) throws(SymCallError) -> GuestTask {
-        GuestTask(try symcall(SYMBIOTIC_SYMCALL_TASK, vcpu: vcpu), vcpu: vcpu)
+        let answer = try ask(SYMBIOTIC_SYMCALL_TASK, SymCallValues(), vcpu: vcpu)
+        return GuestTask(try answer.result.get(), vcpu: vcpu, fromUserMode: answer.fromUserMode)
     }
 
     /// The guest's name for itself: sysname, nodename, release, version, machine, domainname.

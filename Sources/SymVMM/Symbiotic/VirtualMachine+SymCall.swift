@@ -15,6 +15,11 @@ extension VirtualMachine {
     public func symcall(_ number: UInt32, _ arguments: SymCallValues = SymCallValues(), vcpu: Int? = nil) throws(SymCallError)
         -> SymCallValues
     {
+        try ask(number, arguments, vcpu: vcpu).result.get()
+    }
+
+    /// The same, with what is known of the vCPU besides the results.
+    func ask(_ number: UInt32, _ arguments: SymCallValues, vcpu: Int?) throws(SymCallError) -> SymCallRequest.Answer {
         guard let symbiotic else { throw .notOffered }
         guard state == .running else { throw .notRunning }
         if let obstacle = symbiotic.obstacle { throw obstacle }
@@ -25,7 +30,7 @@ extension VirtualMachine {
         } catch {
             throw .notRunning
         }
-        let answer: Result<SymCallValues, SymCallError>?
+        let answer: SymCallRequest.Answer?
         if let vcpu {
             guard symbiotic.mayInject(number) else { throw .needsDoorbell }
             answer = try inject(request, vcpu)
@@ -38,10 +43,10 @@ extension VirtualMachine {
             symbiotic.counters.unanswered.increment()
             throw state == .running ? .noAnswer : .notRunning
         }
-        return try answer.get()
+        return answer
     }
 
-    private func inject(_ request: SymCallRequest, _ vcpu: Int) throws(SymCallError) -> Result<SymCallValues, SymCallError>? {
+    private func inject(_ request: SymCallRequest, _ vcpu: Int) throws(SymCallError) -> SymCallRequest.Answer? {
         guard processors.indices.contains(vcpu) else { throw .noSuchProcessor }
         let processor = processors[vcpu]
         processor.submit(request)

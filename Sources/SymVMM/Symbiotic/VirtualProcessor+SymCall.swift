@@ -19,6 +19,9 @@ extension VirtualProcessor {
     /// The results are the guest's word: check them before use.
     public func symcall(_ number: UInt32, _ arguments: SymCallValues = SymCallValues()) throws(SymCallError) -> SymCallValues {
         guard let symbiotic, let interface else { throw .notOffered }
+        // A device other than the doorbell has no session round its answer: this call is one by itself.
+        let endsSession = !symbiotic.isInSession
+        defer { if endsSession { endSession() } }
         do throws(SymCallError) {
             try checkAllowed(number, symbiotic, interface)
             try beginSession(symbiotic, interface)
@@ -88,12 +91,15 @@ extension VirtualProcessor {
     /// Puts the vCPU back to where it was before the first symcall; the next KVM_RUN takes it. Called when the exit has been answered.
     func endSession() {
         guard let symbiotic else { return }
-        handle.setValidRegisters(0)
+        handle.setValidRegisters(registersAreGiven ? VirtualProcessor.allRegisters : 0)
         guard var saved = symbiotic.saved else { return }
+        symbiotic.saved = nil
+        // No handler has run: the vCPU is where it was.
+        guard symbiotic.isDisplaced else { return }
+        symbiotic.isDisplaced = false
         saved.events.flags = VirtualProcessor.eventFlags(saved.events.flags)
         handle.syncedRegisters = saved
         handle.setDirtyRegisters(VirtualProcessor.allRegisters)
-        symbiotic.saved = nil
         if let state = symbiotic.savedMultiprocessorState {
             symbiotic.savedMultiprocessorState = nil
             try? handle.setMultiprocessorState(state)
@@ -119,7 +125,8 @@ extension VirtualProcessor {
         guard let saved = symbiotic.saved else { throw .exitInHand }
         handle.syncedRegisters = VirtualProcessor.handlerState(saved, symbiotic.registration(interface), number, arguments)
         handle.setDirtyRegisters(VirtualProcessor.allRegisters)
-        handle.setValidRegisters(VirtualProcessor.allRegisters)
+        handle.setValidRegisters(UInt64(KVM_SYNC_X86_REGS))
+        symbiotic.isDisplaced = true
         let started = ckvm_ticks()
         symbiotic.isActive = true
         symbiotic.setLocal(interface, SymbioticProcessor.LocalPage.active, 1)
@@ -134,7 +141,11 @@ extension VirtualProcessor {
         }
         let ending = try runHandler(started, symbiotic, interface)
         let registers = handle.syncedRegisters.regs
-        guard finishExit(symbiotic) else { throw .exitInHand }
+        // The return port's OUT needs no finishing: KVM would move RIP past it, but only if RIP still points to it (complete_fast_pio_out
+        // compares), and the next KVM_RUN sets RIP first. So the instruction after the OUT is never executed.
+        if registers.rip == saved.regs.rip || registers.rip == symbiotic.registration(interface).rip {
+            guard finishExit(symbiotic) else { throw .exitInHand }
+        }
         let results = SymCallValues(registers.rbx, registers.rcx, registers.rdx, registers.rsi, registers.rdi)
         switch ending {
         case .faulted:
@@ -223,21 +234,39 @@ extension VirtualProcessor {
     /// The guest wrote to the doorbell's port. False when it counts for nothing: from a program, from a handler, from an unfinished exit.
     func answerDoorbell(_ number: UInt8, _ interface: SymbioticInterface) -> Bool {
         guard let symbiotic, !symbiotic.isActive, !symbiotic.isFinishing, !symbiotic.isInDoorbell else { return false }
-        guard finishExit(symbiotic) else {
-            endSession()
-            return false
-        }
         defer { endSession() }
-        let saved = handle.syncedRegisters
-        guard VirtualProcessor.isKernel(saved) else { return false }
+        guard let saved = stateAfterDoorbell(symbiotic), VirtualProcessor.isKernel(saved) else { return false }
         symbiotic.saved = saved
-        symbiotic.isInDoorbell = true
-        defer { symbiotic.isInDoorbell = false }
-        let registers = saved.regs
+        (symbiotic.isInDoorbell, symbiotic.isInSession) = (true, true)
+        defer { (symbiotic.isInDoorbell, symbiotic.isInSession) = (false, false) }
         interface.answerDoorbell(
-            number, SymCallValues(registers.rbx, registers.rcx, registers.rdx, registers.rsi, registers.rdi), self)
+            number, SymCallValues(saved.regs.rbx, saved.regs.rcx, saved.regs.rdx, saved.regs.rsi, saved.regs.rdi), self)
         return true
     }
+
+    /// The vCPU's state once the doorbell's OUT is complete; nil when it can't be completed.
+    ///
+    /// The general way costs a KVM_RUN. A doorbell is one fixed instruction of two bytes (docs/ABI.md, section 6), of which KVM has done
+    /// all but perhaps moving RIP past it; whether it has is learned from a doorbell answered the general way. From then on, when KVM_RUN
+    /// has given the registers, the state is known without another one. If no symcall follows, nothing is changed and KVM finishes the OUT.
+    private func stateAfterDoorbell(_ symbiotic: SymbioticProcessor) -> kvm_sync_regs? {
+        let given = registersAreGiven && handle.isSingleByteOutput ? handle.syncedRegisters : nil
+        if let given, let advance = symbiotic.doorbellAdvance, given.regs.rflags & VirtualProcessor.trapOrResumeFlag == 0 {
+            var state = given
+            state.regs.rip &+= advance
+            state.events.interrupt.shadow = 0
+            giveRegistersForAWhile()
+            return state
+        }
+        guard finishExit(symbiotic) else { return nil }
+        let state = handle.syncedRegisters
+        if let given { symbiotic.learnDoorbellAdvance(state.regs.rip &- given.regs.rip) }
+        giveRegistersForAWhile()
+        return state
+    }
+
+    /// RFLAGS.TF, which wants a trap after the instruction, and RF, which an instruction clears.
+    private static let trapOrResumeFlag: UInt64 = 1 << 8 | 1 << 16
 
     /// Makes the symcalls that other threads asked for on this very vCPU, whatever it was doing. From the run loop, between two exits.
     func serveDirectRequests() {
@@ -245,15 +274,16 @@ extension VirtualProcessor {
         let asked = takeDirectRequests()
         guard !asked.isEmpty else { return }
         // A vCPU that waits for an interrupt has to run for the handler, and to go on waiting after it.
-        if let state = try? handle.multiprocessorState(), state != UInt32(KVM_MP_STATE_RUNNABLE),
-            state != UInt32(KVM_MP_STATE_UNINITIALIZED)
-        {
+        if let state = try? handle.multiprocessorState(), state == UInt32(KVM_MP_STATE_HALTED) {
             symbiotic.savedMultiprocessorState = state
             try? handle.setMultiprocessorState(UInt32(KVM_MP_STATE_RUNNABLE))
         }
+        symbiotic.isInSession = true
+        defer { symbiotic.isInSession = false }
         for request in asked {
             do throws(SymCallError) {
-                request.finish(.success(try symcall(request.number, request.arguments)))
+                let results = try symcall(request.number, request.arguments)
+                request.finish(.success(results), fromUserMode: symbiotic.saved.map { !VirtualProcessor.isKernel($0) } ?? false)
             } catch .eventInFlight {
                 putBack(request)
             } catch {

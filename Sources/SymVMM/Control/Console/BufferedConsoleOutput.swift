@@ -5,10 +5,14 @@ internal import Synchronization
 
 /// Console output through a ring and a thread of its own, so that a vCPU never waits for a terminal, a pipe or a file.
 ///
-/// A byte costs the vCPU an uncontended lock; the thread is woken when the ring was empty. What does not fit is dropped and counted: at once
+/// A byte costs the vCPU an uncontended lock. The thread looks again a few times before it sleeps, so that only the first byte of a burst has to
+/// wake it, which costs a system call. What does not fit is dropped and counted: at once
 /// for a pseudo-terminal that nobody reads, otherwise only after the vCPU has waited a little for the reader.
 final class BufferedConsoleOutput: ConsoleOutput, @unchecked Sendable {
     private static let capacity = 65536
+    /// Microseconds between two looks at an empty ring, and how many looks before the thread sleeps.
+    private static let lookInterval: UInt32 = 1000
+    private static let looks = 4
     /// Most bytes written in one call.
     private static let chunk = 4096
     /// Milliseconds that a full ring may hold a vCPU up; then bytes are dropped until there is room.
@@ -84,12 +88,17 @@ final class BufferedConsoleOutput: ConsoleOutput, @unchecked Sendable {
 
     private func run() {
         var chunk = [UInt8](repeating: 0, count: BufferedConsoleOutput.chunk)
+        var idleLooks = 0
         while true {
-            let count = take(&chunk)
+            let count = take(&chunk, mayFallAsleep: idleLooks >= BufferedConsoleOutput.looks)
             if count > 0 {
+                idleLooks = 0
                 send(chunk, count)
             } else if stopAt.load(ordering: .acquiring) != .max {
                 break
+            } else if idleLooks < BufferedConsoleOutput.looks {
+                idleLooks += 1
+                usleep(BufferedConsoleOutput.lookInterval)
             } else {
                 wake.drain()
             }
@@ -97,14 +106,14 @@ final class BufferedConsoleOutput: ConsoleOutput, @unchecked Sendable {
         finished.signal()
     }
 
-    /// Moves bytes out of the ring; with none there, the next writer has to wake us.
-    private func take(_ chunk: inout [UInt8]) -> Int {
+    /// Moves bytes out of the ring; with none there, and if we are to sleep then, the next writer has to wake us.
+    private func take(_ chunk: inout [UInt8], mayFallAsleep: Bool) -> Int {
         ring.withLock { ring in
             let count = min(ring.count, chunk.count)
             for index in 0..<count { chunk[index] = ring.bytes[(ring.start &+ index) & (BufferedConsoleOutput.capacity - 1)] }
             ring.start = (ring.start &+ count) & (BufferedConsoleOutput.capacity - 1)
             ring.count &-= count
-            ring.isSleeping = count == 0
+            ring.isSleeping = count == 0 && mayFallAsleep
             return count
         }
     }

@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Heap allocations for each exit, counted.
+
+allocation-counter.c is preloaded into symvmm, built as for release but linked to the C library dynamically. The same guest is run
+with few and with many exits; what the second run allocates on the vCPU's thread beyond the first one is by the exits. The same with
+doorbells and symcalls.
+"""
+
+import os
+import tempfile
+
+import machine
+from result import BenchmarkError, Result
+
+LIMIT = 0
+FEW, MANY = 200, 20200
+FEW_BLOCKS, MANY_BLOCKS = 2, 130
+PER_BLOCK = 16
+SCRATCH = ".build-bench"
+
+
+def measure():
+    binary, counter = build()
+    exits = [count(binary, counter, "exits", f"count={number}") for number in (FEW, MANY)]
+    symcalls = [count(binary, counter, "symcall", f"count={PER_BLOCK} blocks={blocks}") for blocks in (FEW_BLOCKS, MANY_BLOCKS)]
+    more_exits, more_symcalls = MANY - FEW, (MANY_BLOCKS - FEW_BLOCKS) * PER_BLOCK
+    if symcalls[1]["completed"] != MANY_BLOCKS * PER_BLOCK:
+        raise BenchmarkError(f"{symcalls[1]['completed']} symcalls completed, {MANY_BLOCKS * PER_BLOCK} asked for")
+    per_exit = max(exits[1]["vcpu"] - exits[0]["vcpu"], 0) / more_exits
+    per_round = max(symcalls[1]["vcpu"] - symcalls[0]["vcpu"], 0) / more_symcalls
+    return Result(
+        "exit_allocations",
+        {"allocations_per_exit": per_exit, "allocations_per_symcall_and_its_exits": per_round},
+        max(per_exit, per_round),
+        "",
+        LIMIT,
+        {"exits": dict(zip((FEW, MANY), exits)), "symcall_blocks": dict(zip((FEW_BLOCKS, MANY_BLOCKS), symcalls))},
+    )
+
+
+def build():
+    """A release build with the C library as a shared object, so that the counter can stand before its allocator."""
+    words = ["swift", "build", "-c", "release", "--product", "symvmm", "--static-swift-stdlib", "--scratch-path", SCRATCH]
+    machine.build("symvmm-dynamic", *words)
+    folder = machine.run(*words, "--show-bin-path", cwd=machine.ROOT).strip()
+    return os.path.join(folder, "symvmm"), machine.compile_c("allocation-counter", "-shared", "-fPIC")
+
+
+def count(binary, counter, guest, command_line):
+    with tempfile.NamedTemporaryFile(mode="r", encoding="ascii") as counts:
+        environment = {**os.environ, "LD_PRELOAD": counter, "ALLOCATION_COUNTS": counts.name, "SYMVMM_PING_ON_TEST_DOORBELL": "1"}
+        text = machine.run_symvmm(guest, command_line, binary=binary, env=environment)
+        words = counts.read().split()
+    if len(words) != 4 or int(words[3]) == 0:
+        raise BenchmarkError("the allocation counter counted nothing: is the program linked statically?")
+    completed = machine.hexadecimal(text, "completed")
+    return {"vcpu": int(words[1]), "all": int(words[3]), "completed": completed[0][0] if completed else 0}

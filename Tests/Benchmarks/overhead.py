@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Run where Linux guests run: boots a guest to its shell, and prints symvmm's private memory and the guest's part of it as JSON.
+
+overhead.py SYMVMM KERNEL INITRD MEMORY-MIB
+"""
+
+import json
+import os
+import re
+import selectors
+import subprocess
+import sys
+import time
+
+# The shell asks the terminal for its cursor behind the prompt.
+PROMPT = re.compile(rb"[#$] (\x1b\[6n)?$")
+INIT = b"symvmm-guest: init reached"
+PATIENCE = 120
+
+
+def wait_for_shell(process):
+    console, end = b"", time.monotonic() + PATIENCE
+    with selectors.DefaultSelector() as selector:
+        selector.register(process.stdout, selectors.EVENT_READ)
+        while INIT not in console or not PROMPT.search(console):
+            if not selector.select(end - time.monotonic()):
+                sys.exit(f"no shell after {PATIENCE} s: {console[-300:]!r}")
+            part = os.read(process.stdout.fileno(), 65536)
+            if not part:
+                sys.exit(f"symvmm ended: {console[-300:]!r}")
+            console += part
+
+
+def mappings(pid):
+    """Of each mapping: its first line, its size and its private pages in KiB, its flags."""
+    with open(f"/proc/{pid}/smaps", encoding="ascii", errors="replace") as file:
+        text = file.read()
+    for part in re.split(r"(?m)^(?=[0-9a-f]+-[0-9a-f]+ )", text)[1:]:
+        fields = dict(re.findall(r"(?m)^(\w+):\s+(\d+) kB$", part))
+        flags = re.search(r"(?m)^VmFlags:(.*)$", part)
+        private = int(fields["Private_Clean"]) + int(fields["Private_Dirty"])
+        yield part.splitlines()[0], int(fields["Size"]), private, flags.group(1).split() if flags else []
+
+
+def measure(pid, memory_mib):
+    everything = list(mappings(pid))
+    # Guest memory is the mapping of just that size; symvmm keeps it out of core dumps ("dd"), so it never merges with others.
+    guest = [entry for entry in everything if entry[1] == memory_mib * 1024 and "dd" in entry[3]]
+    if len(guest) != 1:
+        sys.exit(f"{len(guest)} mappings of {memory_mib} MiB that may be the guest's memory")
+    others = sorted((entry for entry in everything if entry not in guest and entry[2] > 0), key=lambda entry: -entry[2])
+    return {
+        "private_kib": sum(entry[2] for entry in everything),
+        "guest_private_kib": guest[0][2],
+        "largest": [f"{entry[2]} KiB: {entry[0]}" for entry in others[:8]],
+    }
+
+
+def main():
+    symvmm, kernel, initrd, memory = sys.argv[1:5]
+    words = [symvmm, "run", "--memory", memory + "M", "--cpus", "1", "--kernel", kernel, "--initrd", initrd]
+    words += ["--append", "console=ttyS0 panic=1 quiet"]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+        try:
+            wait_for_shell(process)
+            time.sleep(2)
+            print(json.dumps(measure(process.pid, int(memory))))
+        finally:
+            process.kill()
+
+
+main()

@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The price of counting exits by guest process, on a null PIO exit.
+
+symcall.elf times OUTs with its shared page registered, so that the VMM files each exit under the task that the page names, and without,
+block by block in one run.
+"""
+
+import statistics
+
+from result import Result
+from symcall_vs_exit import measure_blocks
+
+LIMIT = 1.02
+BLOCKS = 400
+COUNT = 64
+
+
+def measure():
+    blocks = measure_blocks(BLOCKS, COUNT)
+    without, counted = (statistics.median(block[column] for block in blocks) / COUNT for column in (0, 1))
+    ratio = statistics.median(block[1] / block[0] for block in blocks)
+    return Result(
+        "task_statistics",
+        {"by_task_ticks_per_exit": round(counted, 1), "plain_ticks_per_exit": round(without, 1)},
+        ratio,
+        "x",
+        LIMIT,
+        {"blocks": BLOCKS, "count": COUNT},
+    )

@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Private memory of symvmm less the guest's, with one vCPU and a guest of 128 MiB that has booted. The inner part is overhead.py."""
+
+import json
+
+import machine
+from result import Result
+
+LIMIT = 5
+MEMORY_MIB = 128
+
+
+def measure():
+    kernel, initrd = machine.linux_guest()
+    words = machine.python("overhead.py", machine.SYMVMM, kernel, initrd, str(MEMORY_MIB))
+    kib = json.loads(machine.linux_host(*words, timeout=240))
+    own = kib["private_kib"] - kib["guest_private_kib"]
+    return Result(
+        "vmm_overhead_mib",
+        {"private_mib": round(kib["private_kib"] / 1024, 2), "guest_mib": round(kib["guest_private_kib"] / 1024, 2)},
+        own / 1024,
+        "MiB",
+        LIMIT,
+        kib,
+    )

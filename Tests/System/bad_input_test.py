@@ -1,0 +1,320 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Bad input: one clear line, the right exit status, nothing left behind. On any /dev/kvm."""
+
+import os
+import shutil
+import subprocess
+
+import vmm
+
+NOBODY = 65534
+
+
+class BadInput(vmm.SystemTest):
+    group = "host"
+    limit = 60
+
+    def refused(self, status, words, *arguments, program=None, kernel=True):
+        """symvmm run ends at once with this status and one line that has these words in it; it leaves nothing."""
+        before = sorted(os.listdir(self.folder))
+        options = ["--kernel", self.good_kernel] if kernel else []
+        machine = self.run_machine(*options, *arguments, program=program)
+        self.assertEqual(machine.end(20), status, f"exit status; it said: {machine.errors.strip()[-400:]}")
+        lines = machine.errors.splitlines()
+        self.assertEqual(len(lines), 1, f"one line, not: {machine.errors}")
+        self.assertTrue(lines[0].startswith("symvmm: "), lines[0])
+        for word in words if isinstance(words, tuple) else (words,):
+            self.assertIn(word, lines[0])
+        self.assertEqual(machine.seen, "")
+        self.assert_nothing_left()
+        after = sorted(os.listdir(self.folder))
+        self.assertEqual(before, after, "files left behind")
+        return machine
+
+    def setUp(self):
+        super().setUp()
+        self.good_kernel = self.assemble("count", ["COUNT=1", "READS=1"])
+
+    def linux(self, *arguments):
+        return ("--kernel", vmm.kernel(), *arguments)
+
+    def test_no_kernel_given(self):
+        self.refused(2, "--kernel", kernel=False)
+
+    def test_no_such_kernel(self):
+        self.refused(2, ("/no/such/kernel", "No such file"), "--kernel", "/no/such/kernel", kernel=False)
+
+    def test_a_kernel_that_is_a_folder(self):
+        self.refused(2, self.folder, "--kernel", self.folder, kernel=False)
+
+    def test_a_kernel_that_is_a_text_file(self):
+        path = self.write("kernel.txt", "Once upon a time\n" * 100)
+        self.refused(2, "text file", "--kernel", path, kernel=False)
+
+    def test_a_kernel_that_is_empty(self):
+        self.refused(2, "empty", "--kernel", self.write("kernel", ""), kernel=False)
+
+    def test_a_kernel_that_is_noise(self):
+        self.refused(2, "not a kernel", "--kernel", self.write("kernel", bytes(range(256)) * 64), kernel=False)
+
+    def test_truncated_bzimages(self):
+        with open(vmm.kernel(), "rb") as file:
+            image = file.read()
+        # The boot protocol's setup_sects and syssize; a signature may follow.
+        promised = (image[0x1F1] + 1) * 512 + int.from_bytes(image[0x1F4:0x1F8], "little") * 16
+        for size, word in ((promised - 1, "truncated"), (len(image) // 2, "truncated"), (4096, "truncated"), (520, "")):
+            self.refused(2, word, "--kernel", self.write("bzimage", image[:size]), kernel=False)
+
+    def test_truncated_elf_kernels(self):
+        with open(self.good_kernel, "rb") as file:
+            image = file.read()
+        for size in (60, 70, 130):
+            self.refused(2, "elf", "--kernel", self.write("short.elf", image[:size]), kernel=False)
+
+    def test_an_elf_with_a_segment_outside_memory(self):
+        self.refused(2, "outside memory", "--kernel", self.assemble("outside"), "--memory", "64M", kernel=False)
+
+    def test_an_elf_for_another_processor(self):
+        with open(self.good_kernel, "rb") as file:
+            image = bytearray(file.read())
+        image[18] = 183
+        self.refused(2, "another processor", "--kernel", self.write("arm.elf", bytes(image)), kernel=False)
+
+    def test_memory_that_is_none(self):
+        self.refused(2, ("--memory", "'0'"), "--memory", "0")
+
+    def test_memory_that_is_too_much(self):
+        self.refused(2, ("--memory", "1P"), "--memory", "1P")
+        self.refused(2, ("--memory", "too large"), "--memory", "99999999999999999999G")
+
+    def test_memory_that_is_no_number(self):
+        for text in ("much", "-1", "1.5G", "", "12X"):
+            self.refused(2, "--memory", f"--memory={text}")
+
+    def test_memory_that_is_too_little_for_linux(self):
+        self.refused(2, "not enough guest memory", *self.linux("--memory", "8M"), kernel=False)
+
+    def test_wrong_numbers_of_vcpus(self):
+        for text in ("0", "33", "10000", "-1", "two", "99999999999999999999"):
+            self.refused(2, "--cpus", f"--cpus={text}")
+
+    def test_a_disk_that_is_a_folder(self):
+        self.refused(2, (self.folder, "directory"), "--disk", self.folder)
+
+    def test_a_disk_that_is_not_there(self):
+        self.refused(2, ("/no/such/disk", "No such file"), "--disk", "/no/such/disk")
+
+    def test_a_disk_that_is_empty(self):
+        self.refused(2, "empty", "--disk", self.write("disk.img", ""))
+
+    def test_a_disk_that_is_a_fifo(self):
+        os.mkfifo(self.path("fifo"))
+        self.refused(2, "fifo", "--disk", self.path("fifo"))
+
+    def test_a_disk_of_an_odd_size(self):
+        self.refused(2, "odd.img", "--disk", self.write("odd.img", b"x" * 1000))
+
+    def test_a_disk_option_that_is_none(self):
+        disk = self.write("disk.img", bytes(4096))
+        self.refused(2, "--disk", "--disk", "")
+        self.refused(2, "colour", "--disk", f"{disk},colour=red")
+        self.refused(2, "identifier", "--disk", f"{disk},id=much-too-long-for-a-serial")
+        self.refused(2, "twice", "--disk", f"{disk},id=a", "--disk", f"{disk},id=a")
+
+    def test_a_disk_used_by_another_machine(self):
+        disk = self.write("disk.img", bytes(1 << 20))
+        first = self.tiny("wait", "--quiet", "--name", "owner", "--disk", disk)
+        self.wait_until_running("owner")
+        second = self.tiny("count", "--disk", disk, defines=["COUNT=1", "READS=1"])
+        self.assertIn(second.end(), (2, 3))
+        self.assertRegex(second.errors, r"\Asymvmm: .*disk\.img.*\n\Z")
+        self.symvmm("kill", "owner")
+        self.assert_ended(first, 130)
+
+    def test_a_disk_that_its_permissions_hold_read_only(self):
+        if os.geteuid() != 0:
+            disk = self.write("disk.img", bytes(1 << 20))
+            os.chmod(disk, 0o444)
+            self.refused(3, ("Permission denied", "readonly"), "--disk", disk)
+            return
+        # Root may write everything: somebody else then, who may use /dev/kvm.
+        disk = self.write("disk.img", bytes(1 << 20))
+        os.chmod(disk, 0o444)
+        self.as_nobody(3, ("Permission denied", "readonly"), "--kernel", self.good_kernel, "--disk", disk, group=self.kvm_group())
+
+    def kvm_group(self):
+        status = os.stat("/dev/kvm")
+        if status.st_mode & 0o006 == 0o006:
+            return NOBODY
+        if status.st_gid == 0:
+            self.skipTest("/dev/kvm is root's alone")
+        return status.st_gid
+
+    def as_nobody(self, status, words, *arguments, group=NOBODY):
+        """The same as `refused`, as a user without rights; symvmm itself may lie where that user cannot go."""
+        program = self.path("symvmm")
+        shutil.copy(vmm.SYMVMM, program)
+        os.chmod(self.folder, 0o755)
+        os.chown(self.runtime, NOBODY, NOBODY)
+        wrapper = ["setpriv", f"--reuid={NOBODY}", f"--regid={group}", "--clear-groups", program]
+        self.refused(status, words, *arguments, program=wrapper, kernel=False)
+
+    def test_kvm_not_permitted(self):
+        if os.geteuid() != 0:
+            self.skipTest("only root can become somebody else")
+        status = os.stat("/dev/kvm")
+        script = 'mount --bind "$1" /dev/kvm && shift && exec "$@"'
+        node = self.path("kvm")
+        os.mknod(node, 0o600 | 0o020000, status.st_rdev)
+        program = self.path("symvmm")
+        shutil.copy(vmm.SYMVMM, program)
+        os.chmod(self.folder, 0o755)
+        os.chown(self.runtime, NOBODY, NOBODY)
+        become = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", program]
+        wrapper = ["unshare", "-m", "sh", "-c", script, "sh", node, *become]
+        self.refused(3, ("/dev/kvm", "Permission denied"), "--kernel", self.good_kernel, program=wrapper, kernel=False)
+
+    def in_namespace(self, script):
+        return ["unshare", "-m", "sh", "-c", script + ' && exec "$@"', "sh", vmm.SYMVMM]
+
+    def test_kvm_that_is_something_else(self):
+        if os.geteuid() != 0:
+            self.skipTest("only root can hide /dev/kvm")
+        self.refused(3, "/dev/kvm", program=self.in_namespace("mount --bind /dev/null /dev/kvm"))
+
+    def test_kvm_absent(self):
+        if os.geteuid() != 0:
+            self.skipTest("only root can hide /dev/kvm")
+        script = "mount -t tmpfs none /dev && mknod -m 666 /dev/null c 1 3"
+        self.refused(3, ("/dev/kvm", "load kvm_intel or kvm_amd"), program=self.in_namespace(script))
+        result = vmm.command(*self.in_namespace(script), "doctor", env=self.environment)
+        self.assertEqual(result.returncode, 3)
+
+    def test_a_tap_that_does_not_exist(self):
+        if not os.path.exists("/dev/net/tun"):
+            self.skipTest("no /dev/net/tun")
+        machine = self.run_machine("--kernel", self.good_kernel, "--net", "tap=nosuchtap0")
+        self.assertIn(machine.end(), (2, 3))
+        self.assertRegex(machine.errors, r"\Asymvmm: .*nosuchtap0.*ip tuntap add.*\n\Z")
+        self.assertFalse(os.path.exists("/sys/class/net/nosuchtap0"), "the tap was made")
+        self.assert_nothing_left()
+
+    def test_network_options_that_are_none(self):
+        for text, word in (
+            ("", ""),
+            ("tap=", "network device"),
+            ("tap=much-too-long-a-name", "network device"),
+            ("tap=t0,mac=12:34", "MAC"),
+            ("tap=t0,mac=01:00:00:00:00:00", "MAC"),
+            ("tap=t0,speed=1", "speed"),
+        ):
+            self.refused(2, ("--net", word), f"--net={text}")
+        self.refused(2, "twice", "--net", "tap=t0", "--net", "tap=t0")
+
+    def test_a_command_line_that_is_too_long(self):
+        self.refused(2, ("command line is too long", "2047"), *self.linux("--append", "x" * 5000), kernel=False)
+
+    def test_an_initrd_that_is_too_large(self):
+        with open(self.path("initrd"), "wb") as file:
+            file.truncate(300 << 20)
+        self.refused(2, ("initrd", "too large"), *self.linux("--initrd", self.path("initrd"), "--memory", "256M"), kernel=False)
+
+    def test_an_initrd_that_is_not_there(self):
+        self.refused(2, "/no/such/initrd", *self.linux("--initrd", "/no/such/initrd"), kernel=False)
+
+    def test_names_that_are_none(self):
+        for text in ("", "a/b", "..", ".hidden", "with space", "x" * 65, "-dash"):
+            self.refused(2, "name", f"--name={text}")
+
+    def test_consoles_that_are_none(self):
+        for text in ("tty", "file:", ""):
+            self.refused(2, "--console", f"--console={text}")
+        self.refused(2, "/no/such/folder", "--console", "file:/no/such/folder/log")
+
+    def test_a_statistics_file_that_cannot_be_written(self):
+        machine = self.run_machine("--kernel", self.good_kernel, "--quiet", "--stats-file", "/no/such/folder/stats.json")
+        self.assertIn(machine.end(), (2, 3))
+        self.assertRegex(machine.errors, r"\Asymvmm: .*/no/such/folder.*\n\Z")
+        self.assert_nothing_left()
+
+    def test_a_full_disk_for_the_statistics(self):
+        if not os.path.exists("/dev/full"):
+            self.skipTest("no /dev/full")
+        machine = self.run_machine("--kernel", self.good_kernel, "--quiet", "--stats-file", "/dev/full")
+        self.assertEqual(machine.end(), 3)
+        self.assertRegex(machine.errors, r"\Asymvmm: .*No space left.*\n\Z")
+
+    def test_sockets_that_cannot_be(self):
+        machine = self.run_machine("--kernel", self.good_kernel, "--quiet", "--api-socket", "/no/such/folder/socket")
+        self.assertIn(machine.end(), (2, 3))
+        self.assertRegex(machine.errors, r"\Asymvmm: .*/no/such/folder.*\n\Z")
+        # A file of the user's is not removed.
+        precious = self.write("precious", "text")
+        machine = self.run_machine("--kernel", self.good_kernel, "--quiet", "--api-socket", precious)
+        self.assertIn(machine.end(), (2, 3))
+        with open(precious, encoding="ascii") as file:
+            self.assertEqual(file.read(), "text")
+        long = self.path("x" * 120)
+        machine = self.run_machine("--kernel", self.good_kernel, "--quiet", "--api-socket", long)
+        self.assertEqual(machine.end(), 2)
+        self.assert_nothing_left()
+
+    def test_configuration_files_that_are_wrong(self):
+        boot = f'"boot-source": {{"kernel_image_path": "{self.good_kernel}"}}'
+        for text, word in (
+            ("", "vm.json"),
+            ("{", "vm.json"),
+            ("[]", "vm.json"),
+            ("{}", "boot-source"),
+            ("{" + boot + ', "colour": "red"}', "colour"),
+            ("{" + boot + ', "machine-config": {"vcpu_count": 0}}', "vcpu_count"),
+            ("{" + boot + ', "machine-config": {"vcpu_count": "two"}}', "vcpu_count"),
+            ("{" + boot + ', "machine-config": {"mem_size_mib": -5}}', "mem_size_mib"),
+            ("{" + boot + ', "drives": {}}', "drives"),
+            ("[" * 100000, "vm.json"),
+            (b"\xff\xfe" + bytes(100), "vm.json"),
+        ):
+            self.refused(2, word, "--config", self.write("vm.json", text), kernel=False)
+        self.refused(2, "/no/such/file", "--config", "/no/such/file", kernel=False)
+        self.refused(2, "zero", "--config", "/dev/zero", kernel=False)
+
+    def test_options_that_there_are_not(self):
+        for words in (["--colour", "red"], ["--symbiotic", "maybe"], ["--memory"], ["surplus"]):
+            self.refused(2, "--help", *words)
+
+    def test_commands_for_a_machine_that_is_not_there(self):
+        for name in ("ps", "nonsense"):
+            result = self.symvmm(name, "surplus")
+            self.assertEqual(result.returncode, 2, result.stderr)
+            self.assertEqual(len(result.stderr.splitlines()), 1, result.stderr)
+        for name in ("stats", "stop", "kill", "pause", "resume"):
+            for target in ("nosuchvm", "../nosuchvm", "a b"):
+                result = self.symvmm(name, target)
+                self.assertIn(result.returncode, (2, 3), f"{name} {target}")
+                self.assertEqual(len(result.stderr.splitlines()), 1, result.stderr)
+                self.assertEqual(result.stdout, "")
+        self.assertEqual(self.symvmm("stats", "nosuchvm").returncode, 2)
+
+    def test_a_runtime_folder_that_others_may_enter(self):
+        os.mkdir(os.path.join(self.runtime, "symvmm"), 0o755)
+        os.chmod(os.path.join(self.runtime, "symvmm"), 0o755)
+        self.refused(3, "chmod 700")
+
+    def test_a_runtime_folder_that_is_a_symbolic_link(self):
+        os.symlink("/tmp", os.path.join(self.runtime, "symvmm"))
+        self.refused(3, "symbolic link")
+
+    def test_help_and_version_say_something(self):
+        for words in (["--help"], ["run", "--help"], ["stop", "--help"], ["--version"]):
+            result = self.symvmm(*words)
+            self.assertEqual(result.returncode, 0)
+            self.assertTrue(result.stdout.strip())
+            self.assertEqual(result.stderr, "")
+
+    def test_nothing_goes_wrong_when_nobody_reads(self):
+        process = subprocess.run(
+            f"'{vmm.SYMVMM}' run --kernel '{self.good_kernel}' --quiet --name piped | true; exit ${{PIPESTATUS[0]}}",
+            shell=True, executable="/bin/bash", env=self.environment, capture_output=True, timeout=20, check=False,
+        )
+        self.assertEqual(process.returncode, 0, process.stderr)
+        self.assert_nothing_left()

@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The commands and a Linux guest that answers them."""
+
+import os
+import time
+
+import vmm
+
+
+class Control(vmm.SystemTest):
+    limit = 150
+
+    def test_stop_powers_a_guest_off_and_a_second_one_goes_on(self):
+        machines = [self.boot("--name", name, "--console", console) for name, console in (("one", "stdio"), ("two", "none"))]
+        machines[0].open_shell(100)
+        self.assertEqual(self.names(), ["one", "two"])
+        before = self.answer("stats", "one")["exit_count"]
+        machines[0].shell("dmesg -n 8; for i in 1 2 3 4 5; do echo line $i; done")
+        self.assertGreater(self.answer("stats", "one")["exit_count"], before)
+        for words, pattern in (([], r"port_write +serial +0x3f8 "), (["--by", "vcpu"], r"VCPU +REASON"), (["--by", "task"], r"(?i)task|process")):
+            result = self.symvmm("stats", "one", *words)
+            self.assertEqual(result.returncode, 0, result.stderr)
+            self.assertRegex(result.stdout, pattern)
+        self.check_pause(machines[0])
+        self.assertEqual(self.answer("stop", "one"), {"name": "one", "result": "powered off"})
+        self.assertEqual(machines[0].end(), 0)
+        self.assertIn("power button pressed", machines[0].seen)
+        self.assertEqual(self.names(), ["two"])
+        self.symvmm("kill", "two")
+        self.assert_ended(machines[1], 130)
+
+    def check_pause(self, machine):
+        machine.send("while sleep 0.2; do echo tick; done\n")
+        machine.wait_for("tick")
+        self.assertEqual(self.symvmm("pause", "one").returncode, 0)
+        time.sleep(0.5)
+        length = len(machine.seen)
+        time.sleep(1.5)
+        self.assertEqual(len(machine.seen), length, "a paused guest wrote")
+        self.assertEqual(self.symvmm("resume", "one").returncode, 0)
+        machine.wait_for("tick")
+        machine.send("\x03")
+        time.sleep(1)
+        self.assertEqual(machine.shell("echo on"), "on")
+
+    def test_sigterm_powers_a_guest_off(self):
+        log = self.path("console.log")
+        machine = self.boot("--console", f"file:{log}", "--name", "terminated")
+        self.wait_until("the guest is up", lambda: os.path.exists(log) and "# " in self.text(log), 60)
+        machine.signal(vmm.signal.SIGTERM)
+        self.assert_ended(machine, 0)
+        self.assertIn("power button pressed", self.text(log))
+
+    def text(self, path):
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read()
+
+
+class Debian(vmm.SystemTest):
+    limit = 300
+
+    def test_debian_boots_from_its_disk_logs_in_and_is_stopped(self):
+        image = os.path.join(vmm.BUILD, "guest", "disk-cloud-6.1.img")
+        disk = self.path("debian.img")
+        vmm.checked("cp", "--sparse=always", image, disk, timeout=120)
+        machine = self.run_machine(
+            "--kernel", vmm.kernel(), "--initrd", vmm.initramfs(), "--disk", disk, "--memory", "512M", "--cpus", "2", "--name", "debian",
+            "--append", "console=ttyS0 reboot=k panic=1 quiet root=/dev/vda rw", "--quiet",
+        )
+        machine.wait_for("symvmm-guest login: ", 200)
+        machine.send("root\n")
+        machine.wait_for("# ", 60)
+        machine.send("stty -echo; export PS1= PS2= TERM=dumb SYSTEMD_PAGER=; bind 'set enable-bracketed-paste off'\n")
+        self.assertIn("Debian", machine.shell("grep PRETTY /etc/os-release", 60))
+        self.assertEqual(machine.shell("systemd-detect-virt; true", 60).splitlines()[-1], "kvm")
+        machine.shell("dd if=/dev/urandom of=/root/file bs=64k count=64 2>/dev/null && sha256sum /root/file >/root/sum && sync", 60)
+        result = self.answer_after("stop", "debian", "--timeout", "90")
+        self.assertEqual(result, {"name": "debian", "result": "powered off"})
+        self.assert_ended(machine, 0, 10)
+        check = vmm.command("e2fsck", "-f", "-n", disk, timeout=120)
+        self.assertEqual(check.returncode, 0, check.stdout + check.stderr)
+
+    def answer_after(self, *words):
+        result = self.symvmm(*words, "--json", timeout=120)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        return vmm.json.loads(result.stdout)

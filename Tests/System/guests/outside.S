@@ -1,0 +1,7 @@
+# SPDX-License-Identifier: Apache-2.0
+# A segment that reaches beyond the guest's memory.
+
+	.globl	_start
+_start:	hlt
+	.bss
+	.skip	512 << 20

@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""virtio-net on tap devices, in a network namespace of its own: who pings whom, and do the bytes arrive."""
+
+import hashlib
+import os
+import subprocess
+
+import vmm
+
+NAMESPACE = "symvmm-test"
+SIZE = 3 << 20
+
+
+class Network(vmm.SystemTest):
+    limit = 150
+
+    def setUp(self):
+        super().setUp()
+        vmm.command("ip", "netns", "del", NAMESPACE)
+        vmm.checked("ip", "netns", "add", NAMESPACE)
+        self.addCleanup(vmm.command, "ip", "netns", "del", NAMESPACE)
+        self.host("ip", "link", "set", "lo", "up")
+        for number in (0, 1):
+            self.host("ip", "tuntap", "add", f"tap{number}", "mode", "tap")
+            self.host("ip", "addr", "add", f"10.77.{number}.1/24", "dev", f"tap{number}")
+            self.host("ip", "link", "set", f"tap{number}", "up")
+
+    def host(self, *words, **options):
+        return vmm.checked("ip", "netns", "exec", NAMESPACE, *words, **options)
+
+    def test_two_interfaces_ping_and_carry_data_both_ways(self):
+        machine = self.boot(
+            "--net", "tap=tap0,mac=52:54:00:12:34:56", "--net", "tap=tap1", "--name", "networked", "--cpus", "2", "--memory", "128M",
+            program=["ip", "netns", "exec", NAMESPACE, vmm.SYMVMM],
+        ).open_shell()
+        self.assertEqual(machine.shell("cat /sys/class/net/eth0/address"), "52:54:00:12:34:56")
+        derived = machine.shell("cat /sys/class/net/eth1/address")
+        self.assertRegex(derived, r"\A52:54(:[0-9a-f]{2}){4}\Z")
+        for number in (0, 1):
+            machine.shell(f"ip addr add 10.77.{number}.2/24 dev eth{number} && ip link set eth{number} up")
+        for number in (0, 1):
+            self.assertIn(" 0% packet loss", machine.shell(f"ping -c 3 -W 5 -i 0.2 10.77.{number}.1"))
+        self.assertIn(" 0% packet loss", self.host("ping", "-c", "3", "-W", "5", "-i", "0.2", "10.77.0.2"))
+        # The largest datagrams: in fragments.
+        self.assertIn(" 0% packet loss", machine.shell("ping -c 2 -W 5 -s 20000 10.77.1.1"))
+        self.check_to_the_guest(machine)
+        self.check_from_the_guest(machine)
+        packets = machine.shell("cat /sys/class/net/eth0/statistics/rx_errors /sys/class/net/eth0/statistics/tx_errors")
+        self.assertEqual(packets.split(), ["0", "0"])
+        machine.send("poweroff -f\n")
+        self.assert_ended(machine, 0)
+
+    def check_to_the_guest(self, machine):
+        data = os.urandom(SIZE)
+        machine.shell("nc -l -p 5001 </dev/null >/tmp/received & sleep 0.5")
+        sender = (
+            "import socket, sys\n"
+            "s = socket.create_connection(('10.77.0.2', 5001), 10)\n"
+            "s.settimeout(60)\n"
+            "s.sendall(sys.stdin.buffer.read())\n"
+            "s.shutdown(socket.SHUT_WR)\n"
+            "s.recv(1)\n"
+        )
+        words = ["ip", "netns", "exec", NAMESPACE, "/usr/bin/python3", "-c", sender]
+        subprocess.run(words, input=data, check=True, timeout=80)
+        machine.shell("wait", 30)
+        self.assertEqual(machine.shell("sha256sum </tmp/received").split()[0], hashlib.sha256(data).hexdigest())
+
+    def check_from_the_guest(self, machine):
+        receiver = (
+            "import hashlib, socket\n"
+            "s = socket.create_server(('10.77.1.1', 5002))\n"
+            "s.settimeout(30)\n"
+            "print('listening', flush=True)\n"
+            "c = s.accept()[0]\n"
+            "c.settimeout(30)\n"
+            "h = hashlib.sha256()\n"
+            "while data := c.recv(65536):\n"
+            "    h.update(data)\n"
+            "print(h.hexdigest(), flush=True)\n"
+        )
+        words = ["ip", "netns", "exec", NAMESPACE, "/usr/bin/python3", "-c", receiver]
+        with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
+            self.assertEqual(process.stdout.readline().strip(), "listening")
+            machine.shell(f"dd if=/dev/urandom of=/tmp/sent bs=64k count={SIZE >> 16} 2>/dev/null")
+            machine.shell("nc 10.77.1.1 5002 </tmp/sent", 60)
+            self.assertEqual(process.stdout.readline().strip(), machine.shell("sha256sum </tmp/sent").split()[0])
+
+    def test_a_derived_mac_depends_on_the_machines_name_alone(self):
+        addresses = []
+        for name in ("same", "same", "other"):
+            machine = self.boot(
+                "--net", "tap=tap0", "--name", name, append='symvmm.exec="cat /sys/class/net/eth0/address"',
+                program=["ip", "netns", "exec", NAMESPACE, vmm.SYMVMM],
+            )
+            self.assert_ended(machine, 0, 60)
+            addresses.append(vmm.re.search(r"(52:54(:[0-9a-f]{2}){4})", machine.seen).group(1))
+        self.assertEqual(addresses[0], addresses[1])
+        self.assertNotEqual(addresses[0], addresses[2])
