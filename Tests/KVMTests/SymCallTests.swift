@@ -168,7 +168,8 @@ import Testing
         }
         #expect(vector == 6 && code == 0)
         #expect(rip > SymCallPuppet.high + SymCallPuppet.Place.handler && rip < SymCallPuppet.high + SymCallPuppet.Place.faults)
-        guard case .faulted(14, let bits, _, let address) = error(puppet, SymCallPuppet.Call.pageFault, SymCallValues(0x12_3456_7000)) else {
+        guard case .faulted(14, let bits, _, let address) = error(puppet, SymCallPuppet.Call.pageFault, SymCallValues(0x12_3456_7000))
+        else {
             Issue.record("no page fault")
             return
         }

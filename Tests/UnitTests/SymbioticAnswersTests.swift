@@ -55,18 +55,22 @@ import Testing
 
     @Test func aTaskOfRegistersTellsWhereTheVCPUWas() {
         func task(_ flags: UInt64) -> GuestTask {
-            GuestTask(SymCallValues(5 << 32 | 6, flags << 32 | 7, 0x6261, 0, 9), vcpu: 2)
+            GuestTask(SymCallValues(5 << 32 | 6, flags << 32 | 7, 0x6261, 0, 9), vcpu: 2, fromUserMode: false)
         }
-        #expect(task(0) == GuestTask(
-            tgid: 5, pid: 6, name: "ab", uid: 7, context: "task", isKernelThread: false, parent: nil, vcpu: 2, state: nil, threadCount: nil,
-            userNanoseconds: nil, systemNanoseconds: nil))
+        #expect(
+            task(0)
+                == GuestTask(
+                    tgid: 5, pid: 6, name: "ab", uid: 7, context: "kernel", isKernelThread: false, parent: nil, vcpu: 2, state: nil,
+                    threadCount: nil,
+                    userNanoseconds: nil, systemNanoseconds: nil))
         #expect(task(1).context == "idle")
         #expect(task(0x101).context == "hardirq")
         #expect(task(0x300).context == "hardirq")
         #expect(task(0x200).context == "softirq")
         #expect(task(0x700).context == "nmi")
         #expect(task(3).isKernelThread)
-        let wild = GuestTask(SymCallValues(.max, .max, .max, .max, .max), vcpu: 0)
+        #expect(GuestTask(SymCallValues(0, 1 << 32), vcpu: 0, fromUserMode: true).context == "user")
+        let wild = GuestTask(SymCallValues(.max, .max, .max, .max, .max), vcpu: 0, fromUserMode: false)
         #expect(wild.context == "nmi" && wild.tgid == .max)
     }
 
@@ -108,7 +112,8 @@ import Testing
     @Test func everyErrorIsOneLine() {
         let errors: [SymCallError] = [
             .notOffered, .noModule, .leaving, .notArmed, .switchedOff, .nested, .notInLongMode, .unknown, .needsDoorbell, .eventInFlight,
-            .exitInHand, .timedOut, .faulted(vector: .max, errorCode: .max, rip: .max, address: .max), .failed(code: 4), .failed(code: .max),
+            .exitInHand, .timedOut, .faulted(vector: .max, errorCode: .max, rip: .max, address: .max), .failed(code: 4),
+            .failed(code: .max),
             .noAnswer, .noSuchProcessor, .notRunning, .badAnswer,
         ]
         #expect(Set(errors.map(\.description)).count == errors.count)

@@ -136,7 +136,9 @@ import Testing
         let interface = try interface()
         #expect(interface.isPage(0))
         #expect(interface.isPage((4 << 20) - 4096))
-        for address: UInt64 in [4 << 20, 1, 0x1008, 0x1800, GuestMemory.holeStart, 0xfee0_0000, GuestMemory.holeEnd, 1 << 52, .max, .max - 4095] {
+        for address: UInt64 in [
+            4 << 20, 1, 0x1008, 0x1800, GuestMemory.holeStart, 0xfee0_0000, GuestMemory.holeEnd, 1 << 52, .max, .max - 4095,
+        ] {
             #expect(!interface.isPage(address), "0x\(String(address, radix: 16))")
         }
     }
