@@ -68,6 +68,8 @@ extension VirtualMachine {
             guard byteCount <= byteLimit else { break }
             pieces.append(GuestText.lines(record.bytes))
             guard results.rdx != 0 else { break }
+            // Older ones come with smaller cursors; a guest that says otherwise would go on for ever.
+            guard cursor == 0 || results.rdx < cursor else { throw .badAnswer }
             cursor = results.rdx
         }
         return pieces.reversed().joined()

@@ -48,14 +48,16 @@ extension VirtualMachine {
 
     private func inject(_ request: SymCallRequest, _ vcpu: Int) throws(SymCallError) -> SymCallRequest.Answer? {
         guard processors.indices.contains(vcpu) else { throw .noSuchProcessor }
-        guard let (processor, thread) = running(vcpu) else { throw .notRunning }
+        let processor = processors[vcpu]
         processor.submit(request)
         for _ in 0..<(VirtualMachine.patience / VirtualMachine.repeatInterval) {
-            processor.kick(thread)
+            // A machine that was paused or has ended meanwhile does not answer any more.
+            guard kick(vcpu) else { break }
             if let answer = request.wait(milliseconds: VirtualMachine.repeatInterval) { return answer }
             processor.resubmit()
         }
         processor.withdraw(request)
-        return nil
+        // It may have come at the last moment.
+        return request.wait(milliseconds: 0)
     }
 }
