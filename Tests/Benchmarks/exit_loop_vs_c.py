@@ -18,13 +18,13 @@ COUNT = 256
 
 
 def measure():
-    machine.compile_c("minimal-vmm")
+    minimal_vmm = machine.compile_vmm("minimal-vmm")
     command_line = f"count={COUNT} blocks={BLOCKS} report=1"
     symvmm, minimal = [], []
     for pair in range(PAIRS):
         steps = [
             lambda: symvmm.append(ticks(machine.run_symvmm("exits", command_line))),
-            lambda: minimal.append(ticks(machine.run(machine.MINIMAL_VMM, machine.guest("exits"), command_line))),
+            lambda: minimal.append(ticks(machine.run(minimal_vmm, machine.guest("exits"), command_line))),
         ]
         for step in steps if pair % 2 == 0 else reversed(steps):
             step()

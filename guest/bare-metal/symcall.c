@@ -10,6 +10,9 @@
  *   4. to the doorbell, DOORBELL_TEST, in whose exit the VMM makes a symcall
  *      if it was told so,
  * and at the end "completed HEX": symcalls completed, by the VMM's count.
+ *
+ * With spin=1 it then spins, registered and with interrupts off, for symcalls
+ * from outside.
  */
 #include "bare-metal.h"
 
@@ -180,6 +183,14 @@ static void report(const __u64 *block)
 	print("\n");
 }
 
+static void spin(void)
+{
+	arm();
+	print("spinning\n");
+	for (;;)
+		asm volatile("pause");
+}
+
 void guest(void)
 {
 	__u64 blocks = option("blocks=", 1), count = option("count=", 16), i;
@@ -198,5 +209,7 @@ void guest(void)
 	print("completed ");
 	print_number(local_page.completed);
 	print("\n");
+	if (option("spin=", 0))
+		spin();
 	wrmsr(SYMBIOTIC_MSR_GLOBAL_PAGE, 0);
 }
