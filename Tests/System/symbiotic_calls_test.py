@@ -48,21 +48,22 @@ class Calls(SymbioticTest):
 
     def check_busy(self, machine, cpus):
         """A guest with its hands full answers all the same."""
-        for cpu in range(cpus):
-            machine.shell(f"taskset -c {cpu} sh -c 'while :; do :; done' &")
+        machine.shell(f"/tests/regcheck -t {cpus} -s 0 >/tmp/regcheck 2>&1 &")
         task = self.ask("task", vcpu=cpus - 1)
         self.assertEqual(task["vcpu"], cpus - 1)
-        self.wait_until("the loop is seen", lambda: self.ask("task", vcpu=cpus - 1)["name"] == "sh")
-        self.assertIn("sh", [task["name"] for task in self.ask("tasks")])
-        machine.shell("killall -9 sh; true", check=False)
+        self.wait_until("the program is seen", lambda: self.ask("task", vcpu=cpus - 1)["name"] == "regcheck")
+        self.wait_until("it is seen in user mode", lambda: self.ask("task", vcpu=cpus - 1)["context"] == "user")
+        self.assertIn("regcheck", [task["name"] for task in self.ask("tasks")])
+        machine.shell("killall regcheck; while killall -0 regcheck 2>/dev/null; do sleep 0.1; done")
+        self.assertIn("mismatches 0", machine.shell("cat /tmp/regcheck"))
 
     def test_interrupts_off_stop_only_the_calls_that_need_a_doorbell(self):
         machine = self.start_guest(1)
         before = self.counters()["completed"]
-        machine.send(f"echo interrupts_off 0 300000000 >{self.TEST}; echo over\n")
-        vmm.time.sleep(1)
+        machine.send(f"echo interrupts_off 0 5000000 >{self.TEST}; echo over\n")
+        self.wait_until("they are off", lambda: self.ask("task", vcpu=0)["context"] == "kernel")
         self.pings(20, 0)
-        self.assertEqual(self.ask("task", vcpu=0)["context"], "kernel")
+        self.assertNotIn("over", machine.seen[-20:])
         self.assertGreaterEqual(self.counters()["completed"], before + 21)
         machine.wait_for("^over", 100)
         self.power_off(machine)
