@@ -29,7 +29,7 @@ class Calls(SymbioticTest):
         self.power_off(machine)
 
     def check_tasks(self, machine):
-        machine.shell("sleep 1000 & sleep 1001 & sleep 1002 &")
+        machine.shell("(sleep 1000 & sleep 1001 & sleep 1002 &)")
         tasks = self.ask("tasks")
         numbers = [task["pid"] for task in tasks]
         self.assertEqual(numbers, sorted(set(numbers)))
@@ -48,7 +48,7 @@ class Calls(SymbioticTest):
 
     def check_busy(self, machine, cpus):
         """A guest with its hands full answers all the same."""
-        machine.shell(f"/tests/regcheck -t {cpus} -s 0 >/tmp/regcheck 2>&1 &")
+        machine.shell(f"(/tests/regcheck -t {cpus} -s 0 >/tmp/regcheck 2>&1 &)")
         task = self.ask("task", vcpu=cpus - 1)
         self.assertEqual(task["vcpu"], cpus - 1)
         self.wait_until("the program is seen", lambda: self.ask("task", vcpu=cpus - 1)["name"] == "regcheck")
