@@ -85,6 +85,8 @@ int ckvm_unblock_signal(int signal);
 int ckvm_eventfd(bool nonblocking);
 /* Names the calling thread; the kernel keeps 15 bytes. */
 int ckvm_name_thread(const char *name);
+/* The stack size of threads made from now on without one of their own. */
+int ckvm_set_default_stack_size(size_t bytes);
 /* The C library's words for an error number, cut to fit. */
 int ckvm_error_message(int error, char *text, size_t capacity);
 

@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 
-internal import Glibc
-
 /// What became of many PINGs, made one after the other from outside: a load for tests, and the rate at which the guest answers.
 public struct SymCallSeries: Codable, Sendable, Equatable {
     /// Most calls of one series.
@@ -35,7 +33,7 @@ extension VirtualMachine {
     public func pingSeries(count: Int, vcpu: Int?) -> SymCallSeries {
         var series = SymCallSeries()
         var noise: UInt64 = 0x9e37_79b9_7f4a_7c15
-        let start = VirtualMachine.now()
+        let start = TickClock.monotonicNanoseconds()
         while series.made < min(count, SymCallSeries.countLimit), series.nanoseconds < SymCallSeries.secondLimit * 1_000_000_000 {
             noise ^= noise << 13
             noise ^= noise >> 7
@@ -49,15 +47,8 @@ extension VirtualMachine {
                 series.refused[error.description, default: 0] += 1
                 if error == .notRunning { break }
             }
-            series.nanoseconds = VirtualMachine.now() &- start
+            series.nanoseconds = TickClock.monotonicNanoseconds() &- start
         }
         return series
-    }
-
-    private static func now() -> UInt64 {
-        var time = timespec()
-        // SAFETY: the variable outlives the call.
-        _ = unsafe clock_gettime(CLOCK_MONOTONIC, &time)
-        return UInt64(time.tv_sec) &* 1_000_000_000 &+ UInt64(time.tv_nsec)
     }
 }
