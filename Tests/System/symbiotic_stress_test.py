@@ -31,7 +31,7 @@ class Stress(SymbioticTest):
     def check_registers(self, flavour, cpus, append=""):
         machine = self.start_guest(cpus, flavour, append, ping_inside=True)
         if append:
-            self.assertIn("Page Table Isolation", machine.shell("grep . /sys/devices/system/cpu/vulnerabilities/meltdown; dmesg | grep -i isolation"))
+            self.assertIn("page tables isolation: enabled", machine.shell("dmesg | grep isolation"))
         self.start_checks(machine, cpus)
         # From outside, at whatever is running.
         mean = self.pings(COUNT)
@@ -54,14 +54,15 @@ class Stress(SymbioticTest):
         """Shell: COUNT doorbells in batches, on all vCPUs in turn, between which programs run."""
         batch = 100
         return (
-            f"(i=0; while [ $i -lt {COUNT // batch} ]; do echo doorbells $((i % {cpus})) {batch} >{self.TEST}; i=$((i + 1)); done;"
-            " echo; echo doorbells over) &\n"
+            f"( (i=0; while [ $i -lt {COUNT // batch} ]; do echo doorbells $((i % {cpus})) {batch} >{self.TEST}; i=$((i + 1)); done;"
+            " echo; echo doorbells over) & )\n"
         )
 
     def start_checks(self, machine, cpus):
         machine.shell("/tests/regcheck -x")
-        machine.shell(f"/tests/regcheck -t {cpus + 1} -s 0 >/tmp/regcheck 2>&1 & echo $! >/tmp/regcheck.pid")
-        machine.shell("/tests/clockcheck -s 5 -l 3000 >/tmp/clockcheck 2>&1; echo status $? >>/tmp/clockcheck &")
+        # Not the shell's own children: busybox' shell takes the end of one for the end of its input now and then.
+        machine.shell(f"(/tests/regcheck -t {cpus + 1} -s 0 >/tmp/regcheck 2>&1 & echo $! >/tmp/regcheck.pid)")
+        machine.shell("( (/tests/clockcheck -s 5 -l 3000 >/tmp/clockcheck 2>&1; echo status $? >>/tmp/clockcheck) & )")
 
     def end_checks(self, machine):
         machine.shell("kill $(cat /tmp/regcheck.pid); while kill -0 $(cat /tmp/regcheck.pid) 2>/dev/null; do sleep 0.1; done", 60)
@@ -74,30 +75,32 @@ class Stress(SymbioticTest):
         return re.search(r"rounds \d+", registers).group()
 
     def test_every_out_is_executed_once(self):
+        """From the kernel: QEMU's emulation refuses a program's OUT as soon as KVM has written the (busy) task register back."""
         machine = self.start_guest(2)
-        count = COUNT
-        machine.send(f"(/tests/outcount 0x505 {count} >/tmp/out; echo; echo outs over) &\n")
+        machine.send(f"( (echo outs 1 {COUNT} >{self.TEST}; echo; echo outs over) & )\n")
         made = 0
-        while "outs over" not in machine.seen:
+        while not self.has_said(machine, "outs over"):
             self.pings(200)
             made += 200
         report = self.answer("stats", "sym")
         rows = [row for row in report["exits"] if row["reason"] == "port_write" and row.get("address") == 0x505]
-        self.assertEqual(sum(row["count"] for row in rows), count)
-        self.assertIn(f"outs {count} ", machine.shell("cat /tmp/out"))
-        print(f"       {count} OUTs, {made} symcalls meanwhile")
+        self.assertEqual(sum(row["count"] for row in rows), COUNT)
+        print(f"       {COUNT} OUTs, {made} symcalls meanwhile")
         self.assert_healthy(machine)
         self.power_off(machine)
+
+    def has_said(self, machine, line):
+        return re.search(rf"(?m)^{line}\r?$", machine.seen) is not None
 
     def test_the_module_is_unloaded_while_symcalls_arrive(self):
         machine = self.start_guest(2)
         self.start_checks(machine, 2)
         machine.send(
-            f"(i=0; while [ $i -lt {4 * ROUNDS} ]; do rmmod symbiotic || echo no rmmod; insmod /extra/symbiotic.ko || echo no insmod;"
-            " sleep 0.3; i=$((i + 1)); done; echo; echo unloads over) &\n"
+            f"( (i=0; while [ $i -lt {4 * ROUNDS} ]; do rmmod symbiotic || echo no rmmod; insmod /extra/symbiotic.ko || echo no insmod;"
+            " sleep 0.3; i=$((i + 1)); done; echo; echo unloads over) & )\n"
         )
         answered = 0
-        while "unloads over" not in machine.seen:
+        while not self.has_said(machine, "unloads over"):
             answered += self.passing_pings(100)
         self.assertNotRegex(machine.seen, "(?m)^no (rm|ins)mod")
         self.assertGreater(answered, 100)
@@ -111,11 +114,11 @@ class Stress(SymbioticTest):
         machine = self.start_guest(4)
         self.start_checks(machine, 4)
         machine.send(
-            f"(i=0; while [ $i -lt {ROUNDS} ]; do for c in 1 2 3; do echo 0 >/sys/devices/system/cpu/cpu$c/online; done; sleep 0.2;"
-            " for c in 3 1 2; do echo 1 >/sys/devices/system/cpu/cpu$c/online; done; sleep 0.2; i=$((i + 1)); done; echo; echo hotplug over) &\n"
+            f"( (i=0; while [ $i -lt {ROUNDS} ]; do for c in 1 2 3; do echo 0 >/sys/devices/system/cpu/cpu$c/online; done; sleep 0.2;"
+            " for c in 3 1 2; do echo 1 >/sys/devices/system/cpu/cpu$c/online; done; sleep 0.2; i=$((i + 1)); done; echo; echo hotplug over) & )\n"
         )
         answered = 0
-        while "hotplug over" not in machine.seen:
+        while not self.has_said(machine, "hotplug over"):
             answered += self.passing_pings(100)
         self.assertGreater(answered, 100)
         self.assertEqual(machine.shell("cat /sys/kernel/symbiotic/armed_vcpus"), "4")

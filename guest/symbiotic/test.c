@@ -176,6 +176,14 @@ static int doorbells(u64 number)
 	return 0;
 }
 
+/* To a port without a device: how many, the VMM counts */
+static int port_outs(u64 number)
+{
+	while (number--)
+		out(0x505);
+	return 0;
+}
+
 static int serve(u64 number)
 {
 	symbiotic_doorbell(SYMBIOTIC_DOORBELL_SERVE, 0, 0, 0, 0, 0);
@@ -371,6 +379,7 @@ static const struct command {
 	int (*run)(u64 number);
 } commands[] = {
 	COMMAND(stray_return), COMMAND(stray_fail), COMMAND(doorbells),
+	{ "outs", port_outs },
 	COMMAND(serve), COMMAND(any_doorbell), COMMAND(scribble_pages),
 	COMMAND(rearm), COMMAND(bad_rip), COMMAND(bad_rsp), COMMAND(wild_rip),
 	COMMAND(user_rip), COMMAND(wild_gs), COMMAND(wild_idt),
