@@ -44,6 +44,22 @@ import Testing
         #expect(puppet.changedRegisters(rax: 0xf0).isEmpty)
     }
 
+    @Test func aPauseRightBehindAResumeHoldsToo() throws {
+        let puppet = try armed()
+        puppet.begin(.registerLoop, [300_000])
+        for _ in 0..<3000 {
+            puppet.machine.pause()
+            puppet.machine.resume()
+        }
+        puppet.machine.pause()
+        let held = puppet.word(SymCallPuppet.Place.counter)
+        usleep(1000)
+        #expect(puppet.word(SymCallPuppet.Place.counter) == held)
+        puppet.machine.resume()
+        #expect(puppet.answer(timeout: 30_000) == 1)
+        #expect(puppet.changedRegisters(rax: 0xf0).isEmpty)
+    }
+
     @Test func aMachineIsKilledInTheMiddleOfSymcalls() throws {
         for round in 0..<10 {
             let puppet = try armed()

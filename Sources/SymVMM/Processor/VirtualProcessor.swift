@@ -22,6 +22,10 @@ public final class VirtualProcessor: @unchecked Sendable {
     private let resumed: EventNotifier
     /// Signalled when the vCPU has seen that it is to pause.
     private let parked: EventNotifier
+    /// Counts pauses, and says which one the vCPU has seen; `.max` when its thread has ended. A vCPU may be asked to pause again before it has
+    /// noticed that it was to go on.
+    private let pauseNumber = Atomic<UInt64>(0)
+    private let seenPauseNumber = Atomic<UInt64>(0)
 
     /// The symbiotic interface and this vCPU's side of it; nil when the guest is not offered one.
     let interface: SymbioticInterface?
@@ -80,12 +84,18 @@ public final class VirtualProcessor: @unchecked Sendable {
 
     /// Asks the vCPU to wait between two exits; follow with a kick, then `waitUntilParked()`.
     func requestPause() {
+        pauseNumber.wrappingAdd(1, ordering: .sequentiallyConsistent)
         requests.bitwiseOr(Request.pause, ordering: .sequentiallyConsistent)
     }
 
     /// Waits until a vCPU that was asked to pause does so, or has ended.
     func waitUntilParked() {
-        while parked.drain() == 0 {}
+        let number = pauseNumber.load(ordering: .sequentiallyConsistent)
+        while true {
+            let seen = seenPauseNumber.load(ordering: .sequentiallyConsistent)
+            if seen == number || seen == .max { return }
+            parked.drain()
+        }
     }
 
     /// Lets a paused vCPU go on.
@@ -171,8 +181,9 @@ public final class VirtualProcessor: @unchecked Sendable {
             }
             guard asked & Request.pause != 0 else { return true }
             handle.noteClockPause()
-            parked.signal()
             while requests.load(ordering: .sequentiallyConsistent) & (Request.pause | Request.end) == Request.pause {
+                let number = pauseNumber.load(ordering: .sequentiallyConsistent)
+                if seenPauseNumber.exchange(number, ordering: .sequentiallyConsistent) != number { parked.signal() }
                 resumed.drain()
             }
         }
@@ -180,6 +191,7 @@ public final class VirtualProcessor: @unchecked Sendable {
 
     /// Tells those who wait for a pause that the thread is gone.
     func noteEnded() {
+        seenPauseNumber.store(.max, ordering: .sequentiallyConsistent)
         parked.signal()
     }
 }
