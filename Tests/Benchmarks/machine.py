@@ -87,12 +87,12 @@ def has_hardware_virtualization():
 def linux_host(*words, timeout, icount=False, **options):
     """Runs a program where Linux guests run: here with hardware virtualization, else in the lab.
 
-    With icount, the lab counts virtual time and has one processor: another one's instructions would count, too.
+    With icount, the lab counts virtual time: instructions, of all its processors.
     """
     if has_hardware_virtualization():
         return run(*words, timeout=timeout, **options)
     lab = [os.path.join(ROOT, "scripts", "lab"), "--timeout", str(timeout)]
-    lab += ["--icount", "--cpus", "1", "--memory", "1G"] if icount else []
+    lab += ["--icount", "--memory", "1G"] if icount else []
     return run(*lab, *words, timeout=timeout + 60, **options)
 
 
