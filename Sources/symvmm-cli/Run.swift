@@ -32,7 +32,9 @@ struct Run: ParsableCommand {
     var cpus: String?
     @Option(help: ArgumentHelp("Name of the VM (default: vm-PID).", valueName: "name"))
     var name: String?
-    @Option(help: ArgumentHelp("Add a disk: FILE[,readonly][,id=ID]. May be repeated.", valueName: "disk"), completion: .file())
+    @Option(
+        help: ArgumentHelp("Add a disk: FILE[,readonly][,id=ID][,sector=512|4096]. May be repeated.", valueName: "disk"),
+        completion: .file())
     var disk: [String] = []
     @Option(help: ArgumentHelp("Add a network interface: tap=NAME[,mac=MAC]. May be repeated.", valueName: "net"))
     var net: [String] = []

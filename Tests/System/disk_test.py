@@ -29,10 +29,11 @@ class Disks(vmm.SystemTest):
         return os.stat(path).st_blocks * 512
 
     def test_what_is_written_is_read_back_after_a_reboot(self):
-        data, raw = self.disk("data.img", 64 * MIB), self.disk("raw.img", 3 * MIB + 512)
+        data, raw, big = self.disk("data.img", 64 * MIB), self.disk("raw.img", 3 * MIB + 512), self.disk("big.img", MIB)
         fixed = self.write("fixed.img", os.urandom(2 * MIB))
         vmm.checked("mke2fs", "-q", "-F", "-t", "ext4", data)
         disks = ["--disk", f"{data},id=data", "--disk", f"{fixed},readonly,id=fixed-serial", "--disk", raw]
+        disks += ["--disk", f"{big},sector=4096"]
         machine = self.boot(*disks).open_shell()
         self.check_what_the_guest_sees(machine, fixed)
         machine.shell("mkdir /mnt; mount /dev/vda /mnt && dd if=/dev/urandom of=/mnt/file bs=64k count=150 2>/dev/null")
@@ -55,6 +56,7 @@ class Disks(vmm.SystemTest):
         self.assertEqual([machine.shell(f"cat /sys/block/vd{letter}/serial") for letter in "abc"], ["data", "fixed-serial", "disk2"])
         self.assertEqual([machine.shell(f"cat /sys/block/vd{letter}/ro") for letter in "abc"], ["0", "1", "0"])
         self.assertEqual(machine.shell("cat /sys/block/vda/queue/logical_block_size"), "512")
+        self.assertEqual(machine.shell("cat /sys/block/vdd/queue/logical_block_size"), "4096")
         self.assertEqual(machine.shell("cat /sys/block/vda/queue/write_cache"), "write back")
         self.assertEqual(machine.shell("sha256sum /dev/vdb").split()[0], self.sha256(fixed))
         before = self.sha256(fixed)

@@ -36,6 +36,8 @@ import Testing
     }
 
     @Test func disksAreRead() throws {
+        #expect(try DriveConfiguration(option: "a.img,sector=4096", index: 0).sectorSize == 4096)
+        #expect(throws: ControlError.self) { try DriveConfiguration(option: "a.img,sector=100", index: 0) }
         #expect(try DriveConfiguration(option: "a.img", index: 3) == DriveConfiguration(id: "disk3", path: "a.img"))
         let full = DriveConfiguration(id: "root", path: "/x/a=b.img", isReadOnly: true)
         #expect(try DriveConfiguration(option: "/x/a=b.img,readonly,id=root", index: 0) == full)

@@ -75,17 +75,25 @@ struct OptionFields {
 }
 
 extension DriveConfiguration {
-    /// Reads `FILE[,readonly][,id=ID]`. Without an identifier it is `disk` and `index`.
+    /// Reads `FILE[,readonly][,id=ID][,sector=512|4096]`. Without an identifier it is `disk` and `index`.
     public init(option text: String, index: Int) throws(ControlError) {
-        let form = "FILE[,readonly][,id=ID]"
+        let form = "FILE[,readonly][,id=ID][,sector=512|4096]"
         let parts = text.split(separator: ",", omittingEmptySubsequences: false)
         guard let path = parts.first, !path.isEmpty else { throw .usage("--disk: no file in '\(text)': the form is \(form)") }
         var fields = try OptionFields(Array(parts.dropFirst()), option: "--disk", text: text)
         let isReadOnly = fields.takeFlag("readonly")
         let id = fields.takeValue("id") ?? "disk\(index)"
+        let sectorSize = try DriveConfiguration.sectorSize(fields.takeValue("sector"), option: "--disk")
         try fields.checkAllTaken(known: form)
         try DriveConfiguration.checkIdentifier(id, option: "--disk")
-        self.init(id: id, path: String(path), isReadOnly: isReadOnly)
+        self.init(id: id, path: String(path), isReadOnly: isReadOnly, sectorSize: sectorSize)
+    }
+
+    /// Checks a sector's size; nil stays nil.
+    static func sectorSize(_ text: String?, option: String) throws(ControlError) -> Int? {
+        guard let text else { return nil }
+        guard text == "512" || text == "4096" else { throw .usage("\(option): '\(text)' is not a sector's size: give 512 or 4096") }
+        return Int(text)
     }
 
     /// Checks an identifier: it is a serial number of at most 20 bytes for the guest (virtio 1.2, 5.2.6) and a word in URLs.

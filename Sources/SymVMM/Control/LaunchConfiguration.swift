@@ -91,8 +91,10 @@ extension MachineConfiguration {
             let path = try fields.requiredString("path_on_host")
             let isReadOnly = try fields.boolean("is_read_only") ?? false
             let isRoot = try fields.boolean("is_root_device") ?? false
+            let sector = try fields.integer("sector_size").map { String($0) }
+            let sectorSize = try DriveConfiguration.sectorSize(sector, option: fields.name("sector_size"))
             try fields.checkAllTaken()
-            let drive = DriveConfiguration(id: id, path: path, isReadOnly: isReadOnly)
+            let drive = DriveConfiguration(id: id, path: path, isReadOnly: isReadOnly, sectorSize: sectorSize)
             guard isRoot else {
                 drives.append(drive)
                 continue

@@ -46,12 +46,15 @@ public struct DriveConfiguration: Sendable, Equatable {
     public var path: String
     /// The guest may only read.
     public var isReadOnly: Bool
+    /// Bytes of a sector, 512 or 4096; nil takes a block device's own, and 512 for a file.
+    public var sectorSize: Int?
 
     /// Describes a drive.
-    public init(id: String, path: String, isReadOnly: Bool = false) {
+    public init(id: String, path: String, isReadOnly: Bool = false, sectorSize: Int? = nil) {
         self.id = id
         self.path = path
         self.isReadOnly = isReadOnly
+        self.sectorSize = sectorSize
     }
 }
 

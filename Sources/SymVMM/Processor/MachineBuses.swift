@@ -41,7 +41,7 @@ struct MachineBuses {
     ) throws(MachineError) {
         for drive in configuration.drives {
             let storage = try MachineBuses.naming("drive '\(drive.id)'") { () throws(KVMError) in
-                try FileStorage(path: drive.path, isReadOnly: drive.isReadOnly)
+                try FileStorage(path: drive.path, isReadOnly: drive.isReadOnly, sectorSize: drive.sectorSize)
             }
             try attach(VirtioBlock(id: drive.id, storage: storage), memory, machine)
         }
