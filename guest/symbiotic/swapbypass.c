@@ -86,6 +86,7 @@ static unsigned int turn_on(void)
 	swap_slots = vzalloc(array_size(pages, sizeof(*swap_slots)));
 	if (!swap_slots)
 		return SYMBIOTIC_SWAP_NO_MEMORY;
+	swap_quiet_lru_gen();
 	swap_window_pfn = address >> PAGE_SHIFT;
 	swap_window_pages = pages;
 	WRITE_ONCE(is_on, true);

@@ -7,6 +7,7 @@
  *                        to the window, and their way back
  *   swapbypass_map.c     a fault: doorbell, and the symcall that maps
  *   swapbypass_hooks.c   where the kernel is hooked
+ *   swapbypass_quiet.c   a warning that would be beside the point
  *
  * Locks, outermost first: list_lock (swapbypass_mm.c) is a leaf beside the
  * others; swap_mm.lock, then the page-table lock (ptl). Who holds a ptl, and
@@ -104,6 +105,9 @@ void swap_forget_all(void);
 struct vm_fault;
 bool swap_bypass_fault(struct vm_fault *vmf);
 u64 swap_symcall_map(struct symbiotic_registers *regs);
+
+/* swapbypass_quiet.c */
+void swap_quiet_lru_gen(void);
 
 /* swapbypass_hooks.c */
 int swap_hook(void);

@@ -227,8 +227,13 @@ static void act_move(struct region *r)
 	there = mmap(NULL, count * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (there == MAP_FAILED)
 		return;
-	if (mremap(at, count * PAGE, count * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, there) != there)
-		die("mremap");
+	if (mremap(at, count * PAGE, count * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, there) != there) {
+		/* The run lies in two areas, which can't be moved at once */
+		if (errno != EFAULT)
+			die("mremap");
+		munmap(there, count * PAGE);
+		return;
+	}
 	for (i = 0; i < count; i += 2)
 		is_right(r, first + i, there + i * PAGE);
 	if (mremap(there, count * PAGE, count * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, at) != at)
