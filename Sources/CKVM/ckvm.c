@@ -360,6 +360,20 @@ int ckvm_name_thread(const char *name)
 	return -pthread_setname_np(pthread_self(), name);
 }
 
+int ckvm_set_default_stack_size(size_t bytes)
+{
+	pthread_attr_t attributes;
+	int error = pthread_attr_init(&attributes);
+
+	if (error)
+		return -error;
+	error = pthread_attr_setstacksize(&attributes, bytes);
+	if (!error)
+		error = pthread_setattr_default_np(&attributes);
+	pthread_attr_destroy(&attributes);
+	return -error;
+}
+
 int ckvm_error_message(int error, char *text, size_t capacity)
 {
 	char room[128];

@@ -17,6 +17,7 @@ struct Symvmm: ParsableCommand {
         subcommands: [Run.self, Ps.self, Stats.self, Symcall.self, Bypass.self, Stop.self, Kill.self, Pause.self, Resume.self, Doctor.self])
 
     static func main() {
+        SymVMM.Thread.useSmallStacks()
         do {
             var command = try parseAsRoot()
             try command.run()

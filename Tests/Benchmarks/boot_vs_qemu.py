@@ -6,13 +6,14 @@ inner part is boot_times.py.
 """
 
 import json
+import os
 import statistics
 
 import machine
 from result import Result, pairs_summary
 
 LIMIT = 1.0
-ROUNDS = 5
+ROUNDS = int(os.environ.get("SYMVMM_BENCH_ROUNDS", "5"))
 COMMAND_LINE = "console=ttyS0 panic=1"
 
 

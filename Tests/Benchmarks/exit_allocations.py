@@ -15,19 +15,22 @@ from result import BenchmarkError, Result
 LIMIT = 0
 FEW, MANY = 200, 20200
 FEW_BLOCKS, MANY_BLOCKS = 2, 130
+PER_BLOCK = 16
 SCRATCH = ".build-bench"
 
 
 def measure():
     binary, counter = build()
     exits = [count(binary, counter, "exits", f"count={number}") for number in (FEW, MANY)]
-    symcalls = [count(binary, counter, "symcall", f"count=16 blocks={blocks}") for blocks in (FEW_BLOCKS, MANY_BLOCKS)]
-    more_exits, more_symcalls = MANY - FEW, (MANY_BLOCKS - FEW_BLOCKS) * 16
+    symcalls = [count(binary, counter, "symcall", f"count={PER_BLOCK} blocks={blocks}") for blocks in (FEW_BLOCKS, MANY_BLOCKS)]
+    more_exits, more_symcalls = MANY - FEW, (MANY_BLOCKS - FEW_BLOCKS) * PER_BLOCK
+    if symcalls[1]["completed"] != MANY_BLOCKS * PER_BLOCK:
+        raise BenchmarkError(f"{symcalls[1]['completed']} symcalls completed, {MANY_BLOCKS * PER_BLOCK} asked for")
     per_exit = max(exits[1]["vcpu"] - exits[0]["vcpu"], 0) / more_exits
     per_round = max(symcalls[1]["vcpu"] - symcalls[0]["vcpu"], 0) / more_symcalls
     return Result(
         "exit_allocations",
-        {"allocations_per_exit": per_exit, "allocations_per_symcall_doorbell_and_exits": per_round},
+        {"allocations_per_exit": per_exit, "allocations_per_symcall_and_its_exits": per_round},
         max(per_exit, per_round),
         "",
         LIMIT,
@@ -46,8 +49,9 @@ def build():
 def count(binary, counter, guest, command_line):
     with tempfile.NamedTemporaryFile(mode="r", encoding="ascii") as counts:
         environment = {**os.environ, "LD_PRELOAD": counter, "ALLOCATION_COUNTS": counts.name, "SYMVMM_PING_ON_TEST_DOORBELL": "1"}
-        machine.run_symvmm(guest, command_line, binary=binary, env=environment)
+        text = machine.run_symvmm(guest, command_line, binary=binary, env=environment)
         words = counts.read().split()
     if len(words) != 4 or int(words[3]) == 0:
         raise BenchmarkError("the allocation counter counted nothing: is the program linked statically?")
-    return {"vcpu": int(words[1]), "all": int(words[3])}
+    completed = machine.hexadecimal(text, "completed")
+    return {"vcpu": int(words[1]), "all": int(words[3]), "completed": completed[0][0] if completed else 0}

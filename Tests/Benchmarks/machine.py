@@ -14,7 +14,6 @@ BUILD = os.environ.get("SYMVMM_BUILD_FOLDER", os.path.join(ROOT, "build"))
 TOOLS = os.path.join(BUILD, "bench")
 GUESTS = os.path.join(BUILD, "guest", "bare-metal")
 SYMVMM = os.environ.get("SYMVMM_BENCH_BINARY", os.path.join(BUILD, "symvmm"))
-MINIMAL_VMM = os.path.join(TOOLS, "minimal-vmm")
 FLAVOUR = "cloud-6.1"
 
 
@@ -46,12 +45,19 @@ def build(target, *words):
         raise BenchmarkError(f"cannot build {target} (log: {log})")
 
 
-def compile_c(name, *options):
-    """Compiles a C file of this folder when it is newer than its program, and returns the program."""
-    source, output = os.path.join(HERE, name + ".c"), os.path.join(TOOLS, name)
-    if not os.path.exists(output) or os.path.getmtime(output) < os.path.getmtime(source):
-        build(name, "cc", "-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", *options, "-o", output, source)
+def compile_c(name, *options, others=()):
+    """Compiles a C file of this folder, and others with it, when one of them is newer than the program, and returns the program."""
+    output = os.path.join(TOOLS, name)
+    sources = [os.path.join(HERE, file) for file in (name + ".c", *others)]
+    headers = [os.path.join(HERE, file) for file in os.listdir(HERE) if file.endswith(".h")]
+    if not os.path.exists(output) or os.path.getmtime(output) < max(map(os.path.getmtime, sources + headers)):
+        build(name, "cc", "-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", *options, "-o", output, *sources)
     return output
+
+
+def compile_vmm(name):
+    """The same for a VMM in C."""
+    return compile_c(name, others=("tiny-machine.c",))
 
 
 def build_guests():
@@ -78,12 +84,16 @@ def has_hardware_virtualization():
         return re.search(r"^flags\b.*\b(svm|vmx)\b", file.read(), re.MULTILINE) is not None
 
 
-def linux_host(*words, timeout, icount=False):
-    """Runs a program where Linux guests run: here with hardware virtualization, else in the lab."""
+def linux_host(*words, timeout, icount=False, **options):
+    """Runs a program where Linux guests run: here with hardware virtualization, else in the lab.
+
+    With icount, the lab counts virtual time and has one processor: another one's instructions would count, too.
+    """
     if has_hardware_virtualization():
-        return run(*words, timeout=timeout)
-    lab = [os.path.join(ROOT, "scripts", "lab"), "--timeout", str(timeout), *(["--icount"] if icount else [])]
-    return run(*lab, *words, timeout=timeout + 60)
+        return run(*words, timeout=timeout, **options)
+    lab = [os.path.join(ROOT, "scripts", "lab"), "--timeout", str(timeout)]
+    lab += ["--icount", "--cpus", "1", "--memory", "1G"] if icount else []
+    return run(*lab, *words, timeout=timeout + 60, **options)
 
 
 def linux_guest():
@@ -92,6 +102,16 @@ def linux_guest():
     folder = run(image, "kernel", FLAVOUR, timeout=1200).strip()
     initrd = run(image, "initramfs", "--kernel", FLAVOUR, timeout=600).strip()
     return os.path.join(folder, "vmlinuz"), initrd
+
+
+def symbiotic_guest():
+    """The same with the test build of symbiotic.ko."""
+    image = os.path.join(ROOT, "scripts", "guest-image")
+    kernel, _ = linux_guest()
+    module = run(image, "module", FLAVOUR, "--test", timeout=600).strip()
+    output = os.path.join(TOOLS, f"symbiotic-test-{FLAVOUR}.cpio")
+    os.makedirs(TOOLS, exist_ok=True)
+    return kernel, run(image, "initramfs", "--kernel", FLAVOUR, "--module", module, "--output", output, timeout=600).strip()
 
 
 def python(script, *words):

@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Private memory of symvmm less the guest's, with one vCPU and a guest of 128 MiB that has booted. The inner part is overhead.py."""
+"""Private memory of symvmm less the guest's, with one vCPU and a guest of 128 MiB that has booted.
+
+The program's own unchanged pages are in the page cache and shared with every other VM; /proc calls them private as long as there is one VM
+only. They are not counted, but shown. The inner part is overhead.py.
+"""
 
 import json
 
@@ -14,7 +18,8 @@ def measure():
     kernel, initrd = machine.linux_guest()
     words = machine.python("overhead.py", machine.SYMVMM, kernel, initrd, str(MEMORY_MIB))
     kib = json.loads(machine.linux_host(*words, timeout=240))
-    own = kib["private_kib"] - kib["guest_private_kib"]
+    with_program = kib["private_kib"] - kib["guest_private_kib"]
+    own = with_program - kib["clean_program_kib"]
     return Result(
         "vmm_overhead_mib",
         {"private_mib": round(kib["private_kib"] / 1024, 2), "guest_mib": round(kib["guest_private_kib"] / 1024, 2)},
@@ -22,4 +27,5 @@ def measure():
         "MiB",
         LIMIT,
         kib,
+        f"with the program's unchanged pages, which all VMs share: {with_program / 1024:.2f} MiB",
     )

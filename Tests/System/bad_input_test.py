@@ -3,6 +3,7 @@
 
 import os
 import shutil
+import stat
 import subprocess
 
 import vmm
@@ -132,47 +133,32 @@ class BadInput(vmm.SystemTest):
         self.assert_ended(first, 130)
 
     def test_a_disk_that_its_permissions_hold_read_only(self):
-        if os.geteuid() != 0:
-            disk = self.write("disk.img", bytes(1 << 20))
-            os.chmod(disk, 0o444)
-            self.refused(3, ("Permission denied", "readonly"), "--disk", disk)
-            return
-        # Root may write everything: somebody else then, who may use /dev/kvm.
         disk = self.write("disk.img", bytes(1 << 20))
         os.chmod(disk, 0o444)
-        self.as_nobody(3, ("Permission denied", "readonly"), "--kernel", self.good_kernel, "--disk", disk, group=self.kvm_group())
-
-    def kvm_group(self):
-        status = os.stat("/dev/kvm")
-        if status.st_mode & 0o006 == 0o006:
-            return NOBODY
-        if status.st_gid == 0:
-            self.skipTest("/dev/kvm is root's alone")
-        return status.st_gid
-
-    def as_nobody(self, status, words, *arguments, group=NOBODY):
-        """The same as `refused`, as a user without rights; symvmm itself may lie where that user cannot go."""
-        program = self.path("symvmm")
-        shutil.copy(vmm.SYMVMM, program)
-        os.chmod(self.folder, 0o755)
-        os.chown(self.runtime, NOBODY, NOBODY)
-        wrapper = ["setpriv", f"--reuid={NOBODY}", f"--regid={group}", "--clear-groups", program]
-        self.refused(status, words, *arguments, program=wrapper, kernel=False)
+        words = ("Permission denied", "readonly")
+        if os.geteuid() == 0:
+            # Root may write everything: somebody else then, who may use /dev/kvm.
+            self.as_nobody(0o666, 3, words, "--disk", disk)
+        else:
+            self.refused(3, words, "--disk", disk)
 
     def test_kvm_not_permitted(self):
         if os.geteuid() != 0:
             self.skipTest("only root can become somebody else")
-        status = os.stat("/dev/kvm")
-        script = 'mount --bind "$1" /dev/kvm && shift && exec "$@"'
-        node = self.path("kvm")
-        os.mknod(node, 0o600 | 0o020000, status.st_rdev)
-        program = self.path("symvmm")
+        self.as_nobody(0o600, 3, ("/dev/kvm", "Permission denied", "adduser"))
+
+    def as_nobody(self, mode, status, words, *arguments):
+        """As `refused`, for a user without rights, with a /dev/kvm of this mode. symvmm itself may lie where that user cannot go."""
+        program, node = self.path("symvmm"), self.path("kvm")
         shutil.copy(vmm.SYMVMM, program)
+        os.mknod(node, 0o600 | stat.S_IFCHR, os.stat("/dev/kvm").st_rdev)
+        os.chmod(node, mode)
         os.chmod(self.folder, 0o755)
         os.chown(self.runtime, NOBODY, NOBODY)
+        script = 'mount --bind "$1" /dev/kvm && shift && exec "$@"'
         become = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", program]
         wrapper = ["unshare", "-m", "sh", "-c", script, "sh", node, *become]
-        self.refused(3, ("/dev/kvm", "Permission denied"), "--kernel", self.good_kernel, program=wrapper, kernel=False)
+        self.refused(status, words, *arguments, program=wrapper)
 
     def in_namespace(self, script):
         return ["unshare", "-m", "sh", "-c", script + ' && exec "$@"', "sh", vmm.SYMVMM]

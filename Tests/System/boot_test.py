@@ -88,6 +88,12 @@ class Boot(vmm.SystemTest):
         self.assert_ended(machine, 0, 60)
         self.assertIn("exec exited with 0", machine.seen)
 
+    def test_a_triple_fault_of_linux_ends_with_status_4(self):
+        machine = self.boot(append='reboot=t symvmm.exec="true" symvmm.finish=reboot')
+        self.assert_ended(machine, 4, 60)
+        self.assertIn("exec exited with 0", machine.seen)
+        self.assertIn("triple fault", machine.errors)
+
     def test_a_shell_works_on_a_pseudo_terminal(self):
         machine = self.boot(terminal=True).open_shell()
         self.assertEqual(machine.shell("echo $((6 * 7))"), "42")

@@ -17,8 +17,10 @@ class Control(vmm.SystemTest):
         before = self.answer("stats", "one")["exit_count"]
         machines[0].shell("dmesg -n 8; for i in 1 2 3 4 5; do echo line $i; done")
         self.assertGreater(self.answer("stats", "one")["exit_count"], before)
-        self.assertRegex(self.symvmm("stats", "one").stdout, r"port_write +serial +0x3f8 ")
-        self.assertRegex(self.symvmm("stats", "one", "--per-vcpu").stdout, r"VCPU")
+        for words, pattern in (([], r"port_write +serial +0x3f8 "), (["--by", "vcpu"], r"VCPU +REASON"), (["--by", "task"], r"(?i)task|process")):
+            result = self.symvmm("stats", "one", *words)
+            self.assertEqual(result.returncode, 0, result.stderr)
+            self.assertRegex(result.stdout, pattern)
         self.check_pause(machines[0])
         self.assertEqual(self.answer("stop", "one"), {"name": "one", "result": "powered off"})
         self.assertEqual(machines[0].end(), 0)

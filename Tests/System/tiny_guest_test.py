@@ -54,10 +54,10 @@ class TinyGuest(vmm.SystemTest):
         machine = self.tiny("triplefault", "--quiet", "--stats-file", self.path("stats.json"))
         self.assert_ended(machine, 4)
         self.assertIn("triple fault", machine.errors)
-        # The address of the ud2, behind a 10-byte mov and a 7-byte lidt.
-        fault = re.search(r"(?i)rip +(?:0x)?([0-9a-f]+)", machine.errors)
-        self.assertIsNotNone(fault, machine.errors)
-        self.assertRegex(machine.errors, r"(?i)rax +(?:0x)?123456789abcdef0")
+        # AMD's KVM resets the processor before it tells: that has to be said then. Otherwise: where the ud2 is, behind 17 bytes.
+        if not re.search(r"(?i)registers.*(lost|reset)|(lost|reset).*registers", machine.errors):
+            self.assertRegex(machine.errors, r"RIP 0*100011\b")
+            self.assertRegex(machine.errors, r"RAX 123456789abcdef0\b")
         self.assertEqual(sum(row["count"] for row in self.load("stats.json")["exits"] if row["reason"] == "shutdown"), 1)
 
     def test_the_console_takes_input_from_a_pipe(self):

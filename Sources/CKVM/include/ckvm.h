@@ -89,6 +89,8 @@ int ckvm_memory_file(const char *name, uint64_t bytes);
 /* CPUID 0x80000008; 36 when the processor does not have it, at most 52. */
 int ckvm_physical_address_bits(void);
 int ckvm_name_thread(const char *name);
+/* The stack size of threads made from now on without one of their own. */
+int ckvm_set_default_stack_size(size_t bytes);
 /* The C library's words for an error number, cut to fit. */
 int ckvm_error_message(int error, char *text, size_t capacity);
 

@@ -143,8 +143,9 @@ public final class Serial8250: BusDevice, @unchecked Sendable {
         } else {
             output.write(byte)
         }
+        // An edge only where the condition arises: one that the guest has not yet looked at still stands.
+        if !registers.transmitterEmptyPending, registers.interruptEnable & InterruptEnable.transmitterEmpty != 0 { interrupt.trigger() }
         registers.transmitterEmptyPending = true
-        if registers.interruptEnable & InterruptEnable.transmitterEmpty != 0 { interrupt.trigger() }
     }
 
     private func enableInterrupts(_ registers: inout Registers, _ byte: UInt8) {

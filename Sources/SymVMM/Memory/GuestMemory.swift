@@ -48,7 +48,7 @@ public final class GuestMemory: Sendable {
         self.byteCount = byteCount
         lowByteCount = min(byteCount, GuestMemory.holeStart)
         highByteCount = byteCount - lowByteCount
-        // SAFETY: the whole mapping, which stays. Guest pages are of no use in a core dump, and huge pages spare faults. Both are only advice.
+        // SAFETY: the whole mapping, which stays. Only advice: guest pages are of no use in a core dump.
         _ = unsafe madvise(mapping.baseAddress, mapping.byteCount, MADV_DONTDUMP)
     }
 

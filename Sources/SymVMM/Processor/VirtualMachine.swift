@@ -144,11 +144,12 @@ public final class VirtualMachine: Sendable {
         for service in services { service.end() }
     }
 
-    /// A vCPU and its thread, while the machine runs.
-    func running(_ index: Int) -> (processor: VirtualProcessor, thread: Thread)? {
+    /// Makes a vCPU look at what is asked of it; false when the machine does not run. Under the lock, so that the thread has not been joined.
+    func kick(_ index: Int) -> Bool {
         life.withLock { life in
-            guard life.state == .running, processors.indices.contains(index), life.threads.indices.contains(index) else { return nil }
-            return (processors[index], life.threads[index])
+            guard life.state == .running, processors.indices.contains(index), life.threads.indices.contains(index) else { return false }
+            processors[index].kick(life.threads[index])
+            return true
         }
     }
 

@@ -160,7 +160,7 @@ extension VirtualProcessor {
         let reason = unsafe ckvm_exit_reason(page)
         switch Int32(bitPattern: reason) {
         case KVM_EXIT_SHUTDOWN:
-            crash("triple fault")
+            crashByTripleFault()
             return (.shutdown, 0)
         case KVM_EXIT_SYSTEM_EVENT:
             answerSystemEvent(unsafe ckvm_exit_system_event(page))
@@ -198,6 +198,15 @@ extension VirtualProcessor {
     /// Ends the run with the registers as they are now.
     private func crash(_ reason: String) {
         end(.crashed(CrashReport(reason: reason, vcpu: index, registers: crashRegisters())))
+    }
+
+    /// KVM on AMD processors resets the vCPU before it reports the shutdown (svm.c, shutdown_interception): better no registers than those.
+    private func crashByTripleFault() {
+        let registers = crashRegisters()
+        func value(_ name: String) -> UInt64? { registers.first { $0.name == name }?.value }
+        let isReset = value("RIP") == 0xfff0 && value("CS") == 0xf000 && value("RSP") == 0
+        let reason = isReset ? "triple fault (KVM on this processor resets the vCPU first, so its registers are lost)" : "triple fault"
+        end(.crashed(CrashReport(reason: reason, vcpu: index, registers: isReset ? [] : registers)))
     }
 
     private func crashRegisters() -> [(name: String, value: UInt64)] {

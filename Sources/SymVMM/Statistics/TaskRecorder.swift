@@ -32,7 +32,7 @@ internal import Synchronization
     private var generation: UInt64 = 0
     /// Sequence number at the last good copy, odd when there is none, and the line of its task.
     private var lastSequence: UInt32 = 1
-    private var lastLine = 0
+    private var lastLine = TaskRecorder.lineCount * Word.count
     private var usedLines = 0
 
     init() throws(KVMError) {

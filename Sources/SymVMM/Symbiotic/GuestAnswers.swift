@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+internal import CKVM
+
 /// A task of the guest, as the guest says (docs/ABI.md, 3.2 and 4.4).
 public struct GuestTask: Codable, Sendable, Equatable {
     /// Process number.
@@ -109,10 +111,20 @@ extension GuestTask {
     }
 
     /// Decodes TASK's results.
-    init(_ results: SymCallValues, vcpu: Int) {
+    init(_ results: SymCallValues, vcpu: Int, fromUserMode: Bool) {
         let flags = UInt32(truncatingIfNeeded: results.rcx >> 32)
-        let context =
-            flags & 0x400 != 0 ? "nmi" : flags & 0x100 != 0 ? "hardirq" : flags & 0x200 != 0 ? "softirq" : flags & 1 != 0 ? "idle" : "task"
+        let context: String
+        if fromUserMode {
+            context = "user"
+        } else if flags & SYMBIOTIC_TASK_NMI != 0 {
+            context = "nmi"
+        } else if flags & SYMBIOTIC_TASK_HARDIRQ != 0 {
+            context = "hardirq"
+        } else if flags & SYMBIOTIC_TASK_SOFTIRQ != 0 {
+            context = "softirq"
+        } else {
+            context = flags & SYMBIOTIC_TASK_IDLE != 0 ? "idle" : "kernel"
+        }
         self.init(
             tgid: UInt32(truncatingIfNeeded: results.rbx >> 32), pid: UInt32(truncatingIfNeeded: results.rbx),
             name: TaskRecorder.text(results.rdx, results.rsi), uid: UInt32(truncatingIfNeeded: results.rcx), context: context,

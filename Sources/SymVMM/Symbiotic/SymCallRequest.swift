@@ -8,9 +8,15 @@ internal import Synchronization
 final class SymCallRequest: Sendable {
     let number: UInt32
     let arguments: SymCallValues
-    /// Ticks at which nobody wants the answer any more; a call that starts later would be a surprise.
-    private let state = Mutex<Result<SymCallValues, SymCallError>?>(nil)
+    private let state = Mutex<Answer?>(nil)
     private let finished: EventNotifier
+
+    /// How the call went.
+    struct Answer: Sendable {
+        let result: Result<SymCallValues, SymCallError>
+        /// The vCPU was in user mode (CPL 3) when the call was injected.
+        let fromUserMode: Bool
+    }
 
     init(_ number: UInt32, _ arguments: SymCallValues) throws(KVMError) {
         self.number = number
@@ -19,17 +25,17 @@ final class SymCallRequest: Sendable {
     }
 
     /// Gives the answer. Only the first one counts.
-    func finish(_ result: Result<SymCallValues, SymCallError>) {
+    func finish(_ result: Result<SymCallValues, SymCallError>, fromUserMode: Bool = false) {
         let isFirst = state.withLock { state in
             guard state == nil else { return false }
-            state = result
+            state = Answer(result: result, fromUserMode: fromUserMode)
             return true
         }
         if isFirst { finished.signal() }
     }
 
     /// Waits at most so long; nil when there is no answer yet.
-    func wait(milliseconds: Int32) -> Result<SymCallValues, SymCallError>? {
+    func wait(milliseconds: Int32) -> Answer? {
         var poller = pollfd(fd: finished.descriptor.rawValue, events: Int16(POLLIN), revents: 0)
         // SAFETY: one structure, as is said, that outlives the call.
         _ = unsafe poll(&poller, 1, milliseconds)

@@ -25,7 +25,7 @@ final class SymCallWatchdog: Sendable {
 
     /// A symcall starts: makes sure that somebody looks at its deadline. On the vCPU's thread.
     func noteStart() {
-        guard isAsleep.load(ordering: .relaxed), isAsleep.exchange(false, ordering: .sequentiallyConsistent) else { return }
+        guard isAsleep.load(ordering: .sequentiallyConsistent), isAsleep.exchange(false, ordering: .sequentiallyConsistent) else { return }
         wake.signal()
     }
 
@@ -53,7 +53,7 @@ final class SymCallWatchdog: Sendable {
     private static func look(at processors: [(VirtualProcessor, Thread)]) -> Bool {
         var some = false
         for (processor, thread) in processors {
-            guard let deadline = processor.symbiotic?.deadline.load(ordering: .relaxed), deadline != 0 else { continue }
+            guard let deadline = processor.symbiotic?.deadline.load(ordering: .sequentiallyConsistent), deadline != 0 else { continue }
             some = true
             if ckvm_ticks() > deadline { processor.kick(thread) }
         }

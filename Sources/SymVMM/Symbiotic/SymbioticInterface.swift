@@ -59,11 +59,12 @@ final class SymbioticInterface: MSRDevice, @unchecked Sendable {
             isLeaving.store(false, ordering: .relaxed)
             return true
         }
-        guard isPage(value), globalPageAddress.load(ordering: .relaxed) == 0 else { return false }
-        isSwitchedOff.store(false, ordering: .relaxed)
+        // Two vCPUs may write at once: one of them wins.
+        guard isPage(value), globalPageAddress.compareExchange(expected: 0, desired: value, ordering: .sequentiallyConsistent).exchanged
+        else { return false }
         try? memory.store(SYMBIOTIC_ABI_VERSION, at: value + GlobalPage.vmmVersion)
         try? memory.store(UInt32(0), at: value + GlobalPage.vmmFlags)
-        globalPageAddress.store(value, ordering: .sequentiallyConsistent)
+        isSwitchedOff.store(false, ordering: .relaxed)
         return true
     }
 

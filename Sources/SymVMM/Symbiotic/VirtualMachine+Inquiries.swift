@@ -17,7 +17,8 @@ extension VirtualMachine {
 
     /// What runs on a vCPU now.
     public func currentTask(vcpu: Int) throws(SymCallError) -> GuestTask {
-        GuestTask(try symcall(SYMBIOTIC_SYMCALL_TASK, vcpu: vcpu), vcpu: vcpu)
+        let answer = try ask(SYMBIOTIC_SYMCALL_TASK, SymCallValues(), vcpu: vcpu)
+        return GuestTask(try answer.result.get(), vcpu: vcpu, fromUserMode: answer.fromUserMode)
     }
 
     /// The guest's name for itself: sysname, nodename, release, version, machine, domainname.
@@ -67,6 +68,8 @@ extension VirtualMachine {
             guard byteCount <= byteLimit else { break }
             pieces.append(GuestText.lines(record.bytes))
             guard results.rdx != 0 else { break }
+            // Older ones come with smaller cursors; a guest that says otherwise would go on for ever.
+            guard cursor == 0 || results.rdx < cursor else { throw .badAnswer }
             cursor = results.rdx
         }
         return pieces.reversed().joined()

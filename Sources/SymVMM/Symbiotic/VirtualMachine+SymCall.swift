@@ -15,6 +15,11 @@ extension VirtualMachine {
     public func symcall(_ number: UInt32, _ arguments: SymCallValues = SymCallValues(), vcpu: Int? = nil) throws(SymCallError)
         -> SymCallValues
     {
+        try ask(number, arguments, vcpu: vcpu).result.get()
+    }
+
+    /// The same, with what is known of the vCPU besides the results.
+    func ask(_ number: UInt32, _ arguments: SymCallValues, vcpu: Int?) throws(SymCallError) -> SymCallRequest.Answer {
         guard let symbiotic else { throw .notOffered }
         guard state == .running else { throw .notRunning }
         if let obstacle = symbiotic.obstacle { throw obstacle }
@@ -25,7 +30,7 @@ extension VirtualMachine {
         } catch {
             throw .notRunning
         }
-        let answer: Result<SymCallValues, SymCallError>?
+        let answer: SymCallRequest.Answer?
         if let vcpu {
             guard symbiotic.mayInject(number) else { throw .needsDoorbell }
             answer = try inject(request, vcpu)
@@ -38,19 +43,21 @@ extension VirtualMachine {
             symbiotic.counters.unanswered.increment()
             throw state == .running ? .noAnswer : .notRunning
         }
-        return try answer.get()
+        return answer
     }
 
-    private func inject(_ request: SymCallRequest, _ vcpu: Int) throws(SymCallError) -> Result<SymCallValues, SymCallError>? {
+    private func inject(_ request: SymCallRequest, _ vcpu: Int) throws(SymCallError) -> SymCallRequest.Answer? {
         guard processors.indices.contains(vcpu) else { throw .noSuchProcessor }
-        guard let (processor, thread) = running(vcpu) else { throw .notRunning }
+        let processor = processors[vcpu]
         processor.submit(request)
         for _ in 0..<(VirtualMachine.patience / VirtualMachine.repeatInterval) {
-            processor.kick(thread)
+            // A machine that was paused or has ended meanwhile does not answer any more.
+            guard kick(vcpu) else { break }
             if let answer = request.wait(milliseconds: VirtualMachine.repeatInterval) { return answer }
             processor.resubmit()
         }
         processor.withdraw(request)
-        return nil
+        // It may have come at the last moment.
+        return request.wait(milliseconds: 0)
     }
 }

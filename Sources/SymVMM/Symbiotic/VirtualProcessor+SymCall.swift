@@ -130,7 +130,8 @@ extension VirtualProcessor {
         let started = ckvm_ticks()
         symbiotic.isActive = true
         symbiotic.setLocal(interface, SymbioticProcessor.LocalPage.active, 1)
-        symbiotic.deadline.store(started &+ limitTicks, ordering: .relaxed)
+        // Before the look whether the watchdog sleeps, as it looks at this after it has said that it will sleep.
+        symbiotic.deadline.store(started &+ limitTicks, ordering: .sequentiallyConsistent)
         watchdog?.noteStart()
         defer {
             symbiotic.deadline.store(0, ordering: .relaxed)
@@ -162,6 +163,8 @@ extension VirtualProcessor {
         -> SymbioticProcessor.Ending
     {
         while true {
+            // Before each run: a kick may have come while an exit was being finished, which takes KVM_RUN's interruption for its own.
+            if isEnding { throw .notRunning }
             let entered = ckvm_ticks()
             let result = handle.run()
             if result == -EINTR {
@@ -174,10 +177,13 @@ extension VirtualProcessor {
                 answerNestedExit(entered: entered)
                 if let ending = symbiotic.takeEnding() { return ending }
             }
-            if isEnding { throw .notRunning }
             if ckvm_ticks() &- started > limitTicks {
                 // What the handler was doing has to be finished too before the state is put back.
                 if result == 0 { _ = finishExit(symbiotic) }
+                // A handler that halted has left the vCPU waiting; what it interrupted did not wait, or says so when the session ends.
+                if let state = try? handle.multiprocessorState(), state == UInt32(KVM_MP_STATE_HALTED) {
+                    try? handle.setMultiprocessorState(UInt32(KVM_MP_STATE_RUNNABLE))
+                }
                 symbiotic.countLocal(interface, SymbioticProcessor.LocalPage.aborts)
                 interface.switchOff()
                 throw .timedOut
@@ -276,7 +282,8 @@ extension VirtualProcessor {
         defer { symbiotic.isInSession = false }
         for request in asked {
             do throws(SymCallError) {
-                request.finish(.success(try symcall(request.number, request.arguments)))
+                let results = try symcall(request.number, request.arguments)
+                request.finish(.success(results), fromUserMode: symbiotic.saved.map { !VirtualProcessor.isKernel($0) } ?? false)
             } catch .eventInFlight {
                 putBack(request)
             } catch {

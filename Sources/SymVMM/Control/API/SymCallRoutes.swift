@@ -5,9 +5,15 @@
 ///     GET /symcalls                                        the interface's state and counters
 ///     PUT /symcalls {"call": "tasks"}                      asks the guest; the answer is the body
 ///     PUT /symcalls {"call": "ping", "values": [1,2,3,4,5], "vcpu": 0}
+///     PUT /symcalls {"call": "ping", "repeat": 1000}       so many one after the other, without a vcpu on random ones: for tests
+///     PUT /symcalls {"call": "test", "number": 481, "vcpu": 0}   a call of the module's test builds (docs/ABI.md, section 8); without a
+///                                                          vcpu, inside a doorbell's exit
 public enum SymCallRoutes {
     /// The calls by name.
     public static let calls = ["ping", "uname", "task", "tasks", "threads", "memory", "log"]
+
+    /// The calls that only test builds of the guest's module have.
+    private static let testNumbers = 0x1e0...0x1ff
 
     /// The routes onto a machine.
     public static func routes(for machine: VirtualMachine) -> [APIRoute] {
@@ -25,19 +31,29 @@ public enum SymCallRoutes {
     private static func ask(_ machine: VirtualMachine, _ request: APIRequest) throws(APIError) -> APIResponse {
         var fields = try request.fields()
         let call: String
-        let vcpu: Int
+        let vcpu: Int?
+        let count: Int?
+        let number: Int?
         let values: [UInt64]
         do throws(ControlError) {
             call = try fields.requiredString("call")
-            vcpu = try fields.integer("vcpu", 0...(VirtualMachine.vcpuLimit - 1)) ?? 0
+            vcpu = try fields.integer("vcpu", 0...(VirtualMachine.vcpuLimit - 1))
+            count = try fields.integer("repeat", 1...SymCallSeries.countLimit)
+            number = try fields.integer("number", testNumbers)
             values = try fields.integers("values") ?? []
             try fields.checkAllTaken()
         } catch {
             throw APIError(400, error.message)
         }
         guard values.count <= 5 else { throw APIError(400, "values: at most five") }
+        if let count {
+            guard call == "ping", values.isEmpty else { throw APIError(400, "repeat: for ping without values only") }
+            return body(machine.pingSeries(count: count, vcpu: vcpu))
+        }
         do throws(SymCallError) {
-            return try answer(machine, call, vcpu, values + Array(repeating: 0, count: 5 - values.count))
+            let values = values + Array(repeating: 0, count: 5 - values.count)
+            if call == "test", let number { return try test(machine, UInt32(number), vcpu, values) }
+            return try answer(machine, call, vcpu ?? 0, values)
         } catch {
             throw APIError(error == .noSuchProcessor ? 404 : 400, "\(machine.configuration.name): \(error)")
         }
@@ -58,6 +74,14 @@ public enum SymCallRoutes {
         case "log": return body(["text": try machine.guestLog()])
         default: return .fault(APIError(400, "call: '\(call)' is not one of \(calls.joined(separator: ", "))"))
         }
+    }
+
+    private static func test(_ machine: VirtualMachine, _ number: UInt32, _ vcpu: Int?, _ values: [UInt64]) throws(SymCallError)
+        -> APIResponse
+    {
+        let arguments = SymCallValues(values[0], values[1], values[2], values[3], values[4])
+        let results = try machine.symcall(number, arguments, vcpu: vcpu)
+        return body(["values": [results.rbx, results.rcx, results.rdx, results.rsi, results.rdi]])
     }
 
     private static func body(_ value: some Encodable) -> APIResponse {

@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import CKVM
+import Synchronization
+
+@testable import SymVMM
+
+/// Answers a doorbell with two PINGs.
+final class DoorbellService: SymbioticService, @unchecked Sendable {
+    /// Whether each doorbell's calls gave back what they were given. Read when the guest has said that it is done.
+    private(set) var calls: [Bool] = []
+    /// The last doorbell's arguments.
+    private(set) var arguments: SymCallValues?
+
+    /// Answers one doorbell.
+    init(number: UInt8 = 0x30) {
+        super.init(name: "test", features: 0, doorbells: number...number)
+    }
+
+    override func answer(doorbell: UInt8, _ values: SymCallValues, on processor: VirtualProcessor) {
+        arguments = values
+        let other = SymCallValues(.max, 0, 1, UInt64(calls.count), 3)
+        let first = try? processor.symcall(SYMBIOTIC_SYMCALL_PING, values)
+        let second = try? processor.symcall(SymCallPuppet.Call.needsDoorbell, other)
+        calls.append(first == values && second == other)
+    }
+}
+
+/// What became of calls that several threads make.
+final class CallsInFlight: Sendable {
+    private let state = Mutex((count: 0, good: 0, isOver: false))
+
+    /// Calls that came back.
+    var count: Int { state.withLock { $0.count } }
+    /// Those that came back right.
+    var good: Int { state.withLock { $0.good } }
+    /// Nobody is to call any more.
+    var isOver: Bool { state.withLock { $0.isOver } }
+
+    /// A call came back.
+    func note(_ isGood: Bool) {
+        state.withLock { state in
+            state.count += 1
+            if isGood { state.good += 1 }
+        }
+    }
+
+    /// Nobody is to call any more.
+    func end() {
+        state.withLock { $0.isOver = true }
+    }
+}

@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Guests with the test build of symbiotic.ko, and what is asked of them. For the tests beside this file."""
+
+import json
+import os
+import socket
+
+import vmm
+
+# 100,000 symcalls each way, and more rounds of everything: for an evening, not for every change.
+FULL = os.environ.get("SYMVMM_STRESS", "") not in ("", "0")
+# What a healthy kernel does not say.
+COMPLAINTS = r"WARNING|BUG|Oops|Call Trace|soft lockup|hard LOCKUP|general protection|rcu.*stall|leaked|keeps 0x|segfault|hung_task"
+# Reasons for which a symcall may be refused while the guest's module comes and goes.
+PASSING = ("the guest has not loaded symbiotic.ko", "the guest's module is being unloaded", "the vCPU takes no symcalls", "does not have this symcall")
+
+
+class Refused(Exception):
+    """The API's answer to what it does not do."""
+
+
+class SymbioticTest(vmm.SystemTest):
+    """A test with a symbiotic guest called "sym"."""
+
+    limit = 600 if FULL else 150
+    TEST = "/sys/kernel/debug/symbiotic/test"
+
+    def start_guest(self, cpus=1, flavour="cloud-6.1", append="", ping_inside=False, module=True, options=()):
+        if ping_inside:
+            self.environment["SYMVMM_PING_ON_TEST_DOORBELL"] = "1"
+        image = os.path.join(vmm.BUILD, "guest", f"symbiotic-test-{flavour}.cpio") if module else vmm.initramfs(flavour)
+        machine = self.run_machine(
+            "--name", "sym", "--cpus", cpus, "--memory", "256M", "--kernel", vmm.kernel(flavour), "--initrd", image,
+            "--append", f"console=ttyS0 reboot=k panic=1 quiet {append}".strip(), "--quiet", *options,
+        )
+        machine.open_shell()
+        return machine
+
+    def http(self, method, resource, body=None):
+        """One request to the machine's API: what the answer's JSON holds."""
+        text = json.dumps(body) if body is not None else ""
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(60)
+            connection.connect(os.path.join(self.runtime, "symvmm", "sym.sock"))
+            head = f"{method} {resource} HTTP/1.1\r\nHost: symvmm\r\nConnection: close\r\nContent-Length: {len(text)}\r\n\r\n"
+            connection.sendall((head + text).encode())
+            answer = b""
+            while chunk := connection.recv(65536):
+                answer += chunk
+        head, _, content = answer.partition(b"\r\n\r\n")
+        if b"chunked" in head.lower():
+            content = b"".join(content.split(b"\r\n")[1::2])
+        content = json.loads(content) if content else None
+        if int(head.split()[1]) >= 300:
+            raise Refused(content.get("fault_message", str(content)))
+        return content
+
+    def ask(self, call, **fields):
+        return self.http("PUT", "/symcalls", {"call": call, **fields})
+
+    def refusal(self, call, **fields):
+        """Why the guest can't be asked; None when it can."""
+        try:
+            self.ask(call, **fields)
+        except Refused as error:
+            return str(error)
+        return None
+
+    def pings(self, count, vcpu=None):
+        """So many PINGs one after the other on random vCPUs, all of them answered, and their mean time in microseconds."""
+        left, time = count, 0
+        while left > 0:
+            fields = {"repeat": min(left, 5000)} | ({} if vcpu is None else {"vcpu": vcpu})
+            series = self.ask("ping", **fields)
+            self.assertEqual(series["wrong"], 0)
+            self.assertEqual(series["refused"], {})
+            self.assertEqual(series["answered"], series["made"])
+            left -= series["made"]
+            time += series["total_ns"]
+        return time / count / 1000
+
+    def passing_pings(self, count):
+        """The same while the module comes and goes: how many were answered."""
+        series = self.ask("ping", repeat=count)
+        self.assertEqual(series["wrong"], 0)
+        for reason in series["refused"]:
+            self.assertTrue(any(part in reason for part in PASSING), reason)
+        self.assertEqual(series["answered"] + sum(series["refused"].values()), series["made"])
+        return series["answered"]
+
+    def counters(self):
+        return self.http("GET", "/symcalls")["counters"]
+
+    def order(self, machine, command, *words):
+        """A command of the module's test build; what it says became of it."""
+        text = " ".join(map(str, (command, *words)))
+        return machine.shell(f"echo {text} >{self.TEST}; cat {self.TEST}")
+
+    def assert_healthy(self, machine):
+        self.assertEqual(machine.shell(f"dmesg | grep -E '{COMPLAINTS}'; true"), "")
+        self.assertEqual(machine.shell("echo $((6 * 7))"), "42")
+
+    def power_off(self, machine):
+        machine.send("poweroff -f\n")
+        self.assert_ended(machine, 0)

@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Symcalls to Linux guests, with the module and without; exits by guest process."""
+
+import re
+
+import vmm
+from symbiotic import SymbioticTest
+
+
+class Calls(SymbioticTest):
+    def test_all_calls_answer_on_6_1(self):
+        self.check_calls("cloud-6.1", 2)
+
+    def test_all_calls_answer_on_6_12(self):
+        self.check_calls("cloud-6.12", 2)
+
+    def check_calls(self, flavour, cpus):
+        machine = self.start_guest(cpus, flavour)
+        self.assertEqual(self.ask("ping", values=[1, 2, 3, 4, 2**63 - 1], vcpu=cpus - 1)["values"], [1, 2, 3, 4, 2**63 - 1])
+        names = self.ask("uname")
+        self.assertEqual(names["release"], machine.shell("uname -r"))
+        self.assertEqual(names["nodename"], "symvmm-guest")
+        self.check_tasks(machine)
+        self.check_memory(machine)
+        machine.shell("echo 'a message of the test' >/dev/kmsg")
+        self.assertIn("a message of the test", self.ask("log")["text"].splitlines()[-1])
+        self.check_busy(machine, cpus)
+        self.assert_healthy(machine)
+        self.power_off(machine)
+
+    def check_tasks(self, machine):
+        machine.shell("sleep 1000 & sleep 1001 & sleep 1002 &")
+        tasks = self.ask("tasks")
+        numbers = [task["pid"] for task in tasks]
+        self.assertEqual(numbers, sorted(set(numbers)))
+        self.assertEqual(tasks[0]["pid"], 1)
+        self.assertEqual(sum(task["name"] == "sleep" for task in tasks), 3)
+        processes = machine.shell("ls -d /proc/[0-9]* | wc -l; killall sleep")
+        self.assertAlmostEqual(len(tasks), int(processes.split()[0]), delta=6)
+        self.assertGreaterEqual(len(self.ask("threads")), len(tasks) - 6)
+
+    def check_memory(self, machine):
+        use = self.ask("memory")
+        said = dict(re.findall(r"(\w+): +(\d+) kB", machine.shell("cat /proc/meminfo")))
+        self.assertEqual(use["total"], int(said["MemTotal"]) * 1024)
+        self.assertAlmostEqual(use["free"] / 1024, int(said["MemFree"]), delta=8192)
+        self.assertEqual(use["swap_total"], 0)
+
+    def check_busy(self, machine, cpus):
+        """A guest with its hands full answers all the same."""
+        for cpu in range(cpus):
+            machine.shell(f"taskset -c {cpu} sh -c 'while :; do :; done' &")
+        task = self.ask("task", vcpu=cpus - 1)
+        self.assertEqual(task["vcpu"], cpus - 1)
+        self.wait_until("the loop is seen", lambda: self.ask("task", vcpu=cpus - 1)["name"] == "sh")
+        self.assertIn("sh", [task["name"] for task in self.ask("tasks")])
+        machine.shell("killall -9 sh; true", check=False)
+
+    def test_interrupts_off_stop_only_the_calls_that_need_a_doorbell(self):
+        machine = self.start_guest(1)
+        before = self.counters()["completed"]
+        machine.send(f"echo interrupts_off 0 300000000 >{self.TEST}; echo over\n")
+        vmm.time.sleep(1)
+        self.pings(20, 0)
+        self.assertEqual(self.ask("task", vcpu=0)["context"], "kernel")
+        self.assertGreaterEqual(self.counters()["completed"], before + 21)
+        machine.wait_for("^over", 100)
+        self.power_off(machine)
+
+    def test_without_the_module_symcalls_say_so(self):
+        machine = self.start_guest(2, module=False)
+        for call in ("ping", "task", "tasks", "memory", "log", "uname"):
+            result = self.symvmm("symcall", "sym", call)
+            self.assertEqual(result.returncode, 1 if result.returncode == 1 else 2, result.stderr)
+            self.assertIn("the guest has not loaded symbiotic.ko", result.stderr)
+            self.assertEqual(result.stderr.count("\n"), 1)
+        self.assertIn("has not loaded symbiotic.ko", self.symvmm("stats", "sym", "--by", "task").stdout)
+        self.assertEqual(machine.shell("ls /sys/kernel/symbiotic 2>/dev/null; true"), "")
+        self.power_off(machine)
+
+    def test_symbiotic_off_hides_the_interface(self):
+        machine = self.start_guest(1, options=("--symbiotic", "off"))
+        self.assertIn("--symbiotic off", self.refusal("ping"))
+        self.assertEqual(machine.shell("lsmod | grep symbiotic; ls /sys/kernel/symbiotic 2>/dev/null; true"), "")
+        self.assertNotIn("cannot load", machine.seen)
+        self.assertEqual(machine.shell("dmesg | grep symbiotic; true"), "")
+        self.assertEqual(machine.shell("ls -d /sys/bus/acpi/devices/SYMV* 2>/dev/null; true"), "")
+        self.power_off(machine)
+
+    def test_the_same_image_runs_under_qemu_without_a_complaint(self):
+        image = vmm.os.path.join(vmm.BUILD, "guest", "symbiotic-test-cloud-6.1.cpio")
+        result = vmm.command(
+            "qemu-system-x86_64", "-accel", "kvm", "-cpu", "host", "-m", "256", "-nographic", "-no-reboot", "-nodefaults", "-serial", "stdio",
+            "-kernel", vmm.kernel(), "-initrd", image,
+            "-append", 'console=ttyS0 panic=1 quiet symvmm.exec="lsmod; dmesg | grep -i symbiotic"', timeout=120,
+        )
+        self.assertIn("init reached", result.stdout, result.stderr)
+        self.assertIn("exec exited with 1", result.stdout)
+        self.assertNotIn("cannot load", result.stdout)
+        self.assertNotIn("symbiotic", result.stdout.split("init reached")[1].lower())
+
+    def test_exits_by_task_are_the_tasks_own(self):
+        machine = self.start_guest(2)
+        machine.shell("/tests/outcount 0x505 5000 >/tmp/out", 60)
+        report = self.answer("stats", "sym", "--by", "task")
+        rows = [row for row in report["tasks"] if row["name"] == "outcount" and row["reason"] == "port_write"]
+        count = sum(row["count"] for row in rows)
+        self.assertGreaterEqual(count, 5000)
+        self.assertLess(count, 5300)
+        outs = sum(row["count"] for row in report["exits"] if row["reason"] == "port_write" and row.get("address") == 0x505)
+        self.assertEqual(outs, 5000)
+        for reason in {row["reason"] for row in report["tasks"]}:
+            by_task = sum(row["count"] for row in report["tasks"] if row["reason"] == reason)
+            self.assertLessEqual(by_task, sum(row["count"] for row in report["exits"] if row["reason"] == reason), reason)
+        self.assertRegex(self.symvmm("stats", "sym", "--by", "task").stdout, r"outcount +5,\d\d\d ")
+        self.power_off(machine)

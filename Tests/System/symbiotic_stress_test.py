@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Many symcalls to Linux guests at work: nothing that they interrupt may notice. SYMVMM_STRESS=1: 100,000 each way."""
+
+import re
+
+import symbiotic
+from symbiotic import SymbioticTest
+
+COUNT = 100_000 if symbiotic.FULL else 3000
+ROUNDS = 50 if symbiotic.FULL else 5
+
+
+class Stress(SymbioticTest):
+    limit = 1200 if symbiotic.FULL else 180
+
+    def test_nothing_changes_behind_a_program_on_6_1_with_1_vcpu(self):
+        self.check_registers("cloud-6.1", 1)
+
+    def test_nothing_changes_behind_a_program_on_6_1_with_4_vcpus(self):
+        self.check_registers("cloud-6.1", 4)
+
+    def test_nothing_changes_behind_a_program_on_6_12_with_1_vcpu(self):
+        self.check_registers("cloud-6.12", 1)
+
+    def test_nothing_changes_behind_a_program_on_6_12_with_4_vcpus(self):
+        self.check_registers("cloud-6.12", 4)
+
+    def test_nothing_changes_behind_a_program_with_page_table_isolation(self):
+        self.check_registers("cloud-6.1", 2, "pti=on")
+
+    def check_registers(self, flavour, cpus, append=""):
+        machine = self.start_guest(cpus, flavour, append, ping_inside=True)
+        if append:
+            self.assertIn("Page Table Isolation", machine.shell("grep . /sys/devices/system/cpu/vulnerabilities/meltdown; dmesg | grep -i isolation"))
+        self.start_checks(machine, cpus)
+        # From outside, at whatever is running.
+        mean = self.pings(COUNT)
+        before = self.counters()
+        # From inside exits, with more from outside.
+        machine.send(self.inside_loop(cpus))
+        self.pings(COUNT // 4)
+        machine.wait_for("^doorbells over", self.limit)
+        after = self.counters()
+        self.assertEqual(after["doorbells"] - before["doorbells"], COUNT)
+        self.assertEqual(after["completed"] - before["completed"], COUNT + COUNT // 4)
+        for name in ("failed", "faulted", "timed_out", "refused", "refused_nested", "unanswered", "doorbells_ignored", "returns_ignored"):
+            self.assertEqual(after[name], 0, name)
+        said = self.end_checks(machine)
+        print(f"       {flavour}, {cpus} vCPUs{append and ', ' + append}: {COUNT} from outside, {mean:.0f} us each; {COUNT} inside; {said}")
+        self.assert_healthy(machine)
+        self.power_off(machine)
+
+    def inside_loop(self, cpus):
+        """Shell: COUNT doorbells in batches, on all vCPUs in turn, between which programs run."""
+        batch = 100
+        return (
+            f"(i=0; while [ $i -lt {COUNT // batch} ]; do echo doorbells $((i % {cpus})) {batch} >{self.TEST}; i=$((i + 1)); done;"
+            " echo; echo doorbells over) &\n"
+        )
+
+    def start_checks(self, machine, cpus):
+        machine.shell("/tests/regcheck -x")
+        machine.shell(f"/tests/regcheck -t {cpus + 1} -s 0 >/tmp/regcheck 2>&1 & echo $! >/tmp/regcheck.pid")
+        machine.shell("/tests/clockcheck -s 5 -l 3000 >/tmp/clockcheck 2>&1; echo status $? >>/tmp/clockcheck &")
+
+    def end_checks(self, machine):
+        machine.shell("kill $(cat /tmp/regcheck.pid); while kill -0 $(cat /tmp/regcheck.pid) 2>/dev/null; do sleep 0.1; done", 60)
+        registers = machine.shell("cat /tmp/regcheck")
+        self.assertRegex(registers, r"rounds [1-9]\d* mismatches 0$")
+        machine.shell("while ! grep -q ^status /tmp/clockcheck; do sleep 0.1; done", 60)
+        clocks = machine.shell("cat /tmp/clockcheck")
+        self.assertRegex(clocks, r"(?m)failures 0$")
+        self.assertRegex(clocks, r"(?m)^status 0$")
+        return re.search(r"rounds \d+", registers).group()
+
+    def test_every_out_is_executed_once(self):
+        machine = self.start_guest(2)
+        count = COUNT
+        machine.send(f"(/tests/outcount 0x505 {count} >/tmp/out; echo; echo outs over) &\n")
+        made = 0
+        while "outs over" not in machine.seen:
+            self.pings(200)
+            made += 200
+        report = self.answer("stats", "sym")
+        rows = [row for row in report["exits"] if row["reason"] == "port_write" and row.get("address") == 0x505]
+        self.assertEqual(sum(row["count"] for row in rows), count)
+        self.assertIn(f"outs {count} ", machine.shell("cat /tmp/out"))
+        print(f"       {count} OUTs, {made} symcalls meanwhile")
+        self.assert_healthy(machine)
+        self.power_off(machine)
+
+    def test_the_module_is_unloaded_while_symcalls_arrive(self):
+        machine = self.start_guest(2)
+        self.start_checks(machine, 2)
+        machine.send(
+            f"(i=0; while [ $i -lt {4 * ROUNDS} ]; do rmmod symbiotic || echo no rmmod; insmod /extra/symbiotic.ko || echo no insmod;"
+            " sleep 0.3; i=$((i + 1)); done; echo; echo unloads over) &\n"
+        )
+        answered = 0
+        while "unloads over" not in machine.seen:
+            answered += self.passing_pings(100)
+        self.assertNotRegex(machine.seen, "(?m)^no (rm|ins)mod")
+        self.assertGreater(answered, 100)
+        self.pings(100)
+        self.assertGreater(len(self.ask("tasks")), 10)
+        self.end_checks(machine)
+        self.assert_healthy(machine)
+        self.power_off(machine)
+
+    def test_vcpus_go_off_line_and_on_line_while_symcalls_arrive(self):
+        machine = self.start_guest(4)
+        self.start_checks(machine, 4)
+        machine.send(
+            f"(i=0; while [ $i -lt {ROUNDS} ]; do for c in 1 2 3; do echo 0 >/sys/devices/system/cpu/cpu$c/online; done; sleep 0.2;"
+            " for c in 3 1 2; do echo 1 >/sys/devices/system/cpu/cpu$c/online; done; sleep 0.2; i=$((i + 1)); done; echo; echo hotplug over) &\n"
+        )
+        answered = 0
+        while "hotplug over" not in machine.seen:
+            answered += self.passing_pings(100)
+        self.assertGreater(answered, 100)
+        self.assertEqual(machine.shell("cat /sys/kernel/symbiotic/armed_vcpus"), "4")
+        for vcpu in range(4):
+            self.pings(10, vcpu)
+        self.end_checks(machine)
+        self.assert_healthy(machine)
+        self.power_off(machine)
+
+    def test_a_machine_is_paused_and_resumed_during_symcalls(self):
+        machine = self.start_guest(2, ping_inside=True)
+        self.start_checks(machine, 2)
+        before = self.counters()["doorbells"]
+        machine.send(self.inside_loop(2))
+        for _ in range(6 * ROUNDS):
+            self.http("PATCH", "/vm", {"state": "Paused"})
+            self.assertIn("not running", self.refusal("ping"))
+            self.http("PATCH", "/vm", {"state": "Resumed"})
+            self.pings(10)
+        machine.wait_for("^doorbells over", self.limit)
+        self.assertEqual(self.counters()["doorbells"] - before, COUNT)
+        self.end_checks(machine)
+        self.assert_healthy(machine)
+        self.power_off(machine)
