@@ -67,12 +67,12 @@ public final class SwapBypassService: SymbioticService, @unchecked Sendable {
         case SYMBIOTIC_DOORBELL_SWAP_FAULT: answerFault(values, processor)
         case SYMBIOTIC_DOORBELL_SWAP_ATTACH: attach()
         case SYMBIOTIC_DOORBELL_SWAP_STATE:
-            guestState.store(values.rbx & SWAP_ON | (values.rcx & 0xffff_ffff) << 32, ordering: .releasing)
+            guestState.store(values.rbx & switchOn | (values.rcx & 0xffff_ffff) << 32, ordering: .releasing)
         default: tally.invalid.count()
         }
     }
 
-    private let SWAP_ON = UInt64(SYMBIOTIC_SWAP_ON)
+    private let switchOn = UInt64(SYMBIOTIC_SWAP_ON)
 
     /// RBX = address, RCX = slot, RDX = first and last entry of the page-table page that may be mapped, RSI = address space.
     private func answerFault(_ values: SymCallValues, _ processor: VirtualProcessor) {
@@ -147,14 +147,14 @@ public final class SwapBypassService: SymbioticService, @unchecked Sendable {
             writeControl(machine, page)
             guestState.store(.max, ordering: .relaxed)
             do throws(SymCallError) {
-                _ = try machine.symcall(SYMBIOTIC_SYMCALL_SWAP_SWITCH, SymCallValues(on ? SWAP_ON : 0))
+                _ = try machine.symcall(SYMBIOTIC_SYMCALL_SWAP_SWITCH, SymCallValues(on ? switchOn : 0))
             } catch {
                 return error == .unknown ? "the guest's module has no swap bypass" : error.description
             }
             for _ in 0..<SwapBypassService.patience {
                 let state = guestState.load(ordering: .acquiring)
                 if state != .max {
-                    return state & SWAP_ON == (on ? SWAP_ON : 0) ? nil : SwapBypassService.reason(state >> 32)
+                    return state & switchOn == (on ? switchOn : 0) ? nil : SwapBypassService.reason(state >> 32)
                 }
                 usleep(1000)
             }
@@ -168,7 +168,7 @@ public final class SwapBypassService: SymbioticService, @unchecked Sendable {
     /// Whether the guest says that it is on.
     public var inForce: Bool {
         let state = guestState.load(ordering: .acquiring)
-        return state != .max && state & SWAP_ON != 0
+        return state != .max && state & switchOn != 0
     }
 
     /// Why the guest could not switch on; nil when it said nothing of the kind.

@@ -92,7 +92,8 @@ bool swap_bypass_fault(struct vm_fault *vmf)
 	swp_entry_t entry;
 	bool done;
 
-	if (!swap_is_on() || !is_swap_pte(vmf->orig_pte))
+	if (!swap_is_on() || !is_swap_pte(vmf->orig_pte) ||
+	    READ_ONCE(symbiotic_global->vmm_flags) & SYMBIOTIC_VMM_SYMCALLS_OFF)
 		return false;
 	entry = pte_to_swp_entry(vmf->orig_pte);
 	if (non_swap_entry(entry))

@@ -280,6 +280,12 @@ static void take_apart(struct swap_mm *owner)
 	/* Calls on_release(), unless the process's end has; waits for all calls */
 	if (owner->is_registered)
 		mmu_notifier_unregister(&owner->notifier, owner->mm);
+	/*
+	 * The process may have ended meanwhile, and its on_release() queued
+	 * retire(). All calls are over now, and retire() isn't running unless
+	 * it is us: the queue is an ordered one.
+	 */
+	cancel_work(&owner->work);
 	WARN_ON_ONCE(owner->mapped);
 	kfree_rcu(owner, rcu);
 }
@@ -422,7 +428,6 @@ void swap_forget_all(void)
 		spin_lock(&found->lock);
 		found->ready = false;
 		spin_unlock(&found->lock);
-		cancel_work(&found->work);
 		take_apart(found);
 	} while (true);
 }
