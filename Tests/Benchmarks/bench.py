@@ -13,6 +13,7 @@ BENCHMARKS = [
     "exit_loop_vs_c",
     "exit_allocations",
     "symcall_vs_exit",
+    "symcall_vs_exit_linux",
     "task_statistics",
     "start_cpu_ms",
     "vmm_overhead_mib",

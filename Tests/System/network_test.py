@@ -67,7 +67,6 @@ class Network(vmm.SystemTest):
         )
         words = ["ip", "netns", "exec", NAMESPACE, "/usr/bin/python3", "-c", sender]
         with open(self.write("data", data), "rb") as file, subprocess.Popen(words, stdin=file) as process:
-            # In the foreground: the guest's shell takes the end of a background job for the end of its input now and then.
             machine.shell("nc -l -p 5001 </dev/null >/tmp/received", 80)
             self.assertEqual(process.wait(20), 0)
         self.assertEqual(machine.shell("sha256sum </tmp/received").split()[0], hashlib.sha256(data).hexdigest())

@@ -10,7 +10,7 @@ import vmm
 # 100,000 symcalls each way, and more rounds of everything: for an evening, not for every change.
 FULL = os.environ.get("SYMVMM_STRESS", "") not in ("", "0")
 # What a healthy kernel does not say.
-COMPLAINTS = r"WARNING|BUG|Oops|Call Trace|soft lockup|hard LOCKUP|general protection|rcu.*stall|leaked|keeps 0x|segfault|hung_task"
+COMPLAINTS = r"WARNING: CPU|BUG:|Oops|Call Trace|soft lockup|hard LOCKUP|general protection|rcu.*stall|leaked|keeps 0x|segfault|hung_task"
 # Reasons for which a symcall may be refused while the guest's module comes and goes.
 PASSING = ("the guest has not loaded symbiotic.ko", "the guest's module is being unloaded", "the vCPU takes no symcalls", "does not have this symcall")
 

