@@ -10,6 +10,7 @@
 
 #include <linux/ftrace.h>
 #include <linux/mm.h>
+#include <linux/string.h>
 #include <linux/swap.h>
 #include <linux/swapops.h>
 #include <linux/version.h>
@@ -110,14 +111,15 @@ static void notrace on_swapoff(unsigned long ip, unsigned long parent_ip,
 
 static struct hook {
 	char *function;
+	ftrace_func_t callback;
 	bool is_set;
 	struct ftrace_ops ops;
 } hooks[] = {
 	/* In this order: what guards a mapping is there before the first one */
-	{ .function = READ_FUNCTION, .ops = { .func = on_read } },
-	{ .function = "get_dev_pagemap", .ops = { .func = on_pin } },
-	{ .function = "disable_swap_slots_cache_lock", .ops = { .func = on_swapoff } },
-	{ .function = "do_swap_page", .ops = { .func = on_fault } },
+	{ .function = READ_FUNCTION, .callback = on_read },
+	{ .function = "get_dev_pagemap", .callback = on_pin },
+	{ .function = "disable_swap_slots_cache_lock", .callback = on_swapoff },
+	{ .function = "do_swap_page", .callback = on_fault },
 };
 
 #define FAULTS	(ARRAY_SIZE(hooks) - 1)
@@ -126,8 +128,11 @@ static int set_hook(struct hook *hook)
 {
 	int err;
 
+	/* ftrace_free_filter() leaves pointers to what it has freed */
+	memset(&hook->ops, 0, sizeof(hook->ops));
+	hook->ops.func = hook->callback;
 	hook->ops.flags = FTRACE_OPS_FL_RECURSION | FTRACE_OPS_FL_PERMANENT;
-	if (hook->ops.func == on_fault)
+	if (hook->callback == on_fault)
 		hook->ops.flags |= FTRACE_OPS_FL_IPMODIFY;
 	err = ftrace_set_filter(&hook->ops, hook->function,
 				strlen(hook->function), 1);
