@@ -38,7 +38,7 @@ let package = Package(
             ],
             swiftSettings: strict
         ),
-        .target(name: "SwapBypass", dependencies: ["SymVMM"], swiftSettings: strict),
+        .target(name: "SwapBypass", dependencies: ["SymVMM", "CKVM"], swiftSettings: strict),
         .executableTarget(
             name: "symvmm-cli",
             dependencies: [

@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include "ckvm.h"
 
+#include <cpuid.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/falloc.h>
@@ -14,6 +15,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/random.h>
 #include <unistd.h>
 
@@ -326,6 +328,31 @@ int ckvm_unblock_signal(int signal)
 int ckvm_eventfd(bool nonblocking)
 {
 	return value_or_errno(eventfd(0, EFD_CLOEXEC | (nonblocking ? EFD_NONBLOCK : 0)));
+}
+
+int ckvm_memory_file(const char *name, uint64_t bytes)
+{
+	int fd = memfd_create(name, MFD_CLOEXEC);
+
+	if (fd < 0)
+		return -errno;
+	if (ftruncate(fd, (off_t)bytes) < 0) {
+		int error = errno;
+
+		close(fd);
+		return -error;
+	}
+	return fd;
+}
+
+int ckvm_physical_address_bits(void)
+{
+	unsigned int eax = 0, ebx = 0, ecx = 0, edx = 0;
+
+	if (!__get_cpuid(0x80000008, &eax, &ebx, &ecx, &edx))
+		return 36;
+	eax &= 0xff;
+	return eax < 32 ? 36 : eax > 52 ? 52 : (int)eax;
 }
 
 int ckvm_name_thread(const char *name)

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 internal import ArgumentParser
+internal import SwapBypass
 internal import SymVMM
 
 enum Switch: String, ExpressibleByArgument, CaseIterable {
@@ -44,6 +45,8 @@ struct Run: ParsableCommand {
     var console: String?
     @Option(help: ArgumentHelp("Offer the guest the symbiotic interface, on or off (default: on).", valueName: "on|off"))
     var symbiotic: Switch?
+    @Option(help: ArgumentHelp("Add a swap disk in the host's memory: SIZE[,bypass=on|off].", valueName: "swap"))
+    var swap: String?
     @Option(
         name: .customLong("stats-file"), help: ArgumentHelp("Write the exit statistics as JSON at the end.", valueName: "file"),
         completion: .file())
@@ -61,7 +64,8 @@ struct Run: ParsableCommand {
     func run() throws {
         let launch = try launch()
         SignalWatcher.blockSignals()
-        let end = try Session.run(launch)
+        let swapConfiguration = try swap.map { text throws(ControlError) in try SwapConfiguration(option: text) }
+        let end = try Session.run(launch, swapConfiguration)
         if !quiet { Words.error("\n" + end.report.table()) }
         if end.droppedConsoleByteCount > 0 { Words.error("symvmm: \(end.droppedConsoleByteCount) bytes of console output found no reader") }
         if let fault = end.statisticsFault { Words.error("symvmm: \(fault)") }
@@ -114,7 +118,7 @@ struct Run: ParsableCommand {
 
 /// Puts a machine and its session together.
 enum Session {
-    static func run(_ launch: LaunchConfiguration) throws(ControlError) -> MachineSession.End {
+    static func run(_ launch: LaunchConfiguration, _ swap: SwapConfiguration? = nil) throws(ControlError) -> MachineSession.End {
         let socket = try ControlSocket(path: launch.apiSocket, name: launch.machine.name, folder: RuntimeFolder())
         defer { socket.remove() }
         let console: ConsoleBackend
@@ -124,15 +128,28 @@ enum Session {
             throw .usage("--console: \(error)")
         }
         if let path = console.pseudoTerminalPath { Words.error("symvmm: the console is \(path)") }
+        let services = try services(swap)
         let machine: VirtualMachine
         do throws(MachineError) {
-            machine = try VirtualMachine(launch.machine, console: console.output)
+            machine = try VirtualMachine(launch.machine, console: console.output, services: services)
         } catch {
             throw ControlError(error)
         }
         let session = MachineSession(machine: machine, console: console, launch: launch)
-        let routes = MachineRoutes.routes(for: machine, version: SymVMMVersion.current) + SymCallRoutes.routes(for: machine)
+        let routes =
+            MachineRoutes.routes(for: machine, version: SymVMMVersion.current) + SymCallRoutes.routes(for: machine)
+            + services.flatMap { $0.routes() }
         let serial = machine.serial
         return try session.run(socket: socket, routes: routes, receive: { serial.receive($0) }, start: machine.start)
+    }
+
+    /// The services that the options ask for.
+    private static func services(_ swap: SwapConfiguration?) throws(ControlError) -> [SymbioticService] {
+        guard let swap else { return [] }
+        do throws(KVMError) {
+            return [try SwapBypassService(swap)]
+        } catch {
+            throw .host("--swap: \(error)")
+        }
     }
 }

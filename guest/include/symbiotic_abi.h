@@ -70,6 +70,9 @@
 /* 0x10 - 0x1f: swap bypass */
 #define SYMBIOTIC_DOORBELL_SWAP_FIRST	0x10U
 #define SYMBIOTIC_DOORBELL_SWAP_LAST	0x1fU
+#define SYMBIOTIC_DOORBELL_SWAP_ATTACH	0x10U	/* "show me the window" */
+#define SYMBIOTIC_DOORBELL_SWAP_FAULT	0x11U	/* a task touched a swapped page */
+#define SYMBIOTIC_DOORBELL_SWAP_STATE	0x12U	/* the switch is in this position now */
 /* 0xf0 - 0xff: test builds of the module */
 #define SYMBIOTIC_DOORBELL_TEST		0xf0U
 
@@ -95,6 +98,8 @@
 /* 0x100 - 0x11f: swap bypass, inside a doorbell's exit only */
 #define SYMBIOTIC_SYMCALL_SWAP_FIRST	0x100U
 #define SYMBIOTIC_SYMCALL_SWAP_LAST	0x11fU
+#define SYMBIOTIC_SYMCALL_SWAP_MAP	0x100U	/* map part of a neighbourhood */
+#define SYMBIOTIC_SYMCALL_SWAP_SWITCH	0x101U	/* turn the switch */
 /* 0x1e0 - 0x1ff: misbehaviour on purpose, in test builds of the module */
 #define SYMBIOTIC_SYMCALL_TEST_SPIN	0x1e0U	/* never returns */
 #define SYMBIOTIC_SYMCALL_TEST_UD	0x1e1U	/* #UD */
@@ -138,6 +143,41 @@ struct symbiotic_registers {
 
 /* Bits of swap_control (written by the VMM) and swap_state (by the guest) */
 #define SYMBIOTIC_SWAP_ON		0x00000001U
+
+/* Why the switch is not where it was asked to be: RCX of DOORBELL_SWAP_STATE */
+#define SYMBIOTIC_SWAP_NO_REASON	0U
+#define SYMBIOTIC_SWAP_NO_WINDOW	1U	/* the VMM shows none */
+#define SYMBIOTIC_SWAP_NO_KERNEL	2U	/* not a kernel that the module knows */
+#define SYMBIOTIC_SWAP_NO_SYMBOLS	3U	/* a function is not where it should be */
+#define SYMBIOTIC_SWAP_NO_MEMORY	4U
+#define SYMBIOTIC_SWAP_NO_HOOK		5U	/* another user has the function */
+#define SYMBIOTIC_SWAP_NO_ZSWAP		6U	/* zswap holds pages: not possible */
+
+/* SWAP_MAP and SWAP_FAULT speak of entries of one page-table page */
+#define SYMBIOTIC_SWAP_ENTRIES		512U
+
+/* swap_vmm: GPA of the registers of the swap disk (virtio-mmio) */
+#define SYMBIOTIC_SWAP_VMM_DISK		0U
+
+/* swap_counters */
+#define SYMBIOTIC_SWAP_FAULTS		0U	/* faults seen on pages of the disk */
+#define SYMBIOTIC_SWAP_HITS		1U	/* ... after which the page was there */
+#define SYMBIOTIC_SWAP_MAPPED		2U	/* pages mapped */
+#define SYMBIOTIC_SWAP_RESTORED		3U	/* pages restored, for whatever reason */
+#define SYMBIOTIC_SWAP_FENCES		4U	/* ... because the slot was being read */
+#define SYMBIOTIC_SWAP_PINS		5U	/* ... because it was to be pinned */
+#define SYMBIOTIC_SWAP_SHARED		6U	/* not mapped: shared or in swap cache */
+#define SYMBIOTIC_SWAP_ZERO		7U	/* not mapped: never written, zeroes */
+#define SYMBIOTIC_SWAP_CLEAN		8U	/* not mapped: soft-dirty is off */
+#define SYMBIOTIC_SWAP_FOREIGN		9U	/* not mapped: another device's */
+#define SYMBIOTIC_SWAP_BUSY		10U	/* calls refused: a lock was taken */
+#define SYMBIOTIC_SWAP_INVALIDATED	11U	/* calls refused: being changed */
+#define SYMBIOTIC_SWAP_NEW		12U	/* faults of processes not known yet */
+#define SYMBIOTIC_SWAP_PROTECTED	13U	/* faults in areas that don't qualify */
+#define SYMBIOTIC_SWAP_KERNEL		14U	/* faults of the kernel's own access */
+#define SYMBIOTIC_SWAP_PROCESSES	15U	/* processes known now */
+#define SYMBIOTIC_SWAP_FLUSHES		16U	/* TLB flushes for restoring */
+#define SYMBIOTIC_SWAP_SHORT		17U	/* faults without memory for the books */
 
 struct symbiotic_global_page {
 	/* Written by the guest, before registration unless said otherwise */

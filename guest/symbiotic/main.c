@@ -121,6 +121,7 @@ static int __init symbiotic_init(void)
 		symbiotic_global->armed_vcpus,
 		symbiotic_global->features & SYMBIOTIC_FEATURE_INTERRUPT ?
 		"interrupt" : "the guest's own actions only");
+	symbiotic_start_swap();
 	return 0;
 
 stop_interrupt:
@@ -138,6 +139,7 @@ free_idt:
 
 static void __exit symbiotic_exit(void)
 {
+	symbiotic_stop_swap();
 	symbiotic_doorbell(SYMBIOTIC_DOORBELL_LEAVING, 0, 0, 0, 0, 0);
 	symbiotic_stop_test();
 	symbiotic_stop_status();

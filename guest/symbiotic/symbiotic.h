@@ -9,6 +9,7 @@
  *   entry.S         where the VMM enters, and where faults end
  *   doorbell.c      the doorbell, and the interrupt that asks for it
  *   symcall_*.c     one call each, made inside a doorbell's exit
+ *   swapbypass*.c   swapped pages reached where the VMM keeps them
  */
 #ifndef SYMBIOTIC_H
 #define SYMBIOTIC_H
@@ -85,6 +86,10 @@ extern const long *symbiotic_total_swap_pages;
 int symbiotic_start_status(void);
 void symbiotic_stop_status(void);
 struct dentry *symbiotic_debugfs(void);
+
+/* swapbypass.c */
+void symbiotic_start_swap(void);
+void symbiotic_stop_swap(void);
 
 /* test.c */
 #ifdef SYMBIOTIC_TEST

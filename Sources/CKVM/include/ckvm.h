@@ -84,6 +84,10 @@ int ckvm_unblock_signal(int signal);
 /* A counter in the kernel (eventfd(2)) at zero, close-on-exec. */
 int ckvm_eventfd(bool nonblocking);
 /* Names the calling thread; the kernel keeps 15 bytes. */
+/* Anonymous memory with a descriptor: zeroes, `bytes` long. */
+int ckvm_memory_file(const char *name, uint64_t bytes);
+/* CPUID 0x80000008; 36 when the processor does not have it, at most 52. */
+int ckvm_physical_address_bits(void);
 int ckvm_name_thread(const char *name);
 /* The stack size of threads made from now on without one of their own. */
 int ckvm_set_default_stack_size(size_t bytes);

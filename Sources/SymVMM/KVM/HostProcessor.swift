@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
+internal import CKVM
 internal import Glibc
 
 /// What the host's processor can do.
@@ -9,6 +10,9 @@ public enum HostProcessor {
         let flags = firstFlags()
         return ["svm", "vmx"].first { flags.contains(Substring($0)) }
     }()
+
+    /// Bits of a physical address (CPUID 0x80000008), as guests see them too; 36 where the processor does not say.
+    static let physicalAddressBits = Int(ckvm_physical_address_bits())
 
     private static func firstFlags() -> [Substring] {
         guard let descriptor = try? FileDescriptor.open("/proc/cpuinfo", O_RDONLY) else { return [] }

@@ -24,6 +24,9 @@ public final class GuestMemory: Sendable {
     /// The page size that memory is counted in.
     public static let pageSize: UInt64 = 4096
 
+    /// Memory slots of KVM that guest memory takes: 0 and 1.
+    static let slotCount: UInt32 = 2
+
     /// Guest memory in bytes, both regions together.
     public let byteCount: UInt64
     /// Bytes below the hole.

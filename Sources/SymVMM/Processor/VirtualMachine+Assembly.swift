@@ -13,6 +13,7 @@ extension VirtualMachine {
         let ending: MachineEnding
         let processors: [VirtualProcessor]
         let symbiotic: SymbioticSetup?
+        let services: [SymbioticService]
     }
 
     /// Most vCPUs that a machine may have.
@@ -68,6 +69,9 @@ extension VirtualMachine {
         let handle = try MachineError.host { () throws(KVMError) in try VirtualMachine.createHandle(kvm, memory) }
         var buses = try MachineError.host { () throws(KVMError) in try MachineBuses(machine: handle, console: console) }
         try attach(&buses, handle)
+        for service in services {
+            for device in service.devices() { try buses.attach(device, memory, handle) }
+        }
         let symbiotic = try MachineError.host { () throws(KVMError) in
             try SymbioticSetup(configuration, kvm, handle, memory, services: services)
         }
@@ -82,7 +86,8 @@ extension VirtualMachine {
         self.init(
             Parts(
                 configuration: configuration, handle: handle, memory: memory, buses: buses, ending: ending, processors: processors,
-                symbiotic: symbiotic))
+                symbiotic: symbiotic, services: services))
+        for service in services { try service.prepare(on: self) }
     }
 
     /// Kernel, initial RAM disk, command line and the tables that describe the machine.

@@ -17,7 +17,11 @@ public final class VirtualMachine: Sendable {
     /// The symbiotic interface; nil when the guest is not offered one.
     let symbiotic: SymbioticInterface?
     private let watchdog: SymCallWatchdog?
-    private let virtio: [VirtioMMIOTransport]
+    let virtio: [VirtioMMIOTransport]
+    /// What the command has put beside the machine.
+    let services: [SymbioticService]
+    /// The next free memory slot: those before are the guest's RAM.
+    let serviceSlots = Mutex<UInt32>(GuestMemory.slotCount)
     private let ioThread: IOThread
     private let powerManagement: PowerManagement
     private let ending: MachineEnding
@@ -30,6 +34,7 @@ public final class VirtualMachine: Sendable {
         var state = MachineState.notStarted
         /// Of the vCPUs, in their order, while they run.
         var threads: [Thread] = []
+        var servicesEnded = false
     }
 
     /// The parts that the assembly has made (VirtualMachine+Assembly.swift).
@@ -39,6 +44,7 @@ public final class VirtualMachine: Sendable {
         serial = parts.buses.serial
         powerManagement = parts.buses.powerManagement
         virtio = parts.buses.virtio
+        services = parts.services
         ioThread = parts.buses.ioThread
         symbiotic = parts.symbiotic?.interface
         watchdog = parts.symbiotic?.watchdog
@@ -124,7 +130,18 @@ public final class VirtualMachine: Sendable {
         for thread in threads { thread.join() }
         for transport in virtio { transport.stop() }
         ioThread.stop()
+        endServices()
         return outcome
+    }
+
+    /// Tells the services once that the run is over.
+    private func endServices() {
+        let isFirst = life.withLock { life in
+            defer { life.servicesEnded = true }
+            return !life.servicesEnded
+        }
+        guard isFirst else { return }
+        for service in services { service.end() }
     }
 
     /// Makes a vCPU look at what is asked of it; false when the machine does not run. Under the lock, so that the thread has not been joined.
@@ -166,7 +183,8 @@ public final class VirtualMachine: Sendable {
                 SymbioticStatistics(
                     isActive: interface.obstacle == nil, obstacle: interface.obstacle?.description, counters: interface.counters.all,
                     symcalls: symcallRows(scale))
-            })
+            },
+            services: services.map { ExitStatistics.Service(name: $0.name, counters: $0.counters()) })
     }
 
     private func deviceName(_ reason: ExitReason, _ address: UInt64?) -> String {

@@ -14,7 +14,14 @@ extension ExitReport {
         if !kernel.isEmpty { text += "\n" + kernel }
         let symbiotic = symbioticTable()
         if !symbiotic.isEmpty { text += "\n" + symbiotic }
+        for service in services ?? [] { text += ExitReport.serviceLine(service) }
         return text + "\n" + unseenLine() + "\n"
+    }
+
+    private static func serviceLine(_ service: Service) -> String {
+        let counted = service.counters.filter { $0.value > 0 }.sorted { $0.key < $1.key }
+        guard !counted.isEmpty else { return "" }
+        return "\n\(service.name.uppercased()): " + counted.map { "\($0.key) \(Readable.count($0.value))" }.joined(separator: ", ") + "\n"
     }
 
     private func exitTable(perVCPU: Bool, rowLimit: Int) -> String {

@@ -160,6 +160,14 @@ public struct ExitReport: Codable, Sendable, Equatable {
         }
     }
 
+    /// What a symbiotic service has counted.
+    public struct Service: Codable, Sendable, Equatable {
+        /// The service's name.
+        public let name: String
+        /// Its counters.
+        public let counters: [String: UInt64]
+    }
+
     /// Version of the form: 1. Fields may be added within a version.
     public let version: Int
     /// The VM's name.
@@ -176,9 +184,11 @@ public struct ExitReport: Codable, Sendable, Equatable {
     public let tasks: [Task]
     /// The symbiotic interface; absent when the guest is not offered one.
     public let symbiotic: Symbiotic?
+    /// The symbiotic services; absent when there is none.
+    public let services: [Service]?
 
     enum CodingKeys: String, CodingKey {
-        case version, name, exits, vcpus, tasks, symbiotic
+        case version, name, exits, vcpus, tasks, symbiotic, services
         case uptimeNanoseconds = "uptime_ns"
         case exitCount = "exit_count"
     }
@@ -202,14 +212,21 @@ public struct ExitReport: Codable, Sendable, Equatable {
                     vcpu: row.vcpu, tgid: row.tgid, name: row.name, reason: row.reason.description, count: row.count,
                     totalNanoseconds: row.totalNanoseconds)
             },
-            symbiotic: statistics.symbiotic.map(Symbiotic.init))
+            symbiotic: statistics.symbiotic.map(Symbiotic.init),
+            services: statistics.services.isEmpty
+                ? nil
+                : statistics.services.map { service in
+                    Service(name: service.name, counters: Dictionary(service.counters.map { ($0.name, $0.value) }) { first, _ in first })
+                })
     }
 
     init(
-        name: String, uptimeNanoseconds: UInt64, exits: [Exit], vcpus: [Processor], tasks: [Task] = [], symbiotic: Symbiotic? = nil
+        name: String, uptimeNanoseconds: UInt64, exits: [Exit], vcpus: [Processor], tasks: [Task] = [], symbiotic: Symbiotic? = nil,
+        services: [Service]? = nil
     ) {
         self.tasks = tasks
         self.symbiotic = symbiotic
+        self.services = services
         version = 1
         self.name = name
         self.uptimeNanoseconds = uptimeNanoseconds
@@ -233,7 +250,7 @@ public struct ExitReport: Codable, Sendable, Equatable {
         let rows = sums.map { Exit(vcpu: nil, reason: $0.reason, device: $0.device, address: $0.address, latency: $1) }
         return ExitReport(
             name: name, uptimeNanoseconds: uptimeNanoseconds, exits: rows.sorted(by: ExitReport.longestFirst), vcpus: vcpus, tasks: tasks,
-            symbiotic: symbiotic)
+            symbiotic: symbiotic, services: services)
     }
 
     private static func longestFirst(_ left: Exit, _ right: Exit) -> Bool {

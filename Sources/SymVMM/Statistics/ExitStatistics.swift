@@ -44,6 +44,14 @@ public struct ExitStatistics: Sendable {
         public let kernel: KernelStatistics
     }
 
+    /// What a symbiotic service has counted.
+    public struct Service: Sendable {
+        /// The service's name.
+        public let name: String
+        /// Its counters, in the order to print.
+        public let counters: [(name: String, value: UInt64)]
+    }
+
     /// Nanoseconds of CLOCK_MONOTONIC since the VM started.
     public let uptimeNanoseconds: UInt64
     /// All rows, by vCPU, then by total time, the longest first.
@@ -54,16 +62,20 @@ public struct ExitStatistics: Sendable {
     public let tasks: [TaskRow]
     /// What happened on the symbiotic interface; nil when the guest is not offered one.
     public let symbiotic: SymbioticStatistics?
+    /// One for each symbiotic service.
+    public let services: [Service]
 
     /// A picture put together by hand, for tests and for other sources.
     public init(
-        uptimeNanoseconds: UInt64, rows: [Row], processors: [Processor], tasks: [TaskRow] = [], symbiotic: SymbioticStatistics? = nil
+        uptimeNanoseconds: UInt64, rows: [Row], processors: [Processor], tasks: [TaskRow] = [], symbiotic: SymbioticStatistics? = nil,
+        services: [Service] = []
     ) {
         self.uptimeNanoseconds = uptimeNanoseconds
         self.rows = rows
         self.processors = processors
         self.tasks = tasks
         self.symbiotic = symbiotic
+        self.services = services
     }
 
     /// Exits to user space of the whole VM: the sum over the rows.

@@ -2,7 +2,8 @@
 
 /// A service of the VMM that works together with the guest: it answers doorbells, and may make symcalls while it does so.
 ///
-/// The command puts services and the VMM together; SymVMM knows none of them.
+/// The command puts services and the VMM together; SymVMM knows none of them. A service may bring virtio devices, memory beside the guest's
+/// RAM, API resources and counters; each hook does nothing unless it is overridden.
 open class SymbioticService: @unchecked Sendable {
     /// Name in messages and statistics.
     public let name: String
@@ -19,10 +20,33 @@ open class SymbioticService: @unchecked Sendable {
         self.doorbells = doorbells
     }
 
+    /// Devices that the service brings; the guest finds them behind the machine's own. Asked for once, while the machine is put together.
+    open func devices() -> [VirtioDevice] {
+        []
+    }
+
+    /// The machine is complete, and nothing runs yet. A service that keeps it does so weakly: the machine holds its services.
+    open func prepare(on machine: VirtualMachine) throws(MachineError) {
+    }
+
+    /// The run is over: no vCPU runs, no device works. Called once.
+    open func end() {
+    }
+
     /// Answers a doorbell that the guest's kernel rang. On the vCPU's thread, inside the exit: `processor.symcall` may be used.
     ///
     /// - Parameters:
     ///   - values: the guest's RBX, RCX, RDX, RSI and RDI. They may hold anything.
     open func answer(doorbell: UInt8, _ values: SymCallValues, on processor: VirtualProcessor) {
+    }
+
+    /// The service's resources of the API.
+    open func routes() -> [APIRoute] {
+        []
+    }
+
+    /// What the service has counted, in the order to print. Any thread.
+    open func counters() -> [(name: String, value: UInt64)] {
+        []
     }
 }

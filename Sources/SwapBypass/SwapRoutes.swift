@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+
+internal import SymVMM
+
+/// The answer of `GET /swap-bypass`.
+public struct SwapBypassState: Codable, Sendable, Equatable {
+    /// What the user wants: `on` or `off`.
+    public let wanted: String
+    /// What is so in the guest: `on` or `off`.
+    public let state: String
+    /// Why the guest does not follow.
+    public let obstacle: String?
+    /// Everything counted.
+    public let counters: [String: UInt64]
+}
+
+/// The resource `/swap-bypass`.
+///
+///     GET /swap-bypass                       state and counters
+///     PUT /swap-bypass {"state": "on"}       turns the switch, and answers when the guest has done it
+enum SwapRoutes {
+    private struct Wish: Codable {
+        let state: String
+    }
+
+    static func routes(for service: SwapBypassService) -> [APIRoute] {
+        [
+            APIRoute(.get, "/swap-bypass") { [weak service] _ throws(APIError) in
+                guard let service else { throw APIError(400, "the VM is ending") }
+                return try .json(state(of: service))
+            },
+            APIRoute(.put, "/swap-bypass") { [weak service] request throws(APIError) in
+                guard let service else { throw APIError(400, "the VM is ending") }
+                let wish: Wish
+                do {
+                    wish = try JSONText.decode(Wish.self, from: request.body)
+                } catch {
+                    throw APIError(400, "the request's body: give {\"state\": \"on\"} or {\"state\": \"off\"}")
+                }
+                guard wish.state == "on" || wish.state == "off" else {
+                    throw APIError(400, "state: '\(wish.state)' is not a state: give on or off")
+                }
+                if let obstacle = service.turn(on: wish.state == "on") { throw APIError(400, obstacle) }
+                return try .json(state(of: service))
+            },
+        ]
+    }
+
+    private static func state(of service: SwapBypassService) -> SwapBypassState {
+        let counters = Dictionary(service.counters().map { ($0.name, $0.value) }) { first, _ in first }
+        return SwapBypassState(
+            wanted: service.wanted ? "on" : "off", state: service.inForce ? "on" : "off", obstacle: service.obstacle, counters: counters)
+    }
+}

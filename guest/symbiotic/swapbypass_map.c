@@ -1,0 +1,329 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * A fault on a swapped page: the doorbell, and the symcall in which the VMM
+ * has part of the neighbourhood mapped to the window.
+ */
+#include <linux/blkdev.h>
+#include <linux/mm.h>
+#include <linux/platform_device.h>
+#include <linux/swap.h>
+#include <linux/swapops.h>
+#include <linux/userfaultfd_k.h>
+#include <linux/version.h>
+
+#include "swapbypass.h"
+
+/* The fault for which this vCPU is in the doorbell */
+struct swap_fault {
+	struct swap_mm *owner;		/* NULL: none */
+	struct vm_area_struct *area;	/* held by the fault: its flags stay */
+	struct swap_info_struct *device;
+	pmd_t *pmd;
+	unsigned long address;
+	unsigned int type;		/* of the swap device */
+	unsigned int first, last;	/* entries within the area */
+	bool done;			/* the page is there */
+};
+
+static DEFINE_PER_CPU(struct swap_fault, current_fault);
+
+/* Areas where a page's only owner is this process, and may write to it */
+static bool qualifies(const struct vm_area_struct *area)
+{
+	const unsigned long wanted = VM_READ | VM_WRITE;
+	const unsigned long refused = VM_SHARED | VM_MAYSHARE | VM_LOCKED |
+				      VM_PFNMAP | VM_MIXEDMAP | VM_IO |
+				      VM_HUGETLB;
+
+#ifdef VM_SHADOW_STACK
+	if (area->vm_flags & VM_SHADOW_STACK)
+		return false;
+#endif
+	return vma_is_anonymous((struct vm_area_struct *)area) &&
+	       (area->vm_flags & wanted) == wanted &&
+	       !(area->vm_flags & refused) &&
+	       !userfaultfd_armed((struct vm_area_struct *)area);
+}
+
+/* The disk's registers are where the VMM says that the swap disk has them */
+static bool is_swap_disk(const struct block_device *bdev)
+{
+	const struct device *parent;
+	const struct resource *registers;
+
+	if (!bdev || bdev_is_partition((struct block_device *)bdev))
+		return false;
+	/* The gendisk's parent is the virtio device, whose parent is the bus's */
+	parent = disk_to_dev(bdev->bd_disk)->parent;
+	parent = parent ? parent->parent : NULL;
+	if (!parent || parent->bus != &platform_bus_type)
+		return false;
+	registers = platform_get_resource(to_platform_device(parent),
+					  IORESOURCE_MEM, 0);
+	return registers && registers->start ==
+	       READ_ONCE(symbiotic_global->swap_vmm[SYMBIOTIC_SWAP_VMM_DISK]);
+}
+
+/*
+ * In use for swap, whole, and ours. RCU read side: swapoff clears the flag,
+ * and waits for readers before it takes anything away.
+ */
+static bool is_usable(const struct swap_info_struct *device)
+{
+	const unsigned long wanted = SWP_USED | SWP_WRITEOK | SWP_BLKDEV;
+
+	return device && (READ_ONCE(device->flags) & wanted) == wanted &&
+	       is_swap_disk(READ_ONCE(device->bdev));
+}
+
+/*
+ * The hook's question: is the page of this fault there by other means?
+ * In the faulting task, its address space held by mmap_lock or the area's
+ * lock, no spinlock held, preemption off, interrupts on.
+ */
+bool swap_bypass_fault(struct vm_fault *vmf)
+{
+	struct vm_area_struct *area = vmf->vma;
+	const unsigned long address = vmf->address & PAGE_MASK;
+	const unsigned long region = address & PMD_MASK;
+	struct swap_info_struct *device;
+	struct swap_fault *fault;
+	struct swap_mm *owner;
+	swp_entry_t entry;
+	bool done;
+
+	if (!swap_is_on() || !is_swap_pte(vmf->orig_pte) ||
+	    READ_ONCE(symbiotic_global->vmm_flags) & SYMBIOTIC_VMM_SYMCALLS_OFF)
+		return false;
+	entry = pte_to_swp_entry(vmf->orig_pte);
+	if (non_swap_entry(entry))
+		return false;
+	device = swap_symbols.swp_swap_info(entry);
+	if (!is_usable(device))
+		return false;
+	swap_count(SYMBIOTIC_SWAP_FAULTS, 1);
+	/*
+	 * Of user mode only: get_user_pages() comes without this flag, and has
+	 * to get a page of RAM, or it would come again for ever.
+	 */
+	if (!(vmf->flags & FAULT_FLAG_USER) || area->vm_mm != current->mm) {
+		swap_count(SYMBIOTIC_SWAP_KERNEL, 1);
+		return false;
+	}
+	if (!qualifies(area)) {
+		swap_count(SYMBIOTIC_SWAP_PROTECTED, 1);
+		return false;
+	}
+	rcu_read_lock();
+	owner = swap_find_mm(area->vm_mm);
+	rcu_read_unlock();
+	if (!owner) {
+		swap_count(SYMBIOTIC_SWAP_NEW, 1);
+		swap_request_mm(area->vm_mm);
+		return false;
+	}
+	/* Lives: its process has not ended, and who forgets it has unhooked us */
+	if (!READ_ONCE(owner->ready)) {
+		swap_count(SYMBIOTIC_SWAP_NEW, 1);
+		return false;
+	}
+	if (!swap_prepare_region(owner, address)) {
+		swap_count(SYMBIOTIC_SWAP_SHORT, 1);
+		return false;
+	}
+
+	fault = this_cpu_ptr(&current_fault);
+	fault->area = area;
+	fault->device = device;
+	fault->pmd = vmf->pmd;
+	fault->address = address;
+	fault->type = swp_type(entry);
+	fault->first = (max(area->vm_start, region) - region) >> PAGE_SHIFT;
+	fault->last = (min(area->vm_end, region + PMD_SIZE) - 1 - region) >> PAGE_SHIFT;
+	fault->done = false;
+	fault->owner = owner;
+	symbiotic_doorbell(SYMBIOTIC_DOORBELL_SWAP_FAULT, address,
+			   swp_offset(entry), fault->first | (u64)fault->last << 32,
+			   (unsigned long)owner, 0);
+	fault->owner = NULL;
+	done = fault->done;
+	if (done)
+		swap_count(SYMBIOTIC_SWAP_HITS, 1);
+	return done;
+}
+
+/* ---- The symcall ------------------------------------------------------------ */
+
+/* A swap entry of this disk whose page is in its slot and nowhere else */
+static bool is_candidate(const struct swap_fault *fault, pte_t pte)
+{
+	const struct swap_info_struct *device = fault->device;
+	unsigned long slot;
+	swp_entry_t entry;
+
+	if (pte_none(pte) || pte_present(pte))
+		return false;
+	entry = pte_to_swp_entry(pte);
+	if (non_swap_entry(entry))
+		return false;
+	slot = swp_offset(entry);
+	if (swp_type(entry) != fault->type || !slot ||
+	    slot >= swap_window_pages || slot >= device->max) {
+		swap_count(SYMBIOTIC_SWAP_FOREIGN, 1);
+		return false;
+	}
+	/* Mapped for writing, the page would be dirty without anybody knowing */
+	if ((IS_ENABLED(CONFIG_MEM_SOFT_DIRTY) && !pte_swp_soft_dirty(pte)) ||
+	    pte_swp_uffd_wp(pte)) {
+		swap_count(SYMBIOTIC_SWAP_CLEAN, 1);
+		return false;
+	}
+	/* 1: this entry's, no other's, and not in the swap cache */
+	if (READ_ONCE(device->swap_map[slot]) != 1) {
+		swap_count(SYMBIOTIC_SWAP_SHARED, 1);
+		return false;
+	}
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 12, 0)
+	/* All zeroes, and never written to the disk */
+	if (test_bit(slot, device->zeromap)) {
+		swap_count(SYMBIOTIC_SWAP_ZERO, 1);
+		return false;
+	}
+#endif
+#ifdef CONFIG_FRONTSWAP
+	/* In zswap, not on the disk */
+	if (device->frontswap_map && test_bit(slot, device->frontswap_map)) {
+		swap_count(SYMBIOTIC_SWAP_ZERO, 1);
+		return false;
+	}
+#endif
+	return true;
+}
+
+static pte_t window_pte(const struct swap_fault *fault, unsigned long slot)
+{
+	pte_t pte = pfn_pte(swap_window_pfn + slot, fault->area->vm_page_prot);
+
+	pte = pte_mkspecial(pte_mkdevmap(pte_mkyoung(pte_mkdirty(pte))));
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 6, 0)
+	return pte_mkwrite_novma(pte);
+#else
+	return pte_mkwrite(pte);
+#endif
+}
+
+/* Both locks are held. Returns how many it mapped. */
+static unsigned int map_entries(struct swap_fault *fault,
+				struct swap_region *region, pte_t *base,
+				unsigned int first, unsigned int last)
+{
+	DECLARE_BITMAP(candidates, SWAP_ENTRIES);
+	struct swap_mm *owner = fault->owner;
+	unsigned int i, count = 0;
+	unsigned long slot;
+	pte_t pte;
+
+	bitmap_zero(candidates, SWAP_ENTRIES);
+	for (i = first; i <= last; i++) {
+		pte = ptep_get(base + i);
+		if (!is_candidate(fault, pte))
+			continue;
+		slot = swp_offset(pte_to_swp_entry(pte));
+		swap_slots[slot].address = region->address + i * PAGE_SIZE;
+		WRITE_ONCE(swap_slots[slot].owner, owner);
+		__set_bit(i, candidates);
+	}
+	/*
+	 * Against one who reads the slot into memory: he puts the page into the
+	 * swap cache, then looks for the owner (swap_restore_slot); we name the
+	 * owner, then look for the swap cache. One of us sees the other.
+	 */
+	smp_mb();
+	for_each_set_bit(i, candidates, SWAP_ENTRIES) {
+		pte = ptep_get(base + i);
+		slot = swp_offset(pte_to_swp_entry(pte));
+		if (READ_ONCE(fault->device->swap_map[slot]) != 1) {
+			WRITE_ONCE(swap_slots[slot].owner, NULL);
+			swap_count(SYMBIOTIC_SWAP_SHARED, 1);
+			continue;
+		}
+		region->entries[i] = pte;
+		__set_bit(i, region->mapped);
+		set_pte_at(owner->mm, region->address + i * PAGE_SIZE, base + i,
+			   window_pte(fault, slot));
+		count++;
+	}
+	region->count += count;
+	owner->mapped += count;
+	return count;
+}
+
+/* owner->lock is held */
+static u64 map_locked(struct swap_fault *fault, unsigned int first,
+		      unsigned int last, unsigned int *count)
+{
+	const unsigned long start = fault->address & PMD_MASK;
+	struct swap_mm *owner = fault->owner;
+	struct swap_region *region;
+	const pmd_t pmd = READ_ONCE(*fault->pmd);
+	spinlock_t *ptl;
+	pte_t *base;
+
+	/* All of this is looked at under the lock, so that it stays */
+	if (!owner->ready || !swap_is_on() || !is_usable(fault->device))
+		return SYMBIOTIC_E_BUSY;
+	region = xa_load(&owner->regions, start >> PMD_SHIFT);
+	if (!region || swap_is_changing(owner, start + first * PAGE_SIZE,
+					start + (last + 1) * PAGE_SIZE)) {
+		swap_count(SYMBIOTIC_SWAP_INVALIDATED, 1);
+		return SYMBIOTIC_E_BUSY;
+	}
+	if (pmd_none(pmd) || !pmd_present(pmd) || pmd_trans_huge(pmd) ||
+	    pmd_devmap(pmd) || pmd_bad(pmd))
+		return SYMBIOTIC_E_BUSY;
+	ptl = pte_lockptr(owner->mm, fault->pmd);
+	if (!spin_trylock(ptl)) {
+		swap_count(SYMBIOTIC_SWAP_BUSY, 1);
+		return SYMBIOTIC_E_BUSY;
+	}
+	if (pmd_val(pmd) == pmd_val(READ_ONCE(*fault->pmd))) {
+		if (!region->count)
+			region->pmd = fault->pmd;
+		base = pte_offset_kernel(fault->pmd, start);
+		*count = map_entries(fault, region, base, first, last);
+		fault->done = pte_present(ptep_get(base + ((fault->address - start) >>
+							   PAGE_SHIFT)));
+	}
+	spin_unlock(ptl);
+	return SYMBIOTIC_OK;
+}
+
+/*
+ * RBX = first entry of the page-table page, RCX = how many. Returns RBX = how
+ * many pages it mapped, RCX = 1 when the faulting page is there.
+ *
+ * In the doorbell of swap_bypass_fault(), interrupts off: trylock only.
+ */
+u64 swap_symcall_map(struct symbiotic_registers *regs)
+{
+	struct swap_fault *fault = this_cpu_ptr(&current_fault);
+	const u64 first = regs->rbx, number = regs->rcx;
+	unsigned int count = 0;
+	u64 err;
+
+	if (!fault->owner)
+		return SYMBIOTIC_E_CONTEXT;
+	if (!number || number > SWAP_ENTRIES || first > SWAP_ENTRIES - number ||
+	    first < fault->first || first + number - 1 > fault->last)
+		return SYMBIOTIC_E_INVALID;
+	if (!spin_trylock(&fault->owner->lock)) {
+		swap_count(SYMBIOTIC_SWAP_BUSY, 1);
+		return SYMBIOTIC_E_BUSY;
+	}
+	err = map_locked(fault, first, first + number - 1, &count);
+	spin_unlock(&fault->owner->lock);
+	swap_count(SYMBIOTIC_SWAP_MAPPED, count);
+	regs->rbx = count;
+	regs->rcx = fault->done;
+	return err;
+}

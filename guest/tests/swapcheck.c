@@ -1,0 +1,470 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Checks and times swap: memory larger than RAM, in which each page says
+ * whose it is, which one, and how often it was rewritten.
+ *
+ *   swapcheck check MEBIBYTES PROCESSES SECONDS [SEED]
+ *       PROCESSES share the memory; each reads, rewrites, moves, protects,
+ *       pins, forks, unmaps at random and looks at what it finds.
+ *       "swapcheck: N pages verified, 0 wrong", status 0.
+ *   swapcheck time MEBIBYTES PASSES seq|random|sparse|write
+ *       nanoseconds a page of each pass over a region filled before.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#define PAGE	4096UL
+#define WORDS	(PAGE / sizeof(uint64_t))
+
+#ifndef MADV_PAGEOUT
+#define MADV_PAGEOUT 21
+#endif
+
+struct region {
+	unsigned char *base;
+	size_t pages;
+	uint32_t *generation;	/* of each page; 0 = never written, zeroes */
+	uint64_t seed;
+};
+
+static volatile unsigned long *verified;	/* shared by all processes */
+static volatile unsigned long *wrong;
+static uint64_t state;
+
+static void die(const char *what)
+{
+	fprintf(stderr, "swapcheck: %s: %s\n", what, strerror(errno));
+	exit(2);
+}
+
+static uint64_t mix(uint64_t x)
+{
+	x ^= x >> 33;
+	x *= 0xff51afd7ed558ccdULL;
+	x ^= x >> 33;
+	x *= 0xc4ceb9fe1a85ec53ULL;
+	return x ^ x >> 33;
+}
+
+static uint64_t random64(void)
+{
+	state += 0x9e3779b97f4a7c15ULL;
+	return mix(state);
+}
+
+static uint64_t word(const struct region *r, size_t page, uint32_t generation)
+{
+	return mix(r->seed ^ mix(page * 2654435761UL + ((uint64_t)generation << 40)));
+}
+
+static void write_page(struct region *r, size_t page)
+{
+	uint64_t *to = (uint64_t *)(r->base + page * PAGE);
+	uint64_t value = word(r, page, ++r->generation[page]);
+	size_t i;
+
+	for (i = 0; i < WORDS; i++)
+		to[i] = value + i;
+}
+
+/* @from may be a copy of the page */
+static bool is_right(const struct region *r, size_t page, const void *from)
+{
+	const uint64_t *words = from;
+	uint32_t generation = r->generation[page];
+	uint64_t value = generation ? word(r, page, generation) : 0;
+	size_t i;
+
+	__atomic_add_fetch(verified, 1, __ATOMIC_RELAXED);
+	for (i = 0; i < WORDS; i++) {
+		uint64_t expected = generation ? value + i : 0;
+
+		if (words[i] != expected) {
+			__atomic_add_fetch(wrong, 1, __ATOMIC_RELAXED);
+			fprintf(stderr,
+				"swapcheck: pid %d page %zu generation %u word %zu: %016llx, not %016llx\n",
+				getpid(), page, generation, i,
+				(unsigned long long)words[i],
+				(unsigned long long)expected);
+			return false;
+		}
+	}
+	return true;
+}
+
+static void check_page(struct region *r, size_t page)
+{
+	is_right(r, page, r->base + page * PAGE);
+}
+
+/* A run of pages at a random place */
+static size_t run(const struct region *r, size_t *count)
+{
+	size_t most = r->pages < 64 ? r->pages : 64;
+
+	*count = 1 + random64() % most;
+	return random64() % (r->pages - *count + 1);
+}
+
+static void forget(struct region *r, size_t first, size_t count)
+{
+	memset(&r->generation[first], 0, count * sizeof(*r->generation));
+}
+
+/* ---- What may happen to pages ----------------------------------------------- */
+
+static void act_check(struct region *r)
+{
+	size_t count, first = run(r, &count);
+
+	while (count--)
+		check_page(r, first++);
+}
+
+static void act_write(struct region *r)
+{
+	size_t count, first = run(r, &count);
+
+	while (count--)
+		write_page(r, first++);
+}
+
+static void act_random(struct region *r)
+{
+	int i;
+
+	for (i = 0; i < 64; i++) {
+		size_t page = random64() % r->pages;
+
+		check_page(r, page);
+		if (random64() % 2)
+			write_page(r, page);
+	}
+}
+
+static void act_unmap(struct region *r)
+{
+	size_t count, first = run(r, &count);
+	unsigned char *at = r->base + first * PAGE;
+
+	if (munmap(at, count * PAGE))
+		die("munmap");
+	if (mmap(at, count * PAGE, PROT_READ | PROT_WRITE,
+		 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0) != at)
+		die("mmap");
+	forget(r, first, count);
+}
+
+static void act_discard(struct region *r)
+{
+	size_t count, first = run(r, &count);
+
+	if (madvise(r->base + first * PAGE, count * PAGE, MADV_DONTNEED))
+		die("MADV_DONTNEED");
+	forget(r, first, count);
+}
+
+static void act_pageout(struct region *r)
+{
+	size_t count, first = run(r, &count);
+
+	madvise(r->base + first * PAGE, count * PAGE, MADV_PAGEOUT);
+}
+
+static void act_willneed(struct region *r)
+{
+	size_t count, first = run(r, &count);
+
+	madvise(r->base + first * PAGE, count * PAGE, MADV_WILLNEED);
+}
+
+static void act_protect(struct region *r)
+{
+	size_t count, first = run(r, &count), i;
+	unsigned char *at = r->base + first * PAGE;
+
+	if (mprotect(at, count * PAGE, PROT_READ))
+		die("mprotect");
+	for (i = first; i < first + count; i++)
+		check_page(r, i);
+	if (mprotect(at, count * PAGE, PROT_READ | PROT_WRITE))
+		die("mprotect");
+	for (i = first; i < first + count; i += 3)
+		write_page(r, i);
+}
+
+static void act_lock(struct region *r)
+{
+	size_t count, first = run(r, &count), i;
+	unsigned char *at = r->base + first * PAGE;
+
+	if (mlock(at, count * PAGE))
+		return;
+	for (i = first; i < first + count; i++)
+		check_page(r, i);
+	munlock(at, count * PAGE);
+}
+
+/* There and back: the page table's entries move */
+static void act_move(struct region *r)
+{
+	size_t count, first = run(r, &count), i;
+	unsigned char *at = r->base + first * PAGE, *there;
+
+	there = mmap(NULL, count * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (there == MAP_FAILED)
+		return;
+	if (mremap(at, count * PAGE, count * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, there) != there) {
+		/* The run lies in two areas, which can't be moved at once */
+		if (errno != EFAULT)
+			die("mremap");
+		munmap(there, count * PAGE);
+		return;
+	}
+	for (i = 0; i < count; i += 2)
+		is_right(r, first + i, there + i * PAGE);
+	if (mremap(there, count * PAGE, count * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, at) != at)
+		die("mremap");
+}
+
+/* Through get_user_pages(), from the parent's memory or one's own */
+static void act_pin(struct region *r)
+{
+	static unsigned char copy[64 * PAGE];
+	size_t count, first = run(r, &count), i;
+	struct iovec from = { r->base + first * PAGE, count * PAGE };
+	struct iovec to = { copy, sizeof(copy) };
+
+	if (process_vm_readv(getpid(), &to, 1, &from, 1, 0) != (ssize_t)(count * PAGE))
+		die("process_vm_readv");
+	for (i = 0; i < count; i++)
+		is_right(r, first + i, copy + i * PAGE);
+}
+
+/* As a debugger writes */
+static void act_poke(struct region *r)
+{
+	size_t page = random64() % r->pages, i;
+	uint64_t words[WORDS], value;
+	int file = open("/proc/self/mem", O_RDWR);
+
+	if (file < 0)
+		return;
+	value = word(r, page, ++r->generation[page]);
+	for (i = 0; i < WORDS; i++)
+		words[i] = value + i;
+	if (pwrite(file, words, PAGE, (off_t)(uintptr_t)(r->base + page * PAGE)) != (ssize_t)PAGE)
+		die("/proc/self/mem");
+	close(file);
+	check_page(r, page);
+}
+
+/* The kernel's own copies to and from user memory, and pages given to a pipe */
+static void act_pipe(struct region *r)
+{
+	static unsigned char copy[8 * PAGE];
+	size_t first = random64() % (r->pages > 8 ? r->pages - 8 : 1);
+	struct iovec out = { r->base + first * PAGE, 8 * PAGE };
+	size_t done = 0, i;
+	int ends[2];
+	ssize_t sent;
+
+	if (r->pages < 16 || pipe(ends))
+		return;
+	sent = random64() % 2 ? vmsplice(ends[1], &out, 1, 0) :
+				write(ends[1], out.iov_base, out.iov_len);
+	close(ends[1]);
+	while (sent > 0 && done < (size_t)sent) {
+		ssize_t got = read(ends[0], copy + done, (size_t)sent - done);
+
+		if (got <= 0)
+			break;
+		done += (size_t)got;
+	}
+	close(ends[0]);
+	for (i = 0; i < done / PAGE; i++)
+		is_right(r, first + i, copy + i * PAGE);
+}
+
+/* A child sees what we had at its birth, whatever either writes afterwards */
+static void act_fork(struct region *r)
+{
+	size_t i, step = 1 + r->pages / 64, start = random64() % step;
+	bool is_killed = random64() % 3 == 0;
+	pid_t child = fork();
+
+	if (child < 0)
+		return;
+	if (!child) {
+		state = random64() ^ (uint64_t)getpid();
+		for (i = start; i < r->pages; i += step) {
+			check_page(r, i);
+			write_page(r, i);
+		}
+		for (i = start; i < r->pages; i += step)
+			check_page(r, i);
+		if (is_killed)
+			pause();
+		_exit(0);
+	}
+	for (i = start; i < r->pages; i += 2 * step)
+		write_page(r, i);
+	if (is_killed) {
+		usleep(random64() % 20000);
+		kill(child, SIGKILL);
+	}
+	for (i = start; i < r->pages; i += step)
+		check_page(r, i);
+	waitpid(child, NULL, 0);
+}
+
+static void (*const acts[])(struct region *) = {
+	act_check, act_check, act_check, act_write, act_write, act_random,
+	act_random, act_unmap, act_discard, act_pageout, act_willneed,
+	act_protect, act_lock, act_move, act_pin, act_poke, act_pipe, act_fork,
+};
+
+/* ---- check -------------------------------------------------------------------- */
+
+static double now(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
+static void *reserve(size_t bytes)
+{
+	/* Aligned, so that page-table pages are whole ones */
+	unsigned char *at = mmap(NULL, bytes + (2 << 20), PROT_READ | PROT_WRITE,
+				 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	if (at == MAP_FAILED)
+		die("mmap");
+	at = (unsigned char *)(((uintptr_t)at + (2 << 20) - 1) & ~((uintptr_t)(2 << 20) - 1));
+	/* Huge pages are split when swapped; small ones from the start are plainer */
+	madvise(at, bytes, MADV_NOHUGEPAGE);
+	return at;
+}
+
+static int worker(size_t pages, double end, uint64_t seed)
+{
+	struct region r = { .pages = pages, .seed = mix(seed) };
+	size_t i;
+
+	state = seed;
+	r.base = reserve(pages * PAGE);
+	r.generation = mmap(NULL, pages * sizeof(*r.generation), PROT_READ | PROT_WRITE,
+			    MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+	if (r.generation == MAP_FAILED)
+		die("mmap");
+	for (i = 0; i < pages; i++)
+		write_page(&r, i);
+	for (i = 0; i < pages; i++)
+		check_page(&r, i);
+	while (now() < end && !*wrong)
+		acts[random64() % (sizeof(acts) / sizeof(*acts))](&r);
+	for (i = 0; i < pages; i++)
+		check_page(&r, i);
+	return *wrong ? 1 : 0;
+}
+
+static int check(size_t mebibytes, int processes, int seconds, uint64_t seed)
+{
+	double end = now() + seconds;
+	int i, status, failed = 0;
+
+	for (i = 0; i < processes; i++) {
+		pid_t child = fork();
+
+		if (child < 0)
+			die("fork");
+		if (!child)
+			_exit(worker((mebibytes << 20) / PAGE / (size_t)processes, end,
+				     seed * 1000 + (uint64_t)i + 1));
+	}
+	while (wait(&status) > 0)
+		failed += !WIFEXITED(status) || WEXITSTATUS(status);
+	printf("swapcheck: %lu pages verified, %lu wrong, %d of %d processes failed\n",
+	       *verified, *wrong, failed, processes);
+	return failed || *wrong ? 1 : 0;
+}
+
+/* ---- time ---------------------------------------------------------------------- */
+
+static int time_passes(size_t mebibytes, int passes, const char *order)
+{
+	size_t pages = (mebibytes << 20) / PAGE, i, touched;
+	struct region r = { .pages = pages, .seed = 1 };
+	bool is_random = !strcmp(order, "random");
+	bool is_write = !strcmp(order, "write");
+	size_t step = !strcmp(order, "sparse") ? 512 : 1;
+	uint64_t sum = 0;
+	int pass;
+
+	r.base = reserve(pages * PAGE);
+	for (i = 0; i < pages; i++)
+		*(uint64_t *)(r.base + i * PAGE) = mix(i) | 1;
+	for (pass = 1; pass <= passes; pass++) {
+		struct rusage before, after;
+		double start, time;
+
+		getrusage(RUSAGE_SELF, &before);
+		start = now();
+		touched = 0;
+		for (i = 0; i < pages; i += step) {
+			/* An odd stride visits each page once */
+			size_t page = is_random ? (i * 40503 + 7) % pages : i;
+			uint64_t *at = (uint64_t *)(r.base + page * PAGE);
+
+			if (*at != (mix(page) | 1)) {
+				fprintf(stderr, "swapcheck: page %zu is wrong\n", page);
+				return 1;
+			}
+			sum += *at;
+			if (is_write)
+				at[1] = sum;
+			touched++;
+		}
+		time = now() - start;
+		getrusage(RUSAGE_SELF, &after);
+		printf("swapcheck: pass %d %s %zu pages %.0f ns/page, %ld major and %ld minor faults\n",
+		       pass, order, touched, time * 1e9 / (double)touched,
+		       after.ru_majflt - before.ru_majflt, after.ru_minflt - before.ru_minflt);
+		fflush(stdout);
+	}
+	return sum == 42 ? 3 : 0;
+}
+
+int main(int argc, char **argv)
+{
+	volatile unsigned long *shared;
+
+	shared = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (shared == MAP_FAILED)
+		die("mmap");
+	verified = &shared[0];
+	wrong = &shared[1];
+	if (argc >= 5 && !strcmp(argv[1], "check"))
+		return check(strtoul(argv[2], NULL, 0), atoi(argv[3]), atoi(argv[4]),
+			     argc > 5 ? strtoull(argv[5], NULL, 0) : (uint64_t)time(NULL));
+	if (argc == 5 && !strcmp(argv[1], "time"))
+		return time_passes(strtoul(argv[2], NULL, 0), atoi(argv[3]), argv[4]);
+	fprintf(stderr, "usage: swapcheck check MEBIBYTES PROCESSES SECONDS [SEED]\n"
+			"       swapcheck time MEBIBYTES PASSES seq|random|sparse|write\n");
+	return 2;
+}
