@@ -50,14 +50,19 @@ extension VirtualMachine {
         guard processors.indices.contains(vcpu) else { throw .noSuchProcessor }
         let processor = processors[vcpu]
         processor.submit(request)
+        var isRunning = true
         for _ in 0..<(VirtualMachine.patience / VirtualMachine.repeatInterval) {
             // A machine that was paused or has ended meanwhile does not answer any more.
-            guard kick(vcpu) else { break }
+            isRunning = kick(vcpu)
+            guard isRunning else { break }
             if let answer = request.wait(milliseconds: VirtualMachine.repeatInterval) { return answer }
             processor.resubmit()
         }
         processor.withdraw(request)
         // It may have come at the last moment.
-        return request.wait(milliseconds: 0)
+        if let answer = request.wait(milliseconds: 0) { return answer }
+        // Said here: a machine that goes on a moment later must not look like a guest that does not answer.
+        if !isRunning { throw .notRunning }
+        return nil
     }
 }
