@@ -77,12 +77,9 @@ public enum MachineRoutes {
             },
             APIRoute(.get, "/version") { _ throws(APIError) in try .json(["vmm_version": version]) },
             APIRoute(.get, "/summary") { _ throws(APIError) in try .json(summary(of: machine)) },
-            APIRoute(.get, "/exit-statistics") { _ throws(APIError) in
-                try .json(ExitReport(machine.exitStatistics(), name: machine.configuration.name))
-            },
             APIRoute(.patch, "/vm") { request throws(APIError) in try changeState(of: machine, request) },
             APIRoute(.put, "/actions") { request throws(APIError) in try act(on: machine, request) },
-        ]
+        ] + StatisticsRoutes.routes(for: machine)
     }
 
     private static func summary(of machine: any MachineControl) -> MachineSummary {
