@@ -22,61 +22,6 @@ struct Target: ParsableArguments {
     }
 }
 
-struct Ps: ParsableCommand {
-    static let configuration = CommandConfiguration(abstract: "List the running VMs.", discussion: "Example:\n  symvmm ps --json")
-
-    @Flag(help: "Print JSON.")
-    var json = false
-
-    func run() throws {
-        let machines = try RunningMachines.summaries()
-        if json { return try Words.json(machines) }
-        var table = TextTable([
-            .words("NAME"), .numbers("PID"), .words("STATE"), .numbers("VCPUS"), .numbers("MEMORY"), .numbers("UPTIME"), .numbers("EXITS"),
-            .words("SYMBIOTIC"),
-        ])
-        for machine in machines {
-            table.add([
-                machine.name, "\(machine.pid)", machine.state, "\(machine.vcpuCount)", "\(machine.memoryMebibytes)M",
-                Readable.duration(machine.uptimeNanoseconds), Readable.count(machine.exitCount), machine.symbiotic ? "on" : "off",
-            ])
-        }
-        Words.output(table.text)
-    }
-}
-
-struct Stats: ParsableCommand {
-    static let configuration = CommandConfiguration(
-        abstract: "Show a VM's exits: counts and times by reason, device and address.",
-        discussion: "Example:\n  symvmm stats vm1 --by task")
-
-    enum Grouping: String, ExpressibleByArgument, CaseIterable {
-        case place, vcpu, task
-    }
-
-    @OptionGroup var target: Target
-    @Option(
-        help: ArgumentHelp(
-            "place: by reason, device and address; vcpu: the same for each vCPU; task: by the guest's process.", valueName: "grouping"))
-    var by = Grouping.place
-    @Flag(help: "Print JSON.")
-    var json = false
-
-    func run() throws {
-        let client = APIClient()
-        defer { client.stop() }
-        let body = try client.perform(.get, "/exit-statistics", socket: target.socket())
-        let report: ExitReport
-        do {
-            report = try JSONText.decode(ExitReport.self, from: body)
-        } catch {
-            throw ControlError.host("\(target.name): the answer is not understood: is it another version of symvmm?")
-        }
-        if json { return try Words.json(report) }
-        Words.output(by == .task ? report.taskTable() : report.table(perVCPU: by == .vcpu))
-    }
-}
-
 struct Stop: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Ask the guest to power off; end the VM when it does not in time.", discussion: "Example:\n  symvmm stop vm1 --timeout 30"
@@ -157,7 +102,7 @@ struct Doctor: ParsableCommand {
 }
 
 /// What a command has done, in words or as JSON.
-private struct Done: Encodable {
+struct Done: Encodable {
     let name: String
     let result: String
 

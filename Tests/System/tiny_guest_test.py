@@ -195,35 +195,20 @@ class TinyGuest(vmm.SystemTest):
         machine = self.tiny("wait", "--quiet", "--name", "spoken")
         self.wait_until_running("spoken")
         socket = os.path.join(self.runtime, "symvmm", "spoken.sock")
-        self.assertEqual(self.http(socket, "GET", "/")[1]["state"], "Running")
-        self.assertEqual(self.http(socket, "PATCH", "/vm", '{"state": "Paused"}')[0], 204)
-        self.assertEqual(self.http(socket, "GET", "/")[1]["state"], "Paused")
-        self.assertEqual(self.http(socket, "PATCH", "/vm", '{"state": "Resumed"}')[0], 204)
-        self.assertEqual(self.http(socket, "GET", "/exit-statistics")[1]["name"], "spoken")
+        self.assertEqual(vmm.request(socket, "GET", "/")[1]["state"], "Running")
+        self.assertEqual(vmm.request(socket, "PATCH", "/vm", '{"state": "Paused"}')[0], 204)
+        self.assertEqual(vmm.request(socket, "GET", "/")[1]["state"], "Paused")
+        self.assertEqual(vmm.request(socket, "PATCH", "/vm", '{"state": "Resumed"}')[0], 204)
+        self.assertEqual(vmm.request(socket, "GET", "/exit-statistics")[1]["name"], "spoken")
         for method, path, body, status in (
             ("GET", "/nothing", "", 404),
             ("PATCH", "/vm", "{", 400),
             ("PATCH", "/vm", '{"state": "Asleep"}', 400),
             ("PUT", "/actions", '{"action_type": "Explode"}', 400),
         ):
-            self.assertEqual(self.http(socket, method, path, body)[0], status, f"{method} {path} {body}")
-        self.assertEqual(self.http(socket, "PUT", "/actions", '{"action_type": "Kill"}')[0], 204)
+            self.assertEqual(vmm.request(socket, method, path, body)[0], status, f"{method} {path} {body}")
+        self.assertEqual(vmm.request(socket, "PUT", "/actions", '{"action_type": "Kill"}')[0], 204)
         self.assert_ended(machine, 130)
-
-    def http(self, path, method, resource, body=""):
-        """One request over the socket: status and what the answer's JSON holds."""
-        with vmm.socket.socket(vmm.socket.AF_UNIX) as connection:
-            connection.settimeout(10)
-            connection.connect(path)
-            head = f"{method} {resource} HTTP/1.1\r\nHost: symvmm\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n"
-            connection.sendall((head + body).encode())
-            answer = b""
-            while chunk := connection.recv(65536):
-                answer += chunk
-        head, _, body = answer.partition(b"\r\n\r\n")
-        if b"chunked" in head.lower():
-            body = b"".join(body.split(b"\r\n")[1::2])
-        return int(head.split()[1]), json.loads(body) if body else None
 
     def test_ctrl_c_ends_a_machine_without_a_terminal(self):
         for number in (signal.SIGINT, signal.SIGTERM):

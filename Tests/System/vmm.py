@@ -44,6 +44,20 @@ def checked(*words, **options):
     return result.stdout
 
 
+def request(path, method, resource, body="", form=json.loads):
+    """One HTTP request over a Unix socket: the status, and what the answer's body holds."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(10)
+        connection.connect(path)
+        head = f"{method} {resource} HTTP/1.1\r\nHost: symvmm\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n"
+        connection.sendall((head + body).encode())
+        answer = b""
+        while chunk := connection.recv(65536):
+            answer += chunk
+    head, _, body = answer.partition(b"\r\n\r\n")
+    return int(head.split()[1]), form(body.decode()) if body else None
+
+
 class Machine:
     """A `symvmm run` and its console."""
 

@@ -43,7 +43,7 @@ import Testing
     }
 
     @Test func theTableHasARowForEachVCPUWhenAsked() {
-        let lines = report.table(perVCPU: true).split(separator: "\n").map(String.init)
+        let lines = report.table(by: .vcpu).split(separator: "\n").map(String.init)
         #expect(lines[1].hasPrefix("VCPU  REASON"))
         #expect(lines.filter { $0.contains("port_write") }.count == 2)
     }

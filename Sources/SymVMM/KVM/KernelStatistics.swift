@@ -16,6 +16,9 @@ public struct KernelStatistics: Sendable {
         public let isCumulative: Bool
     }
 
+    /// Counters of a vCPU that say how it is now instead of how often something was (KVM_STATS_TYPE_INSTANT in arch/x86/kvm/x86.c).
+    static let levels: Set<String> = ["guest_mode", "blocking"]
+
     /// The counters in the kernel's order.
     public private(set) var counters: [Counter] = []
 

@@ -155,11 +155,6 @@ public final class VirtualMachine: Sendable {
 
     // MARK: Statistics
 
-    /// What each virtio device has counted, by its name.
-    public func deviceCounters() -> [(device: String, counters: [(name: String, value: UInt64)])] {
-        virtio.map { ($0.name, $0.counters()) }
-    }
-
     /// A picture of the exit statistics now. Stops no vCPU.
     public func exitStatistics() -> ExitStatistics {
         let scale = clock.scale()
@@ -184,7 +179,8 @@ public final class VirtualMachine: Sendable {
                     isActive: interface.obstacle == nil, obstacle: interface.obstacle?.description, counters: interface.counters.all,
                     symcalls: symcallRows(scale))
             },
-            services: services.map { ExitStatistics.Service(name: $0.name, counters: $0.counters()) })
+            services: services.map { ExitStatistics.Service(name: $0.name, counters: $0.counters()) },
+            devices: virtio.map { ExitStatistics.Service(name: $0.name, counters: $0.counters()) })
     }
 
     private func deviceName(_ reason: ExitReason, _ address: UInt64?) -> String {

@@ -143,7 +143,14 @@ internal import Synchronization
             var buckets: [LatencySummary.Bucket] = []
             for bucket in 0..<ExitRecorder.bucketCount {
                 let count = unsafe cells[first + Word.buckets + bucket].load(ordering: .relaxed)
-                if count > 0 { buckets.append(.init(upperBound: nanoseconds(ExitRecorder.upperBound(ofBucket: bucket)), count: count)) }
+                guard count > 0 else { continue }
+                let bound = nanoseconds(ExitRecorder.upperBound(ofBucket: bucket))
+                // The shortest buckets may be less than a nanosecond apart.
+                if let last = buckets.last, last.upperBound == bound {
+                    buckets[buckets.count - 1] = .init(upperBound: bound, count: last.count &+ count)
+                } else {
+                    buckets.append(.init(upperBound: bound, count: count))
+                }
             }
             guard !buckets.isEmpty else { return nil }
             let latency = unsafe LatencySummary(

@@ -8,18 +8,17 @@ extension ExitReport.Symbiotic {
         self.init(
             active: statistics.isActive, obstacle: statistics.obstacle,
             counters: Dictionary(statistics.counters.map { ($0.name, $0.value) }, uniquingKeysWith: { first, _ in first }),
-            symcalls: sums.sorted { $0.key < $1.key }.map { number, latency in
-                ExitReport.SymCall(
-                    number: number, count: latency.count, totalNanoseconds: latency.total, medianNanoseconds: latency.quantile(0.5),
-                    p99Nanoseconds: latency.quantile(0.99), maximumNanoseconds: latency.maximum)
-            })
+            symcalls: sums.sorted { $0.key < $1.key }.map { ExitReport.SymCall(number: $0, latency: $1) })
     }
 }
 
 extension ExitReport {
     /// Exits by guest process for people: one line a process, its reasons and the time the VMM spent on them, the longest first.
-    public func taskTable(rowLimit: Int = 40) -> String {
+    ///
+    /// - Parameter rates: whether there is a column of exits a second.
+    public func taskTable(rowLimit: Int = 40, rates: Bool = false) -> String {
         guard !tasks.isEmpty else {
+            if symbiotic?.active == true { return "\(name): no exits\n" }
             return symbiotic == nil
                 ? "\(name): started with --symbiotic off, so the guest's processes are not known\n"
                 : "\(name): the guest has not loaded symbiotic.ko, so its processes are not known\n"
@@ -43,17 +42,20 @@ extension ExitReport {
             sums[Process(tgid: row.tgid)] = sum
         }
         let whole = sums.values.reduce(0) { $0 &+ $1.time }
-        var table = TextTable([
-            .numbers("PROCESS"), .words("NAME"), .numbers("EXITS"), .numbers("VMM TIME"), .numbers("TIME%"), .words("REASONS"),
-        ])
+        var table = TextTable(
+            [.numbers("PROCESS"), .words("NAME"), .numbers("EXITS")] + (rates ? [.numbers("PER S")] : []) + [
+                .numbers("VMM TIME"), .numbers("TIME%"), .numbers("MEAN"), .words("REASONS"),
+            ])
         let ordered = sums.sorted { ($0.value.time, $1.key.tgid ?? 0) > ($1.value.time, $0.key.tgid ?? 0) }
         for (process, sum) in ordered.prefix(max(1, rowLimit)) {
             let reasons = sum.reasons.sorted { $0.value != $1.value ? $0.value > $1.value : $0.key < $1.key }
-            table.add([
-                process.tgid.map { "\($0)" } ?? "", process.tgid == 0 ? "(idle)" : sum.name, Readable.count(sum.count),
-                Readable.duration(sum.time), Readable.percent(sum.time, of: whole),
-                reasons.map { "\($0.key) \(Readable.count($0.value))" }.joined(separator: ", "),
-            ])
+            table.add(
+                [process.tgid.map { "\($0)" } ?? "", process.tgid == 0 ? "(idle)" : sum.name, Readable.count(sum.count)]
+                    + (rates ? [Readable.rate(sum.count, in: countedNanoseconds)] : []) + [
+                        Readable.duration(sum.time), Readable.percent(sum.time, of: whole),
+                        Readable.duration(sum.count == 0 ? 0 : sum.time / sum.count),
+                        reasons.map { "\($0.key) \(Readable.count($0.value))" }.joined(separator: ", "),
+                    ])
         }
         let rest = ordered.dropFirst(max(1, rowLimit))
         let note = rest.isEmpty ? "" : "(\(rest.count) more processes)\n"

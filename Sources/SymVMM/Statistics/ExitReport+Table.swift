@@ -1,52 +1,43 @@
 // SPDX-License-Identifier: Apache-2.0
 
 extension ExitReport {
-    /// The report for people: exits by reason, device and address, each vCPU's time, KVM's own counters.
+    /// The report for people: exits by place or by one thing, each vCPU's time, and what there is beside them.
     ///
     /// - Parameters:
-    ///   - perVCPU: one row for each vCPU instead of their sum.
+    ///   - grouping: by what the exits are shown; by place and by vCPU, KVM's own counters and the symbiotic interface's are shown too.
     ///   - rowLimit: at most so many rows of exits; the rest is summed up in one line, so that nothing is lost.
-    public func table(perVCPU: Bool = false, rowLimit: Int = 40) -> String {
-        let seconds = Readable.duration(uptimeNanoseconds)
-        var text = "\(name): \(Readable.count(exitCount)) exits to user space in \(seconds)\n\n"
-        text += exitTable(perVCPU: perVCPU, rowLimit: max(1, rowLimit)) + "\n" + processorTable()
-        let kernel = kernelTable()
-        if !kernel.isEmpty { text += "\n" + kernel }
-        let symbiotic = symbioticTable()
-        if !symbiotic.isEmpty { text += "\n" + symbiotic }
-        for service in services ?? [] { text += ExitReport.serviceLine(service) }
+    public func table(by grouping: ExitGrouping = .place, rowLimit: Int = 40) -> String {
+        if grouping == .task { return taskTable(rowLimit: rowLimit) }
+        var text = title + "\n\n" + exitTable(by: grouping, rowLimit: rowLimit) + "\n" + processorTable()
+        if grouping == .place || grouping == .vcpu {
+            let kernel = kernelTable()
+            if !kernel.isEmpty { text += "\n" + kernel }
+            let symbiotic = symbioticTable()
+            if !symbiotic.isEmpty { text += "\n" + symbiotic }
+            for service in services ?? [] { text += ExitReport.serviceLine(service) }
+        }
         return text + "\n" + unseenLine() + "\n"
+    }
+
+    /// What happened in an interval, for people: a report made by `since(_:)`, with rates.
+    public func intervalTable(by grouping: ExitGrouping = .place, rowLimit: Int = 40) -> String {
+        let exits =
+            grouping == .task
+            ? taskTable(rowLimit: rowLimit, rates: true) : exitTable(by: grouping, rowLimit: rowLimit, rates: true)
+        let rate = Readable.rate(exitCount, in: countedNanoseconds)
+        return "\(name): \(Readable.count(exitCount)) exits to user space in \(Readable.duration(countedNanoseconds)), \(rate) a second\n\n"
+            + exits + "\n" + processorTable()
+    }
+
+    private var title: String {
+        let reset = resetNanoseconds == nil ? "" : " since the reset"
+        return "\(name): \(Readable.count(exitCount)) exits to user space in \(Readable.duration(countedNanoseconds))\(reset)"
     }
 
     private static func serviceLine(_ service: Service) -> String {
         let counted = service.counters.filter { $0.value > 0 }.sorted { $0.key < $1.key }
         guard !counted.isEmpty else { return "" }
         return "\n\(service.name.uppercased()): " + counted.map { "\($0.key) \(Readable.count($0.value))" }.joined(separator: ", ") + "\n"
-    }
-
-    private func exitTable(perVCPU: Bool, rowLimit: Int) -> String {
-        let rows = perVCPU ? exits : aggregated().exits
-        let whole = rows.reduce(0) { $0 &+ $1.totalNanoseconds }
-        var columns: [TextTable.Column] = perVCPU ? [.numbers("VCPU")] : []
-        columns += [.words("REASON"), .words("DEVICE"), .words("ADDRESS"), .numbers("COUNT"), .numbers("TIME%")]
-        columns += [.numbers("MEAN"), .numbers("P50"), .numbers("P99"), .numbers("MAX")]
-        var table = TextTable(columns)
-        for row in rows.prefix(rowLimit) { table.add((perVCPU ? ["\(row.vcpu ?? 0)"] : []) + ExitReport.cells(row, whole)) }
-        let rest = rows.dropFirst(rowLimit)
-        if !rest.isEmpty {
-            let latency = rest.reduce(LatencySummary.empty) { $0.merged(with: $1.latency) }
-            let row = Exit(vcpu: nil, reason: "(\(rest.count) more)", device: "", address: nil, latency: latency)
-            table.add((perVCPU ? [""] : []) + ExitReport.cells(row, whole))
-        }
-        return table.text
-    }
-
-    private static func cells(_ row: Exit, _ whole: UInt64) -> [String] {
-        [
-            row.reason, row.device, row.address.map { "0x" + String($0, radix: 16) } ?? "", Readable.count(row.count),
-            Readable.percent(row.totalNanoseconds, of: whole), Readable.duration(row.meanNanoseconds),
-            Readable.duration(row.medianNanoseconds), Readable.duration(row.p99Nanoseconds), Readable.duration(row.maximumNanoseconds),
-        ]
     }
 
     private func processorTable() -> String {

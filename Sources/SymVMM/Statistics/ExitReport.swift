@@ -138,31 +138,54 @@ public struct ExitReport: Codable, Sendable, Equatable {
 
     /// Symcalls of one number, over all vCPUs.
     public struct SymCall: Codable, Sendable, Equatable {
-        /// The number (docs/ABI.md, 4.4).
+        /// Number of the symcall (docs/ABI.md, 4.4).
         public let number: UInt32
-        /// How many were made.
+        /// Number of calls.
         public let count: UInt64
-        /// Sum of their times, from the injection to the state put back.
+        /// Sum of the times from the injection to the state put back.
         public let totalNanoseconds: UInt64
+        /// The shortest.
+        public let minimumNanoseconds: UInt64
         /// The median, within the histogram's 6 %.
         public let medianNanoseconds: UInt64
-        /// What 99 % do not exceed, within the histogram's 6 %.
+        /// What 99 % do not exceed.
         public let p99Nanoseconds: UInt64
         /// The longest.
         public let maximumNanoseconds: UInt64
+        /// The histogram's buckets that hold something, rising.
+        public let histogram: [Bucket]
 
         enum CodingKeys: String, CodingKey {
-            case number, count
+            case number, count, histogram
             case totalNanoseconds = "total_ns"
+            case minimumNanoseconds = "minimum_ns"
             case medianNanoseconds = "p50_ns"
             case p99Nanoseconds = "p99_ns"
             case maximumNanoseconds = "maximum_ns"
         }
+
+        init(number: UInt32, latency: LatencySummary) {
+            self.number = number
+            count = latency.count
+            totalNanoseconds = latency.total
+            minimumNanoseconds = latency.minimum
+            medianNanoseconds = latency.quantile(0.5)
+            p99Nanoseconds = latency.quantile(0.99)
+            maximumNanoseconds = latency.maximum
+            histogram = latency.buckets.map { Bucket(upToNanoseconds: $0.upperBound, count: $0.count) }
+        }
+
+        /// The summary that the row was made of.
+        var latency: LatencySummary {
+            LatencySummary(
+                total: totalNanoseconds, minimum: minimumNanoseconds, maximum: maximumNanoseconds,
+                buckets: histogram.map { .init(upperBound: $0.upToNanoseconds, count: $0.count) })
+        }
     }
 
-    /// What a symbiotic service has counted.
+    /// What a symbiotic service or a virtio device has counted.
     public struct Service: Codable, Sendable, Equatable {
-        /// The service's name.
+        /// The service's or the device's name.
         public let name: String
         /// Its counters.
         public let counters: [String: UInt64]
@@ -174,6 +197,8 @@ public struct ExitReport: Codable, Sendable, Equatable {
     public let name: String
     /// Nanoseconds since the VM started.
     public let uptimeNanoseconds: UInt64
+    /// Uptime at which the counts below began, in nanoseconds; absent when that was the start.
+    public let resetNanoseconds: UInt64?
     /// Exits to user space of the whole VM: the sum over the rows.
     public let exitCount: UInt64
     /// The rows.
@@ -186,10 +211,13 @@ public struct ExitReport: Codable, Sendable, Equatable {
     public let symbiotic: Symbiotic?
     /// The symbiotic services; absent when there is none.
     public let services: [Service]?
+    /// The virtio devices; absent when there is none.
+    public let devices: [Service]?
 
     enum CodingKeys: String, CodingKey {
-        case version, name, exits, vcpus, tasks, symbiotic, services
+        case version, name, exits, vcpus, tasks, symbiotic, services, devices
         case uptimeNanoseconds = "uptime_ns"
+        case resetNanoseconds = "reset_ns"
         case exitCount = "exit_count"
     }
 
@@ -213,17 +241,23 @@ public struct ExitReport: Codable, Sendable, Equatable {
                     totalNanoseconds: row.totalNanoseconds)
             },
             symbiotic: statistics.symbiotic.map(Symbiotic.init),
-            services: statistics.services.isEmpty
-                ? nil
-                : statistics.services.map { service in
-                    Service(name: service.name, counters: Dictionary(service.counters.map { ($0.name, $0.value) }) { first, _ in first })
-                })
+            services: ExitReport.services(statistics.services), devices: ExitReport.services(statistics.devices))
+    }
+
+    private static func services(_ parts: [ExitStatistics.Service]) -> [Service]? {
+        parts.isEmpty
+            ? nil
+            : parts.map { part in
+                Service(name: part.name, counters: Dictionary(part.counters.map { ($0.name, $0.value) }) { first, _ in first })
+            }
     }
 
     init(
-        name: String, uptimeNanoseconds: UInt64, exits: [Exit], vcpus: [Processor], tasks: [Task] = [], symbiotic: Symbiotic? = nil,
-        services: [Service]? = nil
+        name: String, uptimeNanoseconds: UInt64, resetNanoseconds: UInt64? = nil, exits: [Exit], vcpus: [Processor], tasks: [Task] = [],
+        symbiotic: Symbiotic? = nil, services: [Service]? = nil, devices: [Service]? = nil
     ) {
+        self.resetNanoseconds = resetNanoseconds
+        self.devices = devices
         self.tasks = tasks
         self.symbiotic = symbiotic
         self.services = services
@@ -249,8 +283,9 @@ public struct ExitReport: Codable, Sendable, Equatable {
         }
         let rows = sums.map { Exit(vcpu: nil, reason: $0.reason, device: $0.device, address: $0.address, latency: $1) }
         return ExitReport(
-            name: name, uptimeNanoseconds: uptimeNanoseconds, exits: rows.sorted(by: ExitReport.longestFirst), vcpus: vcpus, tasks: tasks,
-            symbiotic: symbiotic, services: services)
+            name: name, uptimeNanoseconds: uptimeNanoseconds, resetNanoseconds: resetNanoseconds,
+            exits: rows.sorted(by: ExitReport.longestFirst), vcpus: vcpus, tasks: tasks, symbiotic: symbiotic, services: services,
+            devices: devices)
     }
 
     private static func longestFirst(_ left: Exit, _ right: Exit) -> Bool {

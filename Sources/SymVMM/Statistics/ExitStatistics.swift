@@ -44,9 +44,9 @@ public struct ExitStatistics: Sendable {
         public let kernel: KernelStatistics
     }
 
-    /// What a symbiotic service has counted.
+    /// What a symbiotic service or a virtio device has counted.
     public struct Service: Sendable {
-        /// The service's name.
+        /// The service's or the device's name.
         public let name: String
         /// Its counters, in the order to print.
         public let counters: [(name: String, value: UInt64)]
@@ -64,11 +64,13 @@ public struct ExitStatistics: Sendable {
     public let symbiotic: SymbioticStatistics?
     /// One for each symbiotic service.
     public let services: [Service]
+    /// One for each virtio device.
+    public let devices: [Service]
 
     /// A picture put together by hand, for tests and for other sources.
     public init(
         uptimeNanoseconds: UInt64, rows: [Row], processors: [Processor], tasks: [TaskRow] = [], symbiotic: SymbioticStatistics? = nil,
-        services: [Service] = []
+        services: [Service] = [], devices: [Service] = []
     ) {
         self.uptimeNanoseconds = uptimeNanoseconds
         self.rows = rows
@@ -76,6 +78,7 @@ public struct ExitStatistics: Sendable {
         self.tasks = tasks
         self.symbiotic = symbiotic
         self.services = services
+        self.devices = devices
     }
 
     /// Exits to user space of the whole VM: the sum over the rows.

@@ -88,6 +88,18 @@ public enum Readable {
         return String(text.reversed())
     }
 
+    /// How many a second: `12,345`, `2.5`; `-` when there was no time.
+    public static func rate(_ number: UInt64, in nanoseconds: UInt64) -> String {
+        nanoseconds == 0 ? "-" : rate(Double(number) * 1e9 / Double(nanoseconds))
+    }
+
+    /// A number a second, whole from 10 on.
+    public static func rate(_ number: Double) -> String {
+        if number >= 9.95 { return count(UInt64(min(number.rounded(), 1e18))) }
+        let tenths = Int((max(number, 0) * 10).rounded())
+        return "\(tenths / 10).\(tenths % 10)"
+    }
+
     private static func twoDigits(_ number: UInt64) -> String {
         number < 10 ? "0\(number)" : "\(number)"
     }

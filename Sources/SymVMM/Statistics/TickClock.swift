@@ -2,16 +2,40 @@
 
 internal import CKVM
 internal import Glibc
+internal import Synchronization
 
-/// Turns ticks of the time stamp counter into nanoseconds: compares the two clocks since it was made, so its rate gets better with time.
-struct TickClock: Sendable {
-    private let startTicks: UInt64
-    private let startNanoseconds: UInt64
+/// Turns ticks of the time stamp counter into nanoseconds.
+///
+/// The rate is measured when it is first asked for, between the clock's making and then, and stays: a time that a reader has seen must not
+/// get shorter in the next picture, nor a histogram's bounds move, as they would with a rate that gets better all the time.
+final class TickClock: Sendable {
+    /// The two clocks at one moment.
+    private struct Moment {
+        let ticks: UInt64
+        let nanoseconds: UInt64
 
-    init() {
-        startTicks = ckvm_ticks()
-        startNanoseconds = TickClock.monotonicNanoseconds()
+        /// Reads both so that they belong together: the best of some tries, for the thread may be interrupted between the two.
+        static func now() -> Moment {
+            var best = Moment(ticks: 0, nanoseconds: 0)
+            var shortest = UInt64.max
+            for _ in 0..<5 {
+                let before = ckvm_ticks()
+                let nanoseconds = TickClock.monotonicNanoseconds()
+                let gap = ckvm_ticks() &- before
+                if gap < shortest {
+                    shortest = gap
+                    best = Moment(ticks: before &+ gap / 2, nanoseconds: nanoseconds)
+                }
+            }
+            return best
+        }
     }
+
+    /// The least time over which the rate is measured: reading the clocks is exact to some 50 ns, so the rate to 1 in 40,000 then.
+    private static let leastNanoseconds: UInt64 = 2_000_000
+
+    private let start = Moment.now()
+    private let rate = Mutex<Double?>(nil)
 
     /// Nanoseconds of CLOCK_MONOTONIC.
     static func monotonicNanoseconds() -> UInt64 {
@@ -23,13 +47,25 @@ struct TickClock: Sendable {
 
     /// Nanoseconds of CLOCK_MONOTONIC since this clock was made.
     var elapsedNanoseconds: UInt64 {
-        TickClock.monotonicNanoseconds() &- startNanoseconds
+        TickClock.monotonicNanoseconds() &- start.nanoseconds
     }
 
-    /// A function that scales durations at the rate measured so far. One call for one picture, so that all its numbers agree.
+    /// A function that scales durations, always the same. Readers only: the first call may wait two milliseconds.
     func scale() -> (UInt64) -> UInt64 {
-        let ticks = Double(ckvm_ticks() &- startTicks)
-        let rate = ticks > 0 ? Double(elapsedNanoseconds) / ticks : 1
+        let rate = rate.withLock { rate in
+            if let rate { return rate }
+            let measured = measure()
+            rate = measured
+            return measured
+        }
         return { UInt64(Double($0) * rate) }
+    }
+
+    private func measure() -> Double {
+        let elapsed = elapsedNanoseconds
+        if elapsed < TickClock.leastNanoseconds { usleep(UInt32(TickClock.leastNanoseconds &- elapsed) / 1000 + 1) }
+        let now = Moment.now()
+        let ticks = now.ticks &- start.ticks
+        return ticks > 0 ? Double(now.nanoseconds &- start.nanoseconds) / Double(ticks) : 1
     }
 }

@@ -46,6 +46,9 @@ open class SymbioticService: @unchecked Sendable {
     }
 
     /// What the service has counted, in the order to print. Any thread.
+    ///
+    /// Counts only grow, with two exceptions that their names tell: `…_bytes` is a level, and `guest_…` is the guest's word, which may do
+    /// anything.
     open func counters() -> [(name: String, value: UInt64)] {
         []
     }
