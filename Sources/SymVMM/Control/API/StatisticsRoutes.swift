@@ -23,6 +23,9 @@ public enum StatisticsRoutes {
                 zero.set(report(of: machine))
                 return .noContent
             },
+            APIRoute(.get, "/metrics/openmetrics") { _ throws(APIError) in
+                APIResponse(contentType: OpenMetricsText.contentType, body: Array(OpenMetricsExport(machine).render().utf8))
+            },
         ]
     }
 

@@ -1,0 +1,185 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import Glibc
+import Testing
+
+@testable import SymVMM
+
+/// A file's folder of its own.
+private final class Folder {
+    let path: String
+
+    init() {
+        var template = Array("/tmp/symvmm-lines.XXXXXX\0".utf8CString)
+        path = unsafe String(cString: mkdtemp(&template))
+    }
+
+    deinit {
+        for name in ["lines", "fifo"] { unsafe unlink("\(path)/\(name)") }
+        unsafe rmdir(path)
+    }
+
+    func fifo() -> String {
+        let path = "\(self.path)/fifo"
+        #expect(unsafe mkfifo(path, 0o600) == 0)
+        _ = signal(SIGPIPE, SIG_IGN)
+        return path
+    }
+}
+
+@Suite(.serialized) struct MetricsLineTests {
+    private let folder = Folder()
+
+    private func read(_ file: borrowing FileDescriptor) -> String {
+        var text: [UInt8] = []
+        var buffer = [UInt8](repeating: 0, count: 65_536)
+        while true {
+            let count = unsafe Glibc.read(file.rawValue, &buffer, buffer.count)
+            guard count > 0 else { return String(decoding: text, as: UTF8.self) }
+            text += buffer.prefix(count)
+        }
+    }
+
+    @Test func linesGoToTheEndOfAFile() throws {
+        let path = "\(folder.path)/lines"
+        try SmallFile.write(path, Array("old\n".utf8))
+        var output = try LineOutput(path: path)
+        #expect(try output.write(Array("new\n".utf8)))
+        #expect(try String(decoding: SmallFile.read(path, atMost: 100), as: UTF8.self) == "old\nnew\n")
+    }
+
+    @Test func whatCannotBeWrittenIsSaid() {
+        #expect(throws: KVMError.self) { _ = try LineOutput(path: folder.path) }
+        #expect(throws: KVMError.self) { _ = try LineOutput(path: "/nonexistent/lines") }
+    }
+
+    @Test func aFIFOWithoutAReaderTakesNothingAndHoldsNobodyUp() throws {
+        let path = folder.fifo()
+        var output = try LineOutput(path: path)
+        #expect(try !output.write(Array("lost\n".utf8)))
+        do {
+            let reader = try FileDescriptor.open(path, O_RDONLY | O_NONBLOCK)
+            #expect(try output.write(Array("one\n".utf8)))
+            #expect(read(reader) == "one\n")
+        }
+        #expect(try !output.write(Array("gone\n".utf8)))
+        let reader = try FileDescriptor.open(path, O_RDONLY | O_NONBLOCK)
+        #expect(try output.write(Array("two\n".utf8)))
+        #expect(read(reader) == "two\n")
+    }
+
+    /// A reader that does not read: lines are whole or not there.
+    @Test func aFullFIFOLosesWholeLinesOnly() throws {
+        let path = folder.fifo()
+        let reader = try FileDescriptor.open(path, O_RDONLY | O_NONBLOCK)
+        var output = try LineOutput(path: path)
+        var taken: [String] = []
+        for number in 0..<40 {
+            let line = "\(number) " + String(repeating: "x", count: 10_000) + "\n"
+            if try output.write(Array(line.utf8)) { taken.append(line) }
+        }
+        #expect((5...20).contains(taken.count))
+        var text = read(reader)
+        let last = "last\n"
+        #expect(try output.write(Array(last.utf8)))
+        text += read(reader)
+        #expect(text == taken.joined() + last)
+    }
+
+    @Test func aLineHasFirecrackersNames() throws {
+        let latency = LatencySummary(total: 9000, minimum: 2000, maximum: 7000, buckets: [.init(upperBound: 7000, count: 2)])
+        let report = ExitReport(
+            name: "vm", uptimeNanoseconds: 5_000_000, resetNanoseconds: 2_000_000,
+            exits: [.init(vcpu: 0, reason: "port_write", device: "serial", address: 0x3f8, latency: latency)],
+            vcpus: [.init(vcpu: 0, exitCount: 2, guestNanoseconds: 4000, vmmNanoseconds: 9000, kernel: ["exits": 3, "guest_mode": 1])],
+            devices: [
+                .init(
+                    name: "virtio-blk.a",
+                    counters: ["reads": 1, "written_bytes": 512, "unsupported_requests": 2, "refused_requests": 3]),
+                .init(name: "virtio-blk.b", counters: ["reads": 4]), .init(name: "virtio-rng", counters: ["bytes": 64]),
+            ])
+        let bytes = try JSONText.encode(MetricsLine.object(report, state: .running, milliseconds: 77, missed: 1))
+        let line = try JSONValue(parsing: bytes, from: "the line")
+        func value(_ path: String...) -> JSONValue? {
+            path.reduce(line) { value, name in
+                guard case .object(let fields)? = value else { return nil }
+                return fields[name]
+            }
+        }
+        #expect(!bytes.contains(UInt8(ascii: "\n")))
+        #expect(value("utc_timestamp_ms") == .integer(77))
+        #expect(value("vcpu", "exit_io_out") == .integer(2))
+        #expect(value("vcpu", "exit_io_out_agg") == .object(["min_us": .integer(2), "max_us": .integer(7), "sum_us": .integer(9)]))
+        #expect(value("vcpu", "exit_mmio_read") == .integer(0))
+        #expect(value("block_a", "read_count") == .integer(1))
+        #expect(value("block_a", "invalid_reqs_count") == .integer(5))
+        #expect(value("block", "read_count") == .integer(5))
+        #expect(value("block", "write_bytes") == .integer(512))
+        #expect(value("entropy", "entropy_bytes") == .integer(64))
+        #expect(value("symvmm", "interval_ms") == .integer(3))
+        #expect(value("symvmm", "missed_lines") == .integer(1))
+        #expect(value("symvmm", "kvm") == .object(["exits": .integer(3)]))
+    }
+
+    /// Numbers are of the interval, and what nobody took is in the next line.
+    @Test func whatIsMissedIsInTheNextLine() throws {
+        let path = folder.fifo()
+        let machine = CountingMachine()
+        let writer = try MetricsWriter(path: path, interval: 3600) { machine }
+        #expect(throws: KVMError.self) { try writer.flush() }
+        let reader = try FileDescriptor.open(path, O_RDONLY | O_NONBLOCK)
+        try writer.flush()
+        try writer.flush()
+        writer.stop()
+        writer.stop()
+        let counts = try read(reader).split(separator: "\n").map { line in
+            struct Line: Decodable {
+                struct Own: Decodable {
+                    let exitCount: UInt64
+                    let missedLines: UInt64
+
+                    enum CodingKeys: String, CodingKey {
+                        case exitCount = "exit_count"
+                        case missedLines = "missed_lines"
+                    }
+                }
+                let symvmm: Own
+            }
+            let own = try JSONText.decode(Line.self, from: Array(line.utf8)).symvmm
+            return [own.exitCount, own.missedLines]
+        }
+        // One exit more at each look; the first look was missed.
+        #expect(counts == [[2, 1], [1, 0], [1, 0]])
+    }
+
+    @Test func linesComeAtTheInterval() throws {
+        let path = "\(folder.path)/lines"
+        let machine = CountingMachine()
+        let writer = try MetricsWriter(path: path, interval: 0.02) { machine }
+        usleep(500_000)
+        writer.stop()
+        let lines = try SmallFile.read(path, atMost: 1 << 20).count { $0 == UInt8(ascii: "\n") }
+        #expect((5...27).contains(lines))
+    }
+}
+
+/// Leaves its guest once at each look.
+private final class CountingMachine: MachineControl, @unchecked Sendable {
+    let configuration = MachineConfiguration(name: "counting", kernelPath: "k")
+    let state = MachineState.running
+    private var count: UInt64 = 0
+
+    func pause() {}
+    func resume() {}
+    func requestPowerOff() -> Bool { true }
+    func kill() {}
+    func wait() -> MachineOutcome { .powerOff }
+
+    func exitStatistics() -> ExitStatistics {
+        count += 1
+        let latency = LatencySummary(total: count * 10, minimum: 10, maximum: 10, buckets: [.init(upperBound: 10, count: count)])
+        return ExitStatistics(
+            uptimeNanoseconds: count * 1_000_000,
+            rows: [.init(vcpu: 0, reason: .halt, device: "", address: nil, latency: latency)], processors: [])
+    }
+}
