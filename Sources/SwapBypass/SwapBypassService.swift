@@ -23,19 +23,23 @@ public final class SwapBypassService: SymbioticService, @unchecked Sendable {
     private weak var machine: VirtualMachine?
     private var diskRegisters: UInt64 = 0
     private var windowAddress: UInt64 = 0
+    /// Behind the window, on a page of its own.
+    private var heldAddress: UInt64 { windowAddress &+ store.byteCount }
 
     private let isWanted: Atomic<Bool>
     /// Set when the window has been mapped; it stays.
     private let hasWindow = Mutex<Bool>(false)
-    /// The guest's last word on its switch: state in the low half, reason in the high half; all ones when it never said.
-    private let guestState = Atomic<UInt64>(.max)
+    /// The number of what the guest was last asked for.
+    private let wishNumber = Atomic<UInt32>(0)
+    /// The guest's last word on its switch.
+    private let guestWord = Atomic<UInt64>(GuestWord().packed)
     /// One turn of the switch at a time.
     private let turning = Mutex<Void>(())
 
     /// Makes the store and its disk.
     public init(_ configuration: SwapConfiguration) throws(KVMError) {
-        store = try SwapStore(byteCount: configuration.byteCount)
-        disk = VirtioBlock(id: SwapDisk.serial, storage: SwapDisk(store))
+        store = try SwapStore.make(configuration)
+        disk = VirtioBlock(id: SwapStore.serial, storage: store)
         isWanted = Atomic(configuration.bypass)
         super.init(
             name: "swap-bypass", features: SYMBIOTIC_FEATURE_SWAPBYPASS,
@@ -55,7 +59,8 @@ public final class SwapBypassService: SymbioticService, @unchecked Sendable {
         let gibibyte: UInt64 = 1 << 30
         let ramEnd = GuestMemory.holeEnd &+ machine.memory.highByteCount
         windowAddress = max(machine.addressLimit / 2, (ramEnd &+ gibibyte &- 1) & ~(gibibyte &- 1))
-        guard windowAddress <= machine.addressLimit, store.byteCount <= machine.addressLimit &- windowAddress else {
+        let needed = store.byteCount &+ UInt64(store.heldSlots?.mapping.byteCount ?? 0)
+        guard windowAddress <= machine.addressLimit, needed <= machine.addressLimit &- windowAddress else {
             throw MachineError(.configuration, "--swap: RAM and swap together are more than this host's guests can address")
         }
     }
@@ -67,7 +72,10 @@ public final class SwapBypassService: SymbioticService, @unchecked Sendable {
         case SYMBIOTIC_DOORBELL_SWAP_FAULT: answerFault(values, processor)
         case SYMBIOTIC_DOORBELL_SWAP_ATTACH: attach()
         case SYMBIOTIC_DOORBELL_SWAP_STATE:
-            guestState.store(values.rbx & switchOn | (values.rcx & 0xffff_ffff) << 32, ordering: .releasing)
+            let word = GuestWord(
+                isOn: values.rbx & switchOn != 0, reason: UInt32(truncatingIfNeeded: values.rcx),
+                number: UInt32(truncatingIfNeeded: values.rdx))
+            guestWord.store(word.packed, ordering: .releasing)
         default: tally.invalid.count()
         }
     }
@@ -84,6 +92,7 @@ public final class SwapBypassService: SymbioticService, @unchecked Sendable {
             return tally.invalid.count()
         }
         guard isWanted.load(ordering: .relaxed) else { return tally.declined.count() }
+        if let held = store.heldSlots, !held.contains(values.rcx) { return tally.notHeld.count() }
         let pages = policies[processor.index].neighbourhood(of: entry, in: first...last, region: values.rsi ^ values.rbx >> 21)
         tally.calls.count()
         do throws(SymCallError) {
@@ -102,6 +111,7 @@ public final class SwapBypassService: SymbioticService, @unchecked Sendable {
             if !mapped {
                 do throws(KVMError) {
                     try machine.addMemory(store.mapping, at: windowAddress)
+                    if let held = store.heldSlots { try machine.addMemory(held.mapping, at: heldAddress, readOnly: true) }
                     mapped = true
                 } catch {
                     return false
@@ -109,18 +119,22 @@ public final class SwapBypassService: SymbioticService, @unchecked Sendable {
             }
             return true
         }
-        guestState.store(.max, ordering: .relaxed)
-        writeControl(machine, page)
+        writeWish(machine, page)
         try? machine.memory.store(diskRegisters, at: page + GlobalPage.disk)
+        try? machine.memory.store(store.heldSlots == nil ? 0 : heldAddress, at: page + GlobalPage.held)
         try? machine.memory.store(isThere ? store.byteCount / GuestMemory.pageSize : 0, at: page + GlobalPage.windowPages)
         try? machine.memory.store(isThere ? windowAddress : 0, at: page + GlobalPage.window)
     }
 
-    private func writeControl(_ machine: VirtualMachine, _ page: UInt64) {
-        let wanted = isWanted.load(ordering: .relaxed) ? SYMBIOTIC_SWAP_ON : 0
-        let generation: UInt32 = (try? machine.memory.load(page + GlobalPage.generation)) ?? 0
-        try? machine.memory.store(wanted, at: page + GlobalPage.control)
-        try? machine.memory.store(generation &+ 1, at: page + GlobalPage.generation)
+    /// Tells a module that is being loaded what is wanted. The switch first, as it is read in the other order.
+    ///
+    /// - Returns: the number of this wish.
+    @discardableResult
+    private func writeWish(_ machine: VirtualMachine, _ page: UInt64) -> UInt32 {
+        let number = wishNumber.wrappingAdd(1, ordering: .relaxed).newValue
+        try? machine.memory.store(isWanted.load(ordering: .relaxed) ? SYMBIOTIC_SWAP_ON : 0, at: page + GlobalPage.control)
+        try? machine.memory.store(number, at: page + GlobalPage.generation)
+        return number
     }
 
     /// Offsets in the global page (guest/include/symbiotic_abi.h).
@@ -130,6 +144,7 @@ public final class SwapBypassService: SymbioticService, @unchecked Sendable {
         static let window: UInt64 = 0x188
         static let windowPages: UInt64 = 0x190
         static let disk: UInt64 = 0x1a0
+        static let held: UInt64 = 0x1a8
         static let counters: UInt64 = 0x200
     }
 
@@ -144,17 +159,16 @@ public final class SwapBypassService: SymbioticService, @unchecked Sendable {
             tally.switches.count()
             guard let machine else { return "the VM is not running" }
             guard let page = machine.symbioticGlobalPage else { return on ? SymCallError.noModule.description : nil }
-            writeControl(machine, page)
-            guestState.store(.max, ordering: .relaxed)
+            let number = writeWish(machine, page)
             do throws(SymCallError) {
-                _ = try machine.symcall(SYMBIOTIC_SYMCALL_SWAP_SWITCH, SymCallValues(on ? switchOn : 0))
+                _ = try machine.symcall(SYMBIOTIC_SYMCALL_SWAP_SWITCH, SymCallValues(on ? switchOn : 0, UInt64(number)))
             } catch {
                 return error == .unknown ? "the guest's module has no swap bypass" : error.description
             }
             for _ in 0..<SwapBypassService.patience {
-                let state = guestState.load(ordering: .acquiring)
-                if state != .max {
-                    return state & switchOn == (on ? switchOn : 0) ? nil : SwapBypassService.reason(state >> 32)
+                let word = GuestWord(guestWord.load(ordering: .acquiring))
+                if word.answers(number) {
+                    return word.isOn == on ? nil : word.obstacle
                 }
                 usleep(1000)
             }
@@ -167,26 +181,13 @@ public final class SwapBypassService: SymbioticService, @unchecked Sendable {
 
     /// Whether the guest says that it is on.
     public var inForce: Bool {
-        let state = guestState.load(ordering: .acquiring)
-        return state != .max && state & switchOn != 0
+        GuestWord(guestWord.load(ordering: .acquiring)).isOn
     }
 
     /// Why the guest could not switch on; nil when it said nothing of the kind.
     public var obstacle: String? {
-        let state = guestState.load(ordering: .acquiring)
-        return state == .max || state >> 32 == 0 ? nil : SwapBypassService.reason(state >> 32)
-    }
-
-    private static func reason(_ code: UInt64) -> String {
-        switch UInt32(truncatingIfNeeded: code) {
-        case SYMBIOTIC_SWAP_NO_WINDOW: "the guest got no window"
-        case SYMBIOTIC_SWAP_NO_KERNEL: "the guest's kernel is not one that the module can bypass swap in"
-        case SYMBIOTIC_SWAP_NO_SYMBOLS: "the guest's kernel does not have a function that the module needs"
-        case SYMBIOTIC_SWAP_NO_MEMORY: "the guest has no memory for the module's books"
-        case SYMBIOTIC_SWAP_NO_HOOK: "the guest's kernel refused the hook"
-        case SYMBIOTIC_SWAP_NO_ZSWAP: "the guest uses zswap"
-        default: "the guest did not switch (reason \(code))"
-        }
+        let word = GuestWord(guestWord.load(ordering: .acquiring))
+        return word.reason == SYMBIOTIC_SWAP_NO_REASON ? nil : word.obstacle
     }
 
     // MARK: Views
@@ -196,6 +197,7 @@ public final class SwapBypassService: SymbioticService, @unchecked Sendable {
         var all = tally.all
         all.append(("store_bytes", store.byteCount))
         all.append(("store_resident_bytes", store.residentByteCount))
+        if let budget = store.budget { all.append(("store_budget_bytes", budget)) }
         guard let machine, let page = machine.symbioticGlobalPage else { return all }
         for (index, name) in SwapCounters.guestNames.enumerated() {
             let value: UInt64 = (try? machine.memory.load(page + GlobalPage.counters + UInt64(8 * index))) ?? 0

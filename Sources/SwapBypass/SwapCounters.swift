@@ -7,6 +7,7 @@ final class SwapCounters: Sendable {
     let faults = Atomic<UInt64>(0)
     let declined = Atomic<UInt64>(0)
     let invalid = Atomic<UInt64>(0)
+    let notHeld = Atomic<UInt64>(0)
     let calls = Atomic<UInt64>(0)
     let failedCalls = Atomic<UInt64>(0)
     let pages = Atomic<UInt64>(0)
@@ -16,6 +17,7 @@ final class SwapCounters: Sendable {
         [
             ("faults", faults.load(ordering: .relaxed)),
             ("declined", declined.load(ordering: .relaxed)),
+            ("declined_not_in_memory", notHeld.load(ordering: .relaxed)),
             ("invalid_doorbells", invalid.load(ordering: .relaxed)),
             ("map_calls", calls.load(ordering: .relaxed)),
             ("map_calls_failed", failedCalls.load(ordering: .relaxed)),
@@ -28,8 +30,7 @@ final class SwapCounters: Sendable {
     static let guestNames = [
         "guest_faults", "guest_hits", "guest_mapped", "guest_restored", "guest_fences", "guest_pins", "guest_not_exclusive", "guest_zero",
         "guest_clean", "guest_other_device", "guest_busy", "guest_invalidated", "guest_new_process", "guest_not_qualified",
-        "guest_by_kernel",
-        "guest_processes", "guest_flushes", "guest_no_memory",
+        "guest_by_kernel", "guest_processes", "guest_flushes", "guest_no_memory", "guest_lost", "guest_not_held",
     ]
 }
 

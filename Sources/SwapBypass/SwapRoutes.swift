@@ -18,9 +18,11 @@ public struct SwapBypassState: Codable, Sendable, Equatable {
 ///
 ///     GET /swap-bypass                       state and counters
 ///     PUT /swap-bypass {"state": "on"}       turns the switch, and answers when the guest has done it
+///     PUT /swap-bypass {"budget_bytes": N}   how much memory the store may take from now on
 enum SwapRoutes {
     private struct Wish: Codable {
-        let state: String
+        let state: String?
+        let budget_bytes: UInt64?
     }
 
     static func routes(for service: SwapBypassService) -> [APIRoute] {
@@ -35,12 +37,16 @@ enum SwapRoutes {
                 do {
                     wish = try JSONText.decode(Wish.self, from: request.body)
                 } catch {
-                    throw APIError(400, "the request's body: give {\"state\": \"on\"} or {\"state\": \"off\"}")
+                    throw APIError(400, "the request's body: give {\"state\": \"on\"} or {\"state\": \"off\"}, or budget_bytes")
                 }
-                guard wish.state == "on" || wish.state == "off" else {
-                    throw APIError(400, "state: '\(wish.state)' is not a state: give on or off")
+                guard wish.state != nil || wish.budget_bytes != nil else { throw APIError(400, "the request's body: give state or budget_bytes") }
+                if let state = wish.state, state != "on", state != "off" {
+                    throw APIError(400, "state: '\(state)' is not a state: give on or off")
                 }
-                if let obstacle = service.turn(on: wish.state == "on") { throw APIError(400, obstacle) }
+                if let budget = wish.budget_bytes, !service.store.setBudget(budget) {
+                    throw APIError(400, "budget_bytes: the store has no budget: start the VM with --swap SIZE,path=FILE,budget=SIZE")
+                }
+                if let state = wish.state, let obstacle = service.turn(on: state == "on") { throw APIError(400, obstacle) }
                 return try .json(state(of: service))
             },
         ]

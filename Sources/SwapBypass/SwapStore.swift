@@ -3,62 +3,48 @@
 internal import Glibc
 public import SymVMM
 
-/// Where swapped pages are: anonymous memory of the host with a descriptor, already formatted as Linux swap. Page s of the store is page s of
-/// the disk and of the window.
+/// Where swapped pages are, and the disk that an unmodified guest swaps on: page s of the store is page s of the disk and of the window.
+/// Already formatted as Linux swap. Any thread.
 ///
-/// The disk reads and writes through the descriptor, so that a host without memory gives an error and not a signal; the guest reaches the same
-/// pages through the mapping. Any thread.
-public final class SwapStore: Sendable {
-    /// Size in bytes, whole pages.
-    public let byteCount: UInt64
-    let descriptor: FileDescriptor
-    /// For the window only: nothing in this process reads or writes through it.
+/// Nothing in this process but the store itself reads or writes `mapping`; the guest does, through the window.
+public class SwapStore: BlockStorage, @unchecked Sendable {
+    /// The serial number by which a guest finds the disk.
+    public static let serial = "symvmm-swap"
+
+    /// The pages, for the window.
     let mapping: MemoryMapping
 
-    /// Makes a store of `byteCount` bytes, a multiple of 4096, at least 10 pages.
-    public init(byteCount: UInt64) throws(KVMError) {
-        guard byteCount % GuestMemory.pageSize == 0, byteCount >= 10 * GuestMemory.pageSize, byteCount <= 1 << 40 else {
-            throw KVMError(call: "swap store", errno: EINVAL, advice: "\(byteCount) bytes: give whole pages, 1M to 1T")
+    /// Its sectors are pages: nobody writes parts of a swapped page.
+    init(_ mapping: consuming MemoryMapping) {
+        let byteCount = UInt64(mapping.byteCount)
+        self.mapping = mapping
+        super.init(byteCount: byteCount, sectorSize: Int(GuestMemory.pageSize), isReadOnly: false)
+    }
+
+    /// Makes the store that a configuration asks for.
+    static func make(_ configuration: SwapConfiguration) throws(KVMError) -> SwapStore {
+        let bytes = configuration.byteCount
+        guard bytes % GuestMemory.pageSize == 0, SwapConfiguration.byteCountRange.contains(bytes) else {
+            throw KVMError(call: "swap store", errno: EINVAL, advice: "\(bytes) bytes: give whole pages, 1M to 1T")
         }
-        self.byteCount = byteCount
-        descriptor = try FileDescriptor.memory(name: "symvmm-swap", byteCount: byteCount)
-        mapping = try MemoryMapping(shared: descriptor, byteCount: Int(byteCount))
-        try write(SwapHeader.bytes(pageCount: byteCount / GuestMemory.pageSize))
+        guard let path = configuration.path else { return try MemoryStore(byteCount: bytes) }
+        guard let budget = configuration.budget else { return try FileStore(path: path, byteCount: bytes) }
+        return try BudgetStore(path: path, byteCount: bytes, budget: budget)
     }
 
-    /// Bytes of host memory that the store holds now.
-    public var residentByteCount: UInt64 {
-        var status = stat()
-        // SAFETY: the structure outlives the call, which fills it.
-        guard unsafe fstat(descriptor.rawValue, &status) == 0 else { return 0 }
-        return UInt64(max(0, status.st_blocks)) &* 512
-    }
+    /// Bytes of host memory, or of the file's space, that the store holds now.
+    public var residentByteCount: UInt64 { 0 }
 
-    private func write(_ page: [UInt8]) throws(KVMError) {
-        // SAFETY: the array lives for the call, which reads as many bytes as it has.
-        let written = unsafe page.withUnsafeBytes { unsafe pwrite(descriptor.rawValue, $0.baseAddress, $0.count, 0) }
-        guard written == page.count else { throw KVMError(call: "pwrite swap header", errno: written < 0 ? errno : EIO) }
-    }
-}
+    /// Which slots can be reached through the window; nil: all.
+    var heldSlots: HeldSlots? { nil }
 
-/// The first page of a swap area (Linux, include/linux/swap.h, union swap_header).
-enum SwapHeader {
-    private static let label = "symvmm-swap"
+    /// The most memory that the store may take, in bytes; nil: it has no such bound.
+    public var budget: UInt64? { nil }
 
-    static func bytes(pageCount: UInt64) -> [UInt8] {
-        var page = [UInt8](repeating: 0, count: Int(GuestMemory.pageSize))
-        func put(_ value: UInt32, _ offset: Int) {
-            for index in 0..<4 { page[offset + index] = UInt8(truncatingIfNeeded: value >> UInt32(8 * index)) }
-        }
-        put(1, 1024)  // version
-        put(UInt32(clamping: pageCount &- 1), 1028)  // last_page
-        put(0, 1032)  // nr_badpages
-        for index in 0..<16 { page[1036 + index] = UInt8.random(in: 0...255) }
-        // A random UUID (RFC 9562, version 4).
-        page[1036 + 6] = page[1036 + 6] & 0x0f | 0x40
-        page[1036 + 8] = page[1036 + 8] & 0x3f | 0x80
-        for (index, byte) in label.utf8.prefix(15).enumerated() { page[1052 + index] = byte }
-        for (index, byte) in "SWAPSPACE2".utf8.enumerated() { page[page.count - 10 + index] = byte }
-        return page
+    /// Changes it; false when the store has none.
+    func setBudget(_ byteCount: UInt64) -> Bool { false }
+
+    /// Nothing to do: swap does not outlive the VM.
+    public override func flush() throws(StorageError) {
     }
 }

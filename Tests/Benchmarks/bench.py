@@ -18,6 +18,10 @@ BENCHMARKS = [
     "start_cpu_ms",
     "vmm_overhead_mib",
     "boot_vs_qemu",
+    "swap_first_touch_off_vs_on",
+    "swap_later_touch_on_vs_ram",
+    "swap_sparse_on_vs_off",
+    "swap_hook_cost",
 ]
 
 

@@ -106,12 +106,18 @@ def linux_guest():
 
 def symbiotic_guest():
     """The same with the test build of symbiotic.ko."""
+    return with_module("--test")
+
+
+def with_module(*kind, others=()):
+    """The same with symbiotic.ko: a kind of build, and files to add."""
     image = os.path.join(ROOT, "scripts", "guest-image")
     kernel, _ = linux_guest()
-    module = run(image, "module", FLAVOUR, "--test", timeout=600).strip()
-    output = os.path.join(TOOLS, f"symbiotic-test-{FLAVOUR}.cpio")
+    module = run(image, "module", FLAVOUR, *kind, timeout=600).strip()
+    output = os.path.join(TOOLS, f"symbiotic{'-test' if kind else ''}{'-swap' if others else ''}-{FLAVOUR}.cpio")
     os.makedirs(TOOLS, exist_ok=True)
-    return kernel, run(image, "initramfs", "--kernel", FLAVOUR, "--module", module, "--output", output, timeout=600).strip()
+    words = ["initramfs", "--kernel", FLAVOUR, "--module", module, *(word for name in others for word in ("--add", name)), "--output", output]
+    return kernel, run(image, *words, timeout=600).strip()
 
 
 def python(script, *words):

@@ -17,10 +17,11 @@ class Result:
     limit: float
     raw: dict  # everything measured, for the JSON file
     note: str = ""
+    at_least: bool = False  # the limit is the least that is wanted
 
     @property
     def held(self):
-        return self.value <= self.limit
+        return self.value >= self.limit if self.at_least else self.value <= self.limit
 
     def document(self):
         key = "ratio" if self.unit == "x" else "value"
@@ -29,6 +30,7 @@ class Result:
             key: round(self.value, 4),
             "unit": self.unit,
             "limit": self.limit,
+            **({"limit_is": "the least"} if self.at_least else {}),
             "held": self.held,
             **({"note": self.note} if self.note else {}),
             "raw": self.raw,
@@ -41,10 +43,10 @@ class BenchmarkError(Exception):
 
 def table(results):
     """A table for people, with the raw figures under each line."""
-    lines = [f"{'BENCHMARK':<22}{'MEASURED':>12}{'LIMIT':>10}  HELD"]
+    lines = [f"{'BENCHMARK':<28}{'MEASURED':>12}{'LIMIT':>10}  HELD"]
     for result in results:
-        limit = f"{result.limit:g} {result.unit}"
-        lines.append(f"{result.name:<22}{result.value:>10.3f} {result.unit:<3}{limit:>8}  {'yes' if result.held else 'NO'}")
+        limit = f"{'>= ' if result.at_least else ''}{result.limit:g} {result.unit}"
+        lines.append(f"{result.name:<28}{result.value:>10.3f} {result.unit:<3}{limit:>8}  {'yes' if result.held else 'NO'}")
         lines += [f"    {name} = {value:g}" for name, value in result.figures.items()]
         if result.note:
             lines.append(f"    {result.note}")

@@ -10,9 +10,12 @@ import Testing
         #expect(try SwapConfiguration(option: "64M") == SwapConfiguration(byteCount: 64 << 20))
         #expect(try SwapConfiguration(option: "1G,bypass=on") == SwapConfiguration(byteCount: 1 << 30, bypass: true))
         #expect(try SwapConfiguration(option: "1G,bypass=off") == SwapConfiguration(byteCount: 1 << 30))
+        #expect(try SwapConfiguration(option: "1M,path=/a=b,bypass=on") == SwapConfiguration(byteCount: 1 << 20, path: "/a=b", bypass: true))
+        #expect(
+            try SwapConfiguration(option: "8M,budget=4M,path=f") == SwapConfiguration(byteCount: 8 << 20, path: "f", budget: 4 << 20))
     }
 
-    @Test(arguments: ["", "0", "4K", "1M,", "1M,bypass", "1M,bypass=yes", "1M,bypass=on,bypass=on", "1000001", "2T", "much"])
+    @Test(arguments: ["", "0", "4K", "1M,", "1M,bypass", "1M,bypass=yes", "1M,bypass=on,bypass=on", "1M,path", "1M,path=", "1M,path=a,path=b", "1M,budget=1M", "1M,path=a,budget=x", "1M,size=2M", "1000001", "2T", "much"])
     func wrongOptionsAreRefused(text: String) {
         #expect(throws: ControlError.self) { try SwapConfiguration(option: text) }
     }
@@ -45,11 +48,13 @@ import Testing
         }
     }
 
-    @Test func storeIsFormattedAndGivesMemoryBack() throws {
-        let store = try SwapStore(byteCount: 4 << 20)
-        #expect(store.residentByteCount == 4096)
-        #expect(throws: KVMError.self) { try SwapStore(byteCount: 4097) }
-        try SwapDisk(store).discard(at: 0, byteCount: 4096)
-        #expect(store.residentByteCount == 0)
+    @Test func answersAreToldApart() {
+        let word = GuestWord(isOn: true, reason: 3, number: 7)
+        let same = GuestWord(word.packed)
+        #expect(same.isOn && same.reason == 3 && same.number == 7)
+        #expect(word.answers(7) && word.answers(6) && !word.answers(8))
+        #expect(GuestWord(number: 1).answers(.max) && !GuestWord(number: .max).answers(1))
+        // What a guest says of itself is not to be relied on, and changes nothing else.
+        #expect(!GuestWord(GuestWord(reason: .max).packed).isOn)
     }
 }

@@ -158,6 +158,8 @@ struct symbiotic_registers {
 
 /* swap_vmm: GPA of the registers of the swap disk (virtio-mmio) */
 #define SYMBIOTIC_SWAP_VMM_DISK		0U
+/* swap_vmm: GPA of a bit for each slot: it can be reached; 0 = all can */
+#define SYMBIOTIC_SWAP_VMM_HELD		1U
 
 /* swap_counters */
 #define SYMBIOTIC_SWAP_FAULTS		0U	/* faults seen on pages of the disk */
@@ -178,6 +180,8 @@ struct symbiotic_registers {
 #define SYMBIOTIC_SWAP_PROCESSES	15U	/* processes known now */
 #define SYMBIOTIC_SWAP_FLUSHES		16U	/* TLB flushes for restoring */
 #define SYMBIOTIC_SWAP_SHORT		17U	/* faults without memory for the books */
+#define SYMBIOTIC_SWAP_LOST		18U	/* mapped, and gone behind its back: 0 */
+#define SYMBIOTIC_SWAP_AWAY		19U	/* not mapped: not in the VMM's memory */
 
 struct symbiotic_global_page {
 	/* Written by the guest, before registration unless said otherwise */

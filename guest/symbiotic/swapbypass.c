@@ -6,8 +6,10 @@
  */
 #define pr_fmt(fmt) "symbiotic: " fmt
 
+#include <linux/io.h>
 #include <linux/irq_work.h>
 #include <linux/mm.h>
+#include <linux/module.h>
 #include <linux/swap.h>
 #include <linux/version.h>
 #include <linux/vmalloc.h>
@@ -20,10 +22,23 @@ struct swap_symbols swap_symbols;
 struct swap_slot *swap_slots;
 unsigned long swap_window_pfn;
 unsigned long swap_window_pages;
+const unsigned long *swap_held;
 struct workqueue_struct *swap_queue;
 
+#ifdef SYMBIOTIC_TEST
+unsigned int swap_without;
+module_param_named(without, swap_without, uint, 0600);
+MODULE_PARM_DESC(without, "Mask of the guards of swap bypass that are out");
+#endif
+
 static bool is_on;		/* written on the queue */
-static bool is_wanted;		/* written by the symcall */
+/*
+ * What the VMM wants last, written by the symcall: the switch, and above it
+ * the number of the wish, by which the VMM tells answers apart.
+ */
+static u64 wish;
+
+#define WISH_NUMBER	32
 static bool is_started;
 
 static void turn(struct work_struct *work);
@@ -31,7 +46,7 @@ static DECLARE_WORK(turn_work, turn);
 
 bool swap_is_on(void)
 {
-	return READ_ONCE(is_on);
+	return smp_load_acquire(&is_on);
 }
 
 /* ---- Turning it: on the queue ------------------------------------------------ */
@@ -64,6 +79,37 @@ static bool zswap_is_in_the_way(void)
 #endif
 }
 
+static bool is_addressable(u64 address, u64 pages)
+{
+	const u64 limit = BIT_ULL(boot_cpu_data.x86_phys_bits) >> PAGE_SHIFT;
+
+	return address && pages && !(address & ~PAGE_MASK) && pages <= limit &&
+	       address >> PAGE_SHIFT <= limit - pages;
+}
+
+/* The VMM's map of the slots that can be reached; without one, all can */
+static bool find_held(u64 address, u64 pages)
+{
+	const u64 bytes = BITS_TO_LONGS(pages) * sizeof(long);
+
+	swap_held = NULL;
+	if (!address)
+		return true;
+	if (!is_addressable(address, DIV_ROUND_UP(bytes, PAGE_SIZE)))
+		return false;
+	swap_held = memremap(address, bytes, MEMREMAP_WB);
+	return swap_held;
+}
+
+static void free_books(void)
+{
+	if (swap_held)
+		memunmap((void *)swap_held);
+	swap_held = NULL;
+	vfree(swap_slots);
+	swap_slots = NULL;
+}
+
 /* Returns SYMBIOTIC_SWAP_NO_* */
 static unsigned int turn_on(void)
 {
@@ -71,9 +117,7 @@ static unsigned int turn_on(void)
 	const u64 address = READ_ONCE(page->swap_window_gpa);
 	const u64 pages = READ_ONCE(page->swap_window_pages);
 
-	if (!address || !pages || address & ~PAGE_MASK ||
-	    pages > (BIT_ULL(boot_cpu_data.x86_phys_bits) - 1) >> PAGE_SHIFT ||
-	    address > BIT_ULL(boot_cpu_data.x86_phys_bits) - (pages << PAGE_SHIFT))
+	if (!is_addressable(address, pages))
 		return SYMBIOTIC_SWAP_NO_WINDOW;
 	if (!knows_kernel())
 		return SYMBIOTIC_SWAP_NO_KERNEL;
@@ -81,20 +125,22 @@ static unsigned int turn_on(void)
 		return SYMBIOTIC_SWAP_NO_SYMBOLS;
 	if (zswap_is_in_the_way())
 		return SYMBIOTIC_SWAP_NO_ZSWAP;
-	/* Before a hook is there; nothing is mapped, so nobody has the old one */
-	vfree(swap_slots);
+	if (!find_held(READ_ONCE(page->swap_vmm[SYMBIOTIC_SWAP_VMM_HELD]), pages))
+		return SYMBIOTIC_SWAP_NO_WINDOW;
 	swap_slots = vzalloc(array_size(pages, sizeof(*swap_slots)));
-	if (!swap_slots)
+	if (!swap_slots) {
+		free_books();
 		return SYMBIOTIC_SWAP_NO_MEMORY;
+	}
 	swap_quiet_lru_gen();
 	swap_window_pfn = address >> PAGE_SHIFT;
 	swap_window_pages = pages;
-	WRITE_ONCE(is_on, true);
 	if (swap_hook()) {
-		WRITE_ONCE(is_on, false);
-		/* The last of the hooks is the one that maps: nothing was */
+		free_books();
 		return SYMBIOTIC_SWAP_NO_HOOK;
 	}
+	/* Nothing is mapped before all that guards it is there */
+	smp_store_release(&is_on, true);
 	return SYMBIOTIC_SWAP_NO_REASON;
 }
 
@@ -105,25 +151,27 @@ static unsigned int turn_on(void)
 static void turn_off(void)
 {
 	WRITE_ONCE(is_on, false);
-	swap_unhook_faults();
+	/* Who has seen it on is in a callback still, with preemption off */
+	synchronize_rcu_expedited();
 	swap_forget_all();
 	swap_unhook();
-	vfree(swap_slots);
-	swap_slots = NULL;
+	free_books();
 }
 
-static void report(unsigned int reason)
+static void report(unsigned int reason, u64 number)
 {
 	const u32 state = is_on ? SYMBIOTIC_SWAP_ON : 0;
 
 	WRITE_ONCE(symbiotic_global->swap_state, state);
 	symbiotic_set_feature(SYMBIOTIC_FEATURE_SWAPBYPASS, is_on);
-	symbiotic_doorbell(SYMBIOTIC_DOORBELL_SWAP_STATE, state, reason, 0, 0, 0);
+	symbiotic_doorbell(SYMBIOTIC_DOORBELL_SWAP_STATE, state, reason, number, 0,
+			   0);
 }
 
 static void turn(struct work_struct *work)
 {
-	const bool wanted = READ_ONCE(is_wanted);
+	const u64 now = READ_ONCE(wish);
+	const bool wanted = now & SYMBIOTIC_SWAP_ON;
 	unsigned int reason = SYMBIOTIC_SWAP_NO_REASON;
 
 	if (wanted && !is_on)
@@ -132,7 +180,7 @@ static void turn(struct work_struct *work)
 		turn_off();
 	if (reason)
 		pr_warn("swap bypass can't be turned on (reason %u)\n", reason);
-	report(reason);
+	report(reason, now >> WISH_NUMBER);
 }
 
 /* ---- The symcall ------------------------------------------------------------ */
@@ -145,17 +193,32 @@ static void queue_turn(struct irq_work *work)
 
 static DEFINE_IRQ_WORK(turn_irq_work, queue_turn);
 
-/* RBX = SYMBIOTIC_SWAP_ON or 0. Any doorbell, interrupts off; takes no lock. */
+/*
+ * RBX = SYMBIOTIC_SWAP_ON or 0, RCX = the number of this wish, below 2^32.
+ * Any doorbell, interrupts off; takes no lock.
+ */
 static u64 symcall_switch(struct symbiotic_registers *regs)
 {
-	if (regs->rbx & ~(u64)SYMBIOTIC_SWAP_ON)
+	if (regs->rbx & ~(u64)SYMBIOTIC_SWAP_ON || regs->rcx > U32_MAX)
 		return SYMBIOTIC_E_INVALID;
-	WRITE_ONCE(is_wanted, regs->rbx & SYMBIOTIC_SWAP_ON);
+	WRITE_ONCE(wish, regs->rbx | regs->rcx << WISH_NUMBER);
 	irq_work_queue(&turn_irq_work);
 	return SYMBIOTIC_OK;
 }
 
 /* ---- Loading and unloading --------------------------------------------------- */
+
+/* The VMM writes the switch, then the number: read them the other way round */
+static void start_wish(void)
+{
+	const struct symbiotic_global_page *page = symbiotic_global;
+	u64 number = READ_ONCE(page->swap_generation);
+
+	smp_rmb();
+	/* A symcall may have come already, and knows better */
+	cmpxchg64(&wish, 0, number << WISH_NUMBER |
+		  (READ_ONCE(page->swap_control) & SYMBIOTIC_SWAP_ON));
+}
 
 /* A VMM without a swap disk, or a failure here, costs swap bypass only */
 void symbiotic_start_swap(void)
@@ -175,7 +238,7 @@ void symbiotic_start_swap(void)
 	is_started = true;
 	/* The VMM fills in window, disk and switch before it returns */
 	symbiotic_doorbell(SYMBIOTIC_DOORBELL_SWAP_ATTACH, 0, 0, 0, 0, 0);
-	is_wanted = READ_ONCE(symbiotic_global->swap_control) & SYMBIOTIC_SWAP_ON;
+	start_wish();
 	queue_work(swap_queue, &turn_work);
 	return;
 
@@ -194,7 +257,7 @@ void symbiotic_stop_swap(void)
 	/* Nobody turns it any more; then off, and wait until it is */
 	symbiotic_remove_symcall(SYMBIOTIC_SYMCALL_SWAP_SWITCH);
 	irq_work_sync(&turn_irq_work);
-	WRITE_ONCE(is_wanted, false);
+	WRITE_ONCE(wish, READ_ONCE(wish) & ~(u64)SYMBIOTIC_SWAP_ON);
 	queue_work(swap_queue, &turn_work);
 	/* With all that is behind it: processes that end meanwhile */
 	destroy_workqueue(swap_queue);

@@ -3,8 +3,8 @@
  * Swap bypass: what its files share. docs/SWAPBYPASS.md says how it works.
  *
  *   swapbypass.c         the switch: finds the window, turns on and off
- *   swapbypass_mm.c      the books: which pages of which process are mapped
- *                        to the window, and their way back
+ *   swapbypass_mm.c      the processes, and what happens to their page tables
+ *   swapbypass_restore.c the way back of what is mapped to the window
  *   swapbypass_map.c     a fault: doorbell, and the symcall that maps
  *   swapbypass_hooks.c   where the kernel is hooked
  *   swapbypass_quiet.c   a warning that would be beside the point
@@ -75,14 +75,49 @@ extern struct swap_symbols swap_symbols;
 extern struct swap_slot *swap_slots;
 extern unsigned long swap_window_pfn;
 extern unsigned long swap_window_pages;
+extern const unsigned long *swap_held;	/* a bit a slot; NULL: all are held */
 extern struct workqueue_struct *swap_queue;
 bool swap_is_on(void);
 
 static inline void swap_count(unsigned int counter, u64 number)
 {
-	/* For people, and cheap: now and then one is lost */
-	symbiotic_global->swap_counters[counter] += number;
+	atomic64_add(number, (atomic64_t *)&symbiotic_global->swap_counters[counter]);
 }
+
+/*
+ * What keeps a mapping from being wrong. The test build can take out one at a
+ * time (/sys/module/symbiotic/parameters/without, a mask), so that a test can
+ * show that it notices: guest/tests/swapguard.c.
+ */
+enum swap_guard {
+	SWAP_GUARD_CACHE,	/* not what is in the swap cache */
+	SWAP_GUARD_SHARED,	/* not what another process has too */
+	SWAP_GUARD_ZERO,	/* 6.12: not what was never written */
+	SWAP_GUARD_CHANGE,	/* not where the page table is being changed */
+	SWAP_GUARD_FLUSH,	/* the TLB is flushed before a slot is read */
+	SWAP_GUARD_READ,	/* put back what is about to be read */
+	SWAP_GUARD_USER,	/* only for faults of user mode */
+	SWAP_GUARD_PIN,		/* put back what is to be pinned */
+	SWAP_GUARD_RANGE,	/* put back before the page table is changed */
+	SWAP_GUARD_SWAPOFF,	/* put back before swapoff looks */
+	SWAP_GUARD_USABLE,	/* nothing of a device that is going */
+	SWAP_GUARD_CLEAN,	/* not what nobody has written since clear_refs */
+	SWAP_GUARD_DEVICE,	/* only pages of this disk */
+};
+
+#ifdef SYMBIOTIC_TEST
+extern unsigned int swap_without;
+
+static inline bool swap_guards(enum swap_guard guard)
+{
+	return !(READ_ONCE(swap_without) & BIT(guard));
+}
+#else
+static inline bool swap_guards(enum swap_guard guard)
+{
+	return true;
+}
+#endif
 
 static inline bool swap_is_window(pte_t pte)
 {
@@ -90,14 +125,20 @@ static inline bool swap_is_window(pte_t pte)
 	       pte_pfn(pte) - swap_window_pfn < swap_window_pages;
 }
 
+/* swapbypass_restore.c; owner->lock is held */
+void swap_restore_range(struct swap_mm *owner, unsigned long start,
+			unsigned long end);
+/* ... not held */
+void swap_restore_slot(unsigned long slot);
+void swap_restore_pinned(unsigned long slot);
+void swap_free_region(struct swap_region *region);
+
 /* swapbypass_mm.c */
 struct swap_mm *swap_find_mm(struct mm_struct *mm);
 void swap_request_mm(struct mm_struct *mm);
 bool swap_prepare_region(struct swap_mm *owner, unsigned long address);
 bool swap_is_changing(const struct swap_mm *owner, unsigned long start,
 		      unsigned long end);
-void swap_restore_slot(unsigned long slot);
-void swap_restore_pinned(unsigned long slot);
 void swap_restore_all(void);
 void swap_forget_all(void);
 
@@ -111,7 +152,6 @@ void swap_quiet_lru_gen(void);
 
 /* swapbypass_hooks.c */
 int swap_hook(void);
-void swap_unhook_faults(void);
 void swap_unhook(void);
 
 #endif /* SYMBIOTIC_SWAPBYPASS_H */

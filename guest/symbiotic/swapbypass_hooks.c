@@ -3,8 +3,8 @@
  * Where the kernel is hooked while bypass is on, by ftrace, as live patching
  * does it. Everything happens within ftrace's callbacks: none of our code is
  * on a stack while the kernel's own sleeps, so that unhooking is complete when
- * ftrace says so. Callbacks run with preemption off; each looks at its
- * function's first argument.
+ * ftrace says so. Callbacks run with preemption off, which RCU waits for; each
+ * looks at its function's first argument.
  */
 #define pr_fmt(fmt) "symbiotic: " fmt
 
@@ -75,7 +75,7 @@ static void notrace on_read(unsigned long ip, unsigned long parent_ip,
 	entry.val = page_private(page);
 #endif
 	device = swap_symbols.swp_swap_info(entry);
-	if (!device)
+	if (!device || !swap_guards(SWAP_GUARD_READ))
 		return;
 	/* The page is in the swap cache; see map_entries() */
 	smp_mb();
@@ -95,7 +95,8 @@ static void notrace on_pin(unsigned long ip, unsigned long parent_ip,
 {
 	const unsigned long slot = first_argument(fregs) - swap_window_pfn;
 
-	if (slot < swap_window_pages && !irqs_disabled())
+	if (slot < swap_window_pages && !irqs_disabled() &&
+	    swap_guards(SWAP_GUARD_PIN))
 		swap_restore_pinned(slot);
 }
 
@@ -106,88 +107,71 @@ static void notrace on_pin(unsigned long ip, unsigned long parent_ip,
 static void notrace on_swapoff(unsigned long ip, unsigned long parent_ip,
 			       struct ftrace_ops *ops, struct ftrace_regs *fregs)
 {
-	swap_restore_all();
+	if (swap_guards(SWAP_GUARD_SWAPOFF))
+		swap_restore_all();
 }
+
+/* ---- One user of ftrace for all of them ---------------------------------------- */
+
+/* Within so many bytes of its beginning a function calls ftrace */
+#define CALL_OFFSET	16
 
 static struct hook {
 	char *function;
 	ftrace_func_t callback;
-	bool is_set;
-	struct ftrace_ops ops;
+	unsigned long address;
 } hooks[] = {
-	/* In this order: what guards a mapping is there before the first one */
+	{ .function = "do_swap_page", .callback = on_fault },
 	{ .function = READ_FUNCTION, .callback = on_read },
 	{ .function = "get_dev_pagemap", .callback = on_pin },
 	{ .function = "disable_swap_slots_cache_lock", .callback = on_swapoff },
-	{ .function = "do_swap_page", .callback = on_fault },
 };
 
-#define FAULTS	(ARRAY_SIZE(hooks) - 1)
-
-static int set_hook(struct hook *hook)
+static void notrace on_call(unsigned long ip, unsigned long parent_ip,
+			    struct ftrace_ops *ops, struct ftrace_regs *fregs)
 {
-	int err;
+	size_t i;
 
-	/* ftrace_free_filter() leaves pointers to what it has freed */
-	memset(&hook->ops, 0, sizeof(hook->ops));
-	hook->ops.func = hook->callback;
-	hook->ops.flags = FTRACE_OPS_FL_RECURSION | FTRACE_OPS_FL_PERMANENT;
-	if (hook->callback == on_fault)
-		hook->ops.flags |= FTRACE_OPS_FL_IPMODIFY;
-	err = ftrace_set_filter(&hook->ops, hook->function,
-				strlen(hook->function), 1);
-	if (!err)
-		err = register_ftrace_function(&hook->ops);
-	if (err) {
-		ftrace_free_filter(&hook->ops);
-		pr_err("can't hook %s (%d)\n", hook->function, err);
-		return err;
-	}
-	hook->is_set = true;
-	return 0;
+	for (i = 0; i < ARRAY_SIZE(hooks); i++)
+		if (ip - hooks[i].address < CALL_OFFSET)
+			hooks[i].callback(ip, parent_ip, ops, fregs);
 }
 
-static void remove_hook(struct hook *hook)
-{
-	int err;
+static struct ftrace_ops ops;
 
-	if (!hook->is_set)
-		return;
-	/* Returns when no CPU is in the callback, and none will be */
-	err = unregister_ftrace_function(&hook->ops);
-	if (err)
-		pr_err("can't unhook %s (%d)\n", hook->function, err);
-	ftrace_free_filter(&hook->ops);
-	hook->is_set = false;
-}
-
-/* Process context, as all below */
+/* On the queue. Returns 0 or an error; then nothing is hooked. */
 int swap_hook(void)
 {
 	size_t i;
-	int err;
+	int err = 0;
 
-	for (i = 0; i < ARRAY_SIZE(hooks); i++) {
-		err = set_hook(&hooks[i]);
-		if (err) {
-			swap_unhook();
-			return err;
-		}
+	/* ftrace_free_filter() leaves pointers to what it has freed */
+	memset(&ops, 0, sizeof(ops));
+	ops.func = on_call;
+	ops.flags = FTRACE_OPS_FL_RECURSION | FTRACE_OPS_FL_PERMANENT |
+		    FTRACE_OPS_FL_IPMODIFY;
+	for (i = 0; !err && i < ARRAY_SIZE(hooks); i++) {
+		hooks[i].address = symbiotic_symbol(hooks[i].function);
+		err = hooks[i].address ? 0 : -ENOENT;
+		if (!err)
+			err = ftrace_set_filter(&ops, hooks[i].function,
+						strlen(hooks[i].function), !i);
 	}
-	return 0;
+	if (!err)
+		err = register_ftrace_function(&ops);
+	if (err) {
+		pr_err("can't hook the kernel (%d)\n", err);
+		ftrace_free_filter(&ops);
+	}
+	return err;
 }
 
-/* From here on nothing new is mapped */
-void swap_unhook_faults(void)
-{
-	remove_hook(&hooks[FAULTS]);
-}
-
-/* When nothing is mapped any more */
+/* On the queue. Returns when no CPU is in a callback, and none will be. */
 void swap_unhook(void)
 {
-	size_t i;
+	int err = unregister_ftrace_function(&ops);
 
-	for (i = ARRAY_SIZE(hooks); i-- > 0; )
-		remove_hook(&hooks[i]);
+	if (err)
+		pr_err("can't unhook the kernel (%d)\n", err);
+	ftrace_free_filter(&ops);
 }

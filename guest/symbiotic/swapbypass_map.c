@@ -51,6 +51,8 @@ static bool is_swap_disk(const struct block_device *bdev)
 	const struct device *parent;
 	const struct resource *registers;
 
+	if (!swap_guards(SWAP_GUARD_DEVICE))
+		return true;
 	if (!bdev || bdev_is_partition((struct block_device *)bdev))
 		return false;
 	/* The gendisk's parent is the virtio device, whose parent is the bus's */
@@ -70,8 +72,10 @@ static bool is_swap_disk(const struct block_device *bdev)
  */
 static bool is_usable(const struct swap_info_struct *device)
 {
-	const unsigned long wanted = SWP_USED | SWP_WRITEOK | SWP_BLKDEV;
+	unsigned long wanted = SWP_USED | SWP_BLKDEV;
 
+	if (swap_guards(SWAP_GUARD_USABLE))
+		wanted |= SWP_WRITEOK;
 	return device && (READ_ONCE(device->flags) & wanted) == wanted &&
 	       is_swap_disk(READ_ONCE(device->bdev));
 }
@@ -106,7 +110,8 @@ bool swap_bypass_fault(struct vm_fault *vmf)
 	 * Of user mode only: get_user_pages() comes without this flag, and has
 	 * to get a page of RAM, or it would come again for ever.
 	 */
-	if (!(vmf->flags & FAULT_FLAG_USER) || area->vm_mm != current->mm) {
+	if ((!(vmf->flags & FAULT_FLAG_USER) && swap_guards(SWAP_GUARD_USER)) ||
+	    area->vm_mm != current->mm) {
 		swap_count(SYMBIOTIC_SWAP_KERNEL, 1);
 		return false;
 	}
@@ -122,7 +127,7 @@ bool swap_bypass_fault(struct vm_fault *vmf)
 		swap_request_mm(area->vm_mm);
 		return false;
 	}
-	/* Lives: its process has not ended, and who forgets it has unhooked us */
+	/* Lives: its process has not ended, and who forgets it has waited for us */
 	if (!READ_ONCE(owner->ready)) {
 		swap_count(SYMBIOTIC_SWAP_NEW, 1);
 		return false;
@@ -154,6 +159,19 @@ bool swap_bypass_fault(struct vm_fault *vmf)
 
 /* ---- The symcall ------------------------------------------------------------ */
 
+/* 1: this entry's, no other's, and not in the swap cache */
+static bool has_one_user(const struct swap_info_struct *device,
+			 unsigned long slot)
+{
+	unsigned char users = READ_ONCE(device->swap_map[slot]);
+
+	if (!swap_guards(SWAP_GUARD_CACHE))
+		users &= ~SWAP_HAS_CACHE;
+	if (!swap_guards(SWAP_GUARD_SHARED) && users < SWAP_MAP_MAX)
+		users = min_t(unsigned char, users, 1);
+	return users == 1;
+}
+
 /* A swap entry of this disk whose page is in its slot and nowhere else */
 static bool is_candidate(const struct swap_fault *fault, pte_t pte)
 {
@@ -172,20 +190,24 @@ static bool is_candidate(const struct swap_fault *fault, pte_t pte)
 		swap_count(SYMBIOTIC_SWAP_FOREIGN, 1);
 		return false;
 	}
+	/* In the VMM's file, not in its memory */
+	if (swap_held && !test_bit(slot, swap_held)) {
+		swap_count(SYMBIOTIC_SWAP_AWAY, 1);
+		return false;
+	}
 	/* Mapped for writing, the page would be dirty without anybody knowing */
-	if ((IS_ENABLED(CONFIG_MEM_SOFT_DIRTY) && !pte_swp_soft_dirty(pte)) ||
-	    pte_swp_uffd_wp(pte)) {
+	if (((IS_ENABLED(CONFIG_MEM_SOFT_DIRTY) && !pte_swp_soft_dirty(pte)) ||
+	     pte_swp_uffd_wp(pte)) && swap_guards(SWAP_GUARD_CLEAN)) {
 		swap_count(SYMBIOTIC_SWAP_CLEAN, 1);
 		return false;
 	}
-	/* 1: this entry's, no other's, and not in the swap cache */
-	if (READ_ONCE(device->swap_map[slot]) != 1) {
+	if (!has_one_user(device, slot)) {
 		swap_count(SYMBIOTIC_SWAP_SHARED, 1);
 		return false;
 	}
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 12, 0)
 	/* All zeroes, and never written to the disk */
-	if (test_bit(slot, device->zeromap)) {
+	if (test_bit(slot, device->zeromap) && swap_guards(SWAP_GUARD_ZERO)) {
 		swap_count(SYMBIOTIC_SWAP_ZERO, 1);
 		return false;
 	}
@@ -242,7 +264,7 @@ static unsigned int map_entries(struct swap_fault *fault,
 	for_each_set_bit(i, candidates, SWAP_ENTRIES) {
 		pte = ptep_get(base + i);
 		slot = swp_offset(pte_to_swp_entry(pte));
-		if (READ_ONCE(fault->device->swap_map[slot]) != 1) {
+		if (!has_one_user(fault->device, slot)) {
 			WRITE_ONCE(swap_slots[slot].owner, NULL);
 			swap_count(SYMBIOTIC_SWAP_SHARED, 1);
 			continue;

@@ -1,37 +1,23 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Checks and times swap: memory larger than RAM, in which each page says
- * whose it is, which one, and how often it was rewritten.
+ * Checks swap: memory larger than RAM, in which each page says whose it is,
+ * which one, and how often it was rewritten.
  *
- *   swapcheck check MEBIBYTES PROCESSES SECONDS [SEED]
- *       PROCESSES share the memory; each reads, rewrites, moves, protects,
- *       pins, forks, unmaps at random and looks at what it finds.
- *       "swapcheck: N pages verified, 0 wrong", status 0.
- *   swapcheck time MEBIBYTES PASSES seq|random|sparse|write
- *       nanoseconds a page of each pass over a region filled before.
+ *   swapcheck MEBIBYTES PROCESSES SECONDS [SEED]
+ *
+ * PROCESSES share the memory; each reads, rewrites, moves, protects, pins,
+ * forks, unmaps at random and looks at what it finds. "N pages verified, 0
+ * wrong", status 0.
  */
 #define _GNU_SOURCE
-#include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdbool.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/mman.h>
-#include <sys/resource.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
-#define PAGE	4096UL
-#define WORDS	(PAGE / sizeof(uint64_t))
-
-#ifndef MADV_PAGEOUT
-#define MADV_PAGEOUT 21
-#endif
+#include "swaptools.h"
 
 struct region {
 	unsigned char *base;
@@ -43,21 +29,6 @@ struct region {
 static volatile unsigned long *verified;	/* shared by all processes */
 static volatile unsigned long *wrong;
 static uint64_t state;
-
-static void die(const char *what)
-{
-	fprintf(stderr, "swapcheck: %s: %s\n", what, strerror(errno));
-	exit(2);
-}
-
-static uint64_t mix(uint64_t x)
-{
-	x ^= x >> 33;
-	x *= 0xff51afd7ed558ccdULL;
-	x ^= x >> 33;
-	x *= 0xc4ceb9fe1a85ec53ULL;
-	return x ^ x >> 33;
-}
 
 static uint64_t random64(void)
 {
@@ -339,28 +310,6 @@ static void (*const acts[])(struct region *) = {
 
 /* ---- check -------------------------------------------------------------------- */
 
-static double now(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
-}
-
-static void *reserve(size_t bytes)
-{
-	/* Aligned, so that page-table pages are whole ones */
-	unsigned char *at = mmap(NULL, bytes + (2 << 20), PROT_READ | PROT_WRITE,
-				 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-
-	if (at == MAP_FAILED)
-		die("mmap");
-	at = (unsigned char *)(((uintptr_t)at + (2 << 20) - 1) & ~((uintptr_t)(2 << 20) - 1));
-	/* Huge pages are split when swapped; small ones from the start are plainer */
-	madvise(at, bytes, MADV_NOHUGEPAGE);
-	return at;
-}
-
 static int worker(size_t pages, double end, uint64_t seed)
 {
 	struct region r = { .pages = pages, .seed = mix(seed) };
@@ -404,67 +353,19 @@ static int check(size_t mebibytes, int processes, int seconds, uint64_t seed)
 	return failed || *wrong ? 1 : 0;
 }
 
-/* ---- time ---------------------------------------------------------------------- */
-
-static int time_passes(size_t mebibytes, int passes, const char *order)
-{
-	size_t pages = (mebibytes << 20) / PAGE, i, touched;
-	struct region r = { .pages = pages, .seed = 1 };
-	bool is_random = !strcmp(order, "random");
-	bool is_write = !strcmp(order, "write");
-	size_t step = !strcmp(order, "sparse") ? 512 : 1;
-	uint64_t sum = 0;
-	int pass;
-
-	r.base = reserve(pages * PAGE);
-	for (i = 0; i < pages; i++)
-		*(uint64_t *)(r.base + i * PAGE) = mix(i) | 1;
-	for (pass = 1; pass <= passes; pass++) {
-		struct rusage before, after;
-		double start, time;
-
-		getrusage(RUSAGE_SELF, &before);
-		start = now();
-		touched = 0;
-		for (i = 0; i < pages; i += step) {
-			/* An odd stride visits each page once */
-			size_t page = is_random ? (i * 40503 + 7) % pages : i;
-			uint64_t *at = (uint64_t *)(r.base + page * PAGE);
-
-			if (*at != (mix(page) | 1)) {
-				fprintf(stderr, "swapcheck: page %zu is wrong\n", page);
-				return 1;
-			}
-			sum += *at;
-			if (is_write)
-				at[1] = sum;
-			touched++;
-		}
-		time = now() - start;
-		getrusage(RUSAGE_SELF, &after);
-		printf("swapcheck: pass %d %s %zu pages %.0f ns/page, %ld major and %ld minor faults\n",
-		       pass, order, touched, time * 1e9 / (double)touched,
-		       after.ru_majflt - before.ru_majflt, after.ru_minflt - before.ru_minflt);
-		fflush(stdout);
-	}
-	return sum == 42 ? 3 : 0;
-}
-
 int main(int argc, char **argv)
 {
 	volatile unsigned long *shared;
 
+	if (argc < 4 || argc > 5) {
+		fprintf(stderr, "usage: swapcheck MEBIBYTES PROCESSES SECONDS [SEED]\n");
+		return 2;
+	}
 	shared = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (shared == MAP_FAILED)
 		die("mmap");
 	verified = &shared[0];
 	wrong = &shared[1];
-	if (argc >= 5 && !strcmp(argv[1], "check"))
-		return check(strtoul(argv[2], NULL, 0), atoi(argv[3]), atoi(argv[4]),
-			     argc > 5 ? strtoull(argv[5], NULL, 0) : (uint64_t)time(NULL));
-	if (argc == 5 && !strcmp(argv[1], "time"))
-		return time_passes(strtoul(argv[2], NULL, 0), atoi(argv[3]), argv[4]);
-	fprintf(stderr, "usage: swapcheck check MEBIBYTES PROCESSES SECONDS [SEED]\n"
-			"       swapcheck time MEBIBYTES PASSES seq|random|sparse|write\n");
-	return 2;
+	return check(strtoul(argv[1], NULL, 0), atoi(argv[2]), atoi(argv[3]),
+		     argc > 4 ? strtoull(argv[4], NULL, 0) : (uint64_t)time(NULL));
 }

@@ -17,7 +17,8 @@ extension VirtualMachine {
     ///
     /// - Parameters:
     ///   - gpa: page-aligned, behind the guest's RAM; the range ends at `addressLimit` at the latest.
-    public func addMemory(_ mapping: borrowing MemoryMapping, at gpa: UInt64) throws(KVMError) {
+    ///   - readOnly: what the guest writes there has no effect.
+    public func addMemory(_ mapping: borrowing MemoryMapping, at gpa: UInt64, readOnly: Bool = false) throws(KVMError) {
         let length = UInt64(mapping.byteCount)
         let (end, overflow) = gpa.addingReportingOverflow(length)
         guard gpa % GuestMemory.pageSize == 0, length > 0, !overflow, gpa >= GuestMemory.holeEnd &+ memory.highByteCount,
@@ -30,7 +31,7 @@ extension VirtualMachine {
             return next
         }
         // SAFETY: the caller keeps the mapping for the machine's life.
-        try unsafe handle.setMemorySlot(slot, gpa: gpa, byteCount: length, hva: mapping.baseAddress)
+        try unsafe handle.setMemorySlot(slot, gpa: gpa, byteCount: length, hva: mapping.baseAddress, readOnly: readOnly)
     }
 
     /// GPA of the registers of a device that a service brought; nil when it is not of this machine.

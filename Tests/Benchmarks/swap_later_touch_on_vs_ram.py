@@ -1,0 +1,13 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A page of a region of twice the RAM touched again, with bypass, against the same in a guest with enough RAM."""
+
+import statistics
+
+import swap_guests
+from result import Result
+
+
+def measure():
+    guests = swap_guests.measured()
+    on, ram = (statistics.mean(one["ns"] for one in guests[name]["seq"][1:]) for name in ("on", "ram"))
+    return Result("swap_later_touch_on_vs_ram", {"on_ns": on, "ram_ns": ram}, on / ram, "x", 1.1, {}, swap_guests.where())

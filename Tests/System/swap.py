@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Guests that swap. For the tests beside this file."""
+
+import os
+
+import vmm
+from symbiotic import Refused, SymbioticTest
+
+
+class SwapTest(SymbioticTest):
+    """A test with a guest called "sym" that has a swap disk."""
+
+    def start_swapping(self, cpus=1, flavour="cloud-6.1", memory="112M", swap="400M,bypass=on", module=True, options=(), swapon="swapon /dev/vda"):
+        image = "symbiotic-test" if module else "initramfs"
+        machine = self.run_machine(
+            "--name", "sym", "--cpus", cpus, "--memory", memory, "--kernel", vmm.kernel(flavour),
+            "--initrd", os.path.join(vmm.BUILD, "guest", f"{image}-{flavour}.cpio"),
+            "--append", "console=ttyS0 reboot=k panic=1 quiet", "--quiet", "--swap", swap, *options,
+        )
+        machine.open_shell()
+        self.disk = "vda"
+        for name in machine.shell("cd /sys/block; echo vd*").split():
+            if machine.shell(f"cat /sys/block/{name}/serial") == "symvmm-swap":
+                self.disk = name
+        # On a rotating disk the kernel would read around each page.
+        machine.shell(f"echo 0 >/sys/block/{self.disk}/queue/rotational; {swapon.replace('vda', self.disk)}")
+        if module and "bypass=on" in swap:
+            self.wait_until("bypass is on", lambda: self.bypass()["state"] == "on")
+        return machine
+
+    def bypass(self):
+        return self.http("GET", "/swap-bypass")
+
+    def swap_counters(self):
+        return self.bypass()["counters"]
+
+    def turn(self, state):
+        return self.http("PUT", "/swap-bypass", {"state": state})["state"]
+
+    def refused_turn(self, state):
+        """Why the switch can't be turned."""
+        try:
+            self.turn(state)
+        except Refused as error:
+            return str(error)
+        self.fail(f"bypass could be turned {state}")
+
+    def check(self, machine, seconds, processes=3, mebibytes=160):
+        output = machine.shell(f"/tests/swapcheck {mebibytes} {processes} {seconds} 2>&1", seconds + 150)
+        self.assert_verified(output, processes)
+
+    def assert_verified(self, output, processes=3):
+        self.assertRegex(output, rf"[1-9]\d* pages verified, 0 wrong, 0 of {processes} processes failed")
+
+    def assert_balanced(self):
+        """All that was mapped has been put back, and nothing was lost on the way."""
+        counters = self.swap_counters()
+        self.assertEqual(counters["guest_mapped"], counters["guest_restored"], counters)
+        self.assertEqual(counters["guest_lost"], 0, counters)
+        return counters
+
+    def assert_no_slot_leaked(self, machine):
+        """swapoff looks for the user of each slot, and does not end while one is in use that nobody has."""
+        machine.shell(f"swapoff /dev/{self.disk} && swapon /dev/{self.disk}", 60)

@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import Glibc
+import Testing
+
+@testable import SwapBypass
+@testable import SymVMM
+
+@Suite struct SwapStoreTests {
+    /// Writes pages that each hold their own number; in two vectors of unlike length.
+    private func write(_ store: SwapStore, _ value: UInt8, at offset: UInt64, byteCount: Int) throws(StorageError) {
+        let memory = UnsafeMutableRawBufferPointer.allocate(byteCount: byteCount, alignment: 4096)
+        defer { unsafe memory.deallocate() }
+        unsafe memory.initializeMemory(as: UInt8.self, repeating: value)
+        try unsafe withVectors(memory) { vectors throws(StorageError) in try store.write(from: &vectors, at: offset) }
+    }
+
+    private func read(_ store: SwapStore, at offset: UInt64, byteCount: Int) throws(StorageError) -> [UInt8] {
+        let memory = UnsafeMutableRawBufferPointer.allocate(byteCount: byteCount, alignment: 4096)
+        defer { unsafe memory.deallocate() }
+        unsafe memory.initializeMemory(as: UInt8.self, repeating: 0xee)
+        try unsafe withVectors(memory) { vectors throws(StorageError) in try store.read(into: &vectors, at: offset) }
+        return unsafe [UInt8](memory)
+    }
+
+    private func withVectors(
+        _ memory: UnsafeMutableRawBufferPointer, _ body: (inout GuestVectors) throws(StorageError) -> Void
+    ) throws(StorageError) {
+        let ranges = UnsafeMutablePointer<iovec>.allocate(capacity: 2)
+        defer { unsafe ranges.deallocate() }
+        unsafe ranges[0] = iovec(iov_base: memory.baseAddress, iov_len: 1000)
+        unsafe ranges[1] = iovec(iov_base: memory.baseAddress.map { unsafe $0 + 1000 }, iov_len: memory.count - 1000)
+        var vectors = unsafe GuestVectors(base: ranges, count: 2, byteCount: memory.count)
+        try body(&vectors)
+    }
+
+    /// What every store does.
+    private func checkStore(_ store: SwapStore) throws {
+        #expect(store.sectorSize == 4096 && !store.isReadOnly)
+        #expect(SwapHeader.isOurs(try read(store, at: 0, byteCount: 4096)))
+        try write(store, 7, at: 3 * 4096, byteCount: 5 * 4096)
+        #expect(try read(store, at: 2 * 4096, byteCount: 4096).allSatisfy { $0 == 0 })
+        #expect(try read(store, at: 3 * 4096, byteCount: 5 * 4096).allSatisfy { $0 == 7 })
+        #expect(try read(store, at: 8 * 4096, byteCount: 4096).allSatisfy { $0 == 0 })
+        // The window shows the same.
+        #expect(unsafe store.mapping.baseAddress.load(fromByteOffset: 3 * 4096, as: UInt8.self) == 7)
+        unsafe store.mapping.baseAddress.storeBytes(of: 9, toByteOffset: 4 * 4096, as: UInt8.self)
+        #expect(try read(store, at: 4 * 4096, byteCount: 4096).first == 9)
+        try store.discard(at: 3 * 4096, byteCount: 4096)
+        try store.writeZeroes(at: 4 * 4096, byteCount: 4096, mayUnmap: true)
+        #expect(try read(store, at: 3 * 4096, byteCount: 2 * 4096).allSatisfy { $0 == 0 })
+        #expect(try read(store, at: 5 * 4096, byteCount: 4096).allSatisfy { $0 == 7 })
+        try store.flush()
+    }
+
+    @Test func aStoreInMemoryGivesMemoryBack() throws {
+        let store = try SwapStore.make(SwapConfiguration(byteCount: 16 << 20))
+        // A mapped huge page begins where a huge page of the guest does.
+        let place = unsafe UInt(bitPattern: store.mapping.baseAddress)
+        #expect(place % (2 << 20) == 0)
+        try checkStore(store)
+        let before = store.residentByteCount
+        #expect(before > 0 && before <= 2 << 20)
+        try write(store, 1, at: 4 << 20, byteCount: 8 << 20)
+        #expect(store.residentByteCount >= before + (8 << 20))
+        try store.discard(at: 4 << 20, byteCount: 8 << 20)
+        #expect(store.residentByteCount == before)
+        try store.discard(at: 0, byteCount: 16 << 20)
+        #expect(store.residentByteCount == 0)
+        #expect(throws: StorageError.self) { try write(store, 1, at: (16 << 20) - 4096, byteCount: 8192) }
+        #expect(throws: StorageError.self) { try store.discard(at: 16 << 20, byteCount: 4096) }
+        #expect(throws: KVMError.self) { try SwapStore.make(SwapConfiguration(byteCount: (1 << 20) + 1)) }
+    }
+
+    @Test func aStoreInAFile() throws {
+        let folder = try VirtioTestFolder()
+        let path = "\(folder.path)/swap"
+        do {
+            let store = try SwapStore.make(SwapConfiguration(byteCount: 1 << 20, path: path))
+            try checkStore(store)
+            #expect(throws: KVMError.self, "it is in use") { try SwapStore.make(SwapConfiguration(byteCount: 1 << 20, path: path)) }
+        }
+        // Ours: taken over, and empty.
+        let again = try SwapStore.make(SwapConfiguration(byteCount: 2 << 20, path: path))
+        #expect(again.byteCount == 2 << 20 && again.residentByteCount <= 8192)
+        #expect(try read(again, at: 5 * 4096, byteCount: 4096).allSatisfy { $0 == 0 })
+        let other = try folder.file("other", byteCount: 8192)
+        #expect(throws: KVMError.self) { try SwapStore.make(SwapConfiguration(byteCount: 1 << 20, path: other)) }
+        #expect(throws: KVMError.self) { try SwapStore.make(SwapConfiguration(byteCount: 1 << 20, path: folder.path)) }
+        #expect(throws: KVMError.self) { try SwapStore.make(SwapConfiguration(byteCount: 1 << 20, path: "/dev/null")) }
+    }
+
+    @Test func aBudgetIsKept() throws {
+        let folder = try VirtioTestFolder()
+        let store = try SwapStore.make(SwapConfiguration(byteCount: 16 << 20, path: "\(folder.path)/swap", budget: 4 << 20))
+        let held = try #require(store.heldSlots)
+        #expect(store.residentByteCount == 0 && !held.contains(0))
+        #expect(SwapHeader.isOurs(try read(store, at: 0, byteCount: 4096)))
+        // Two chunks fit; the third goes to the file, in one request across both.
+        try write(store, 1, at: 2 << 20, byteCount: 2 << 20)
+        try write(store, 2, at: 6 << 20, byteCount: 4 << 20)
+        #expect(store.residentByteCount == 4 << 20)
+        #expect(held.contains(512) && held.contains(1023) && held.contains(2047) && !held.contains(2048) && !held.contains(511))
+        #expect(!held.contains(4096) && !held.contains(.max))
+        #expect(unsafe store.mapping.baseAddress.load(fromByteOffset: 6 << 20, as: UInt8.self) == 2)
+        #expect(try read(store, at: 6 << 20, byteCount: 4 << 20).allSatisfy { $0 == 2 })
+        #expect(try read(store, at: 10 << 20, byteCount: 4096).allSatisfy { $0 == 0 })
+        // A chunk is given back with its last slot; then there is room for another one, and what is in the file stays there until written again.
+        try store.discard(at: 2 << 20, byteCount: (2 << 20) - 4096)
+        #expect(store.residentByteCount == 4 << 20)
+        try store.discard(at: (4 << 20) - 4096, byteCount: 4096)
+        #expect(store.residentByteCount == 2 << 20)
+        #expect(try read(store, at: 2 << 20, byteCount: 2 << 20).allSatisfy { $0 == 0 })
+        try write(store, 5, at: 9 << 20, byteCount: 4096)
+        #expect(held.contains(2304) && !held.contains(2305))
+        #expect(try read(store, at: 9 << 20, byteCount: 4096).allSatisfy { $0 == 5 })
+        #expect(try read(store, at: (9 << 20) + 4096, byteCount: 4096).allSatisfy { $0 == 2 })
+        #expect(store.setBudget(0) && store.budget == 0)
+        try write(store, 6, at: 12 << 20, byteCount: 8192)
+        #expect(store.residentByteCount == 4 << 20 && !held.contains(3072))
+        try store.writeZeroes(at: 0, byteCount: 16 << 20, mayUnmap: true)
+        #expect(store.residentByteCount == 0)
+        #expect(try read(store, at: 6 << 20, byteCount: 8 << 20).allSatisfy { $0 == 0 })
+    }
+
+    /// Only root can mount; a full file system is an error of the write, and the rest stays.
+    @Test(.enabled(if: geteuid() == 0)) func aFullFileSystemIsAnErrorOfTheWrite() throws {
+        let folder = try VirtioTestFolder()
+        try #require(unsafe mount("tmpfs", folder.path, "tmpfs", 0, "size=1m") == 0, "mount: \(errno)")
+        defer { _ = unsafe umount2(folder.path, Int32(2)) }
+        let store = try SwapStore.make(SwapConfiguration(byteCount: 4 << 20, path: "\(folder.path)/swap"))
+        try write(store, 3, at: 4096, byteCount: 512 << 10)
+        var failure: StorageError?
+        do throws(StorageError) { try write(store, 4, at: 1 << 20, byteCount: 2 << 20) } catch { failure = error }
+        #expect(failure == .failed(errno: ENOSPC))
+        #expect(try read(store, at: 4096, byteCount: 512 << 10).allSatisfy { $0 == 3 })
+    }
+}

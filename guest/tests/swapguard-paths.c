@@ -1,0 +1,289 @@
+// SPDX-License-Identifier: GPL-2.0
+/* swapguard: what else comes to a mapped page. */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <sys/swap.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "swapguard.h"
+
+#define PATIENCE	8	/* seconds until something counts as stuck */
+
+/* Whether a child that runs @work has to be killed */
+static bool is_stuck(void (*work)(void *), void *data)
+{
+	pid_t child = fork();
+	int tenths;
+
+	if (child < 0)
+		die("fork");
+	if (!child) {
+		work(data);
+		_exit(0);
+	}
+	for (tenths = 0; tenths < 10 * PATIENCE; tenths++) {
+		if (waitpid(child, NULL, WNOHANG) == child)
+			return false;
+		usleep(100000);
+	}
+	kill(child, SIGKILL);
+	waitpid(child, NULL, 0);
+	return true;
+}
+
+/* ---- Changes of the page table -------------------------------------------------- */
+
+struct race {
+	unsigned char *base;
+	volatile int go;
+};
+
+static void *touch_from_the_end(void *data)
+{
+	struct race *race = data;
+	size_t i;
+
+	while (!race->go)
+		;
+	for (i = MANY_PAGES; i > 0; i -= 8)
+		*(volatile uint64_t *)word(race->base, i - 1);
+	return NULL;
+}
+
+/* Another thread touches what is being thrown away */
+int guard_change(void)
+{
+	struct race race = { 0 };
+	pthread_t thread;
+	int round;
+
+	for (round = 0; round < 4; round++) {
+		race.base = swapped_region(MANY_PAGES, 1);
+		race.go = 0;
+		if (pthread_create(&thread, NULL, touch_from_the_end, &race))
+			die("pthread_create");
+		usleep(50000);
+		race.go = 1;
+		if (madvise(race.base, MANY_PAGES * PAGE, MADV_DONTNEED))
+			die("MADV_DONTNEED");
+		pthread_join(thread, NULL);
+		munmap(race.base, MANY_PAGES * PAGE);
+	}
+	return 0;
+}
+
+int guard_range(void)
+{
+	unsigned char *base = swapped_region(SOME_PAGES, 1);
+
+	check(base, SOME_PAGES, 1, "swapped");
+	if (madvise(base, SOME_PAGES * PAGE, MADV_DONTNEED))
+		die("MADV_DONTNEED");
+	return *word(base, 3) ? wrong("thrown away, and there", 3) : 0;
+}
+
+/* ---- Other ways to a mapped page ------------------------------------------------- */
+
+static void pin(void *base)
+{
+	static unsigned char copy[SOME_PAGES * PAGE];
+	struct iovec from = { base, sizeof(copy) }, to = { copy, sizeof(copy) };
+
+	if (process_vm_readv(getppid(), &to, 1, &from, 1, 0) != sizeof(copy))
+		die("process_vm_readv");
+}
+
+static void pin_own(void *base)
+{
+	static unsigned char copy[SOME_PAGES * PAGE];
+	struct iovec from = { base, sizeof(copy) }, to = { copy, sizeof(copy) };
+
+	/* In the child: its pages are the parent's no more once written to */
+	become_known();
+	fill(base, SOME_PAGES, 7000);
+	swap_out(base, SOME_PAGES);
+	if (process_vm_readv(getpid(), &to, 1, &from, 1, 0) != sizeof(copy))
+		die("process_vm_readv");
+}
+
+/* get_user_pages() meets a swapped page */
+int guard_user(void)
+{
+	unsigned char *base = reserve(SOME_PAGES * PAGE);
+
+	return is_stuck(pin_own, base) ? wrong("stuck", 0) : 0;
+}
+
+/* get_user_pages() meets a mapped page */
+int guard_pin(void)
+{
+	unsigned char *base = swapped_region(SOME_PAGES, 1);
+
+	check(base, SOME_PAGES, 1, "swapped");
+	return is_stuck(pin, base) ? wrong("stuck", 0) : 0;
+}
+
+struct counting {
+	volatile uint64_t *volatile at;
+	volatile int state;	/* 0: wait, 1: count, 2: end */
+	volatile int is_lost;
+};
+
+static void *count_up(void *data)
+{
+	struct counting *counting = data;
+	volatile uint64_t *at = NULL;
+	uint64_t mine = 0;
+
+	while (counting->state != 2) {
+		if (counting->at != at) {
+			at = counting->at;
+			mine = *at;
+		}
+		if (*at != mine)
+			counting->is_lost = 1;
+		*at = ++mine;
+	}
+	return NULL;
+}
+
+/* A thread writes to the page while it is being moved from its slot to RAM */
+int guard_flush(void)
+{
+	struct counting counting = { 0 };
+	struct iovec from, to;
+	unsigned char *base;
+	pthread_t thread;
+	uint64_t copy;
+	size_t i;
+
+	base = swapped_region(8 * SOME_PAGES, 1);
+	counting.at = word(base, 0);
+	if (pthread_create(&thread, NULL, count_up, &counting))
+		die("pthread_create");
+	for (i = 0; i < 8 * SOME_PAGES; i++) {
+		counting.at = word(base, i);
+		usleep(2000);
+		from = (struct iovec){ word(base, i), 8 };
+		to = (struct iovec){ &copy, 8 };
+		if (process_vm_readv(getpid(), &to, 1, &from, 1, 0) != 8)
+			die("process_vm_readv");
+		usleep(5000);
+	}
+	counting.state = 2;
+	pthread_join(thread, NULL);
+	return counting.is_lost ? wrong("a write was lost", 0) : 0;
+}
+
+static void put_back(unsigned char *base, size_t page, size_t pages)
+{
+	if (mprotect(base + page * PAGE, pages * PAGE, PROT_READ) ||
+	    mprotect(base + page * PAGE, pages * PAGE, PROT_READ | PROT_WRITE))
+		die("mprotect");
+}
+
+/* The kernel reads ahead, and so the slot of a mapped page, which is then written */
+int guard_read(void)
+{
+	int setting = open("/sys/kernel/mm/swap/vma_ra_enabled", O_WRONLY);
+	int file = open("/tmp/swapguard", O_RDWR | O_CREAT, 0600);
+	unsigned char *base;
+	size_t i;
+
+	if (setting < 0 || write(setting, "false", 5) != 5 || file < 0)
+		die("vma_ra_enabled");
+	base = swapped_region(8 * SOME_PAGES, 1);
+	check(base, 8 * SOME_PAGES, 1, "swapped");
+	for (i = 0; i + 12 < 8 * SOME_PAGES; i += 9) {
+		size_t k;
+
+		/* The kernel's own access swaps in as usual, and reads what lies beside it on the disk */
+		put_back(base, i + 4, 3);
+		for (k = i + 4; k < i + 7; k++)
+			if (pwrite(file, word(base, k), 8, 0) != 8)
+				die("pwrite");
+		usleep(2000);
+		for (k = i; k < i + 9; k++)
+			*word(base, k) = 3000000 + k;
+		put_back(base, i, 9);
+		for (k = i; k < i + 9; k++)
+			if (*word(base, k) != 3000000 + k)
+				return wrong("older than what was written", k);
+	}
+	return 0;
+}
+
+/* ---- swapoff ------------------------------------------------------------------------ */
+
+static char device[64];
+
+static void find_device(void)
+{
+	FILE *file = fopen("/proc/swaps", "r");
+
+	if (!file || fscanf(file, "%*[^\n] %63s", device) != 1)
+		die("/proc/swaps");
+	fclose(file);
+}
+
+static void switch_off(void *data)
+{
+	struct race *race = data;
+
+	race->go = 1;
+	if (swapoff(device))
+		die("swapoff");
+}
+
+static void *touch_all(void *data)
+{
+	struct race *race = data;
+	size_t i;
+
+	while (!race->go)
+		;
+	for (i = MANY_PAGES; i > 0; i--)
+		*(volatile uint64_t *)word(race->base, i - 1);
+	return NULL;
+}
+
+/* With mapped pages; or with a thread that touches swapped ones meanwhile */
+static int swapoff_ends(bool with_thread)
+{
+	struct race *race = mmap(NULL, PAGE, PROT_READ | PROT_WRITE,
+				 MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	pthread_t thread;
+	bool stuck;
+
+	if (race == MAP_FAILED)
+		die("mmap");
+	find_device();
+	race->base = swapped_region(MANY_PAGES, 1);
+	if (!with_thread)
+		check(race->base, MANY_PAGES, 1, "swapped");
+	else if (pthread_create(&thread, NULL, touch_all, race))
+		die("pthread_create");
+	stuck = is_stuck(switch_off, race);
+	if (with_thread)
+		pthread_join(thread, NULL);
+	if (check(race->base, MANY_PAGES, 1, "after swapoff"))
+		return 1;
+	if (!stuck && swapon(device, 0))
+		die("swapon");
+	return stuck ? wrong("swapoff is stuck", 0) : 0;
+}
+
+int guard_swapoff(void)
+{
+	return swapoff_ends(false);
+}
+
+int guard_usable(void)
+{
+	return swapoff_ends(true);
+}

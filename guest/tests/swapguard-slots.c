@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: GPL-2.0
+/* swapguard: what is in a page, and not in its slot, or not only this process's. */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "swapguard.h"
+
+/* A page that is still being written to its slot */
+int guard_cache(void)
+{
+	unsigned char *base = reserve(SOME_PAGES * PAGE);
+	uint64_t round;
+
+	for (round = 1; round <= 200; round++) {
+		fill(base, SOME_PAGES, round << 32);
+		madvise(base, SOME_PAGES * PAGE, MADV_PAGEOUT);
+		if (check(base, SOME_PAGES, round << 32, "not yet in its slot"))
+			return 1;
+	}
+	return 0;
+}
+
+/* A page that a child shares, until one of them writes */
+int guard_shared(void)
+{
+	unsigned char *base = swapped_region(SOME_PAGES, 1000);
+	pid_t child;
+
+	madvise(base, SOME_PAGES * PAGE, MADV_DOFORK);
+	child = fork();
+	if (child < 0)
+		die("fork");
+	if (!child) {
+		become_known();
+		fill(base, SOME_PAGES, 2000);
+		_exit(0);
+	}
+	waitpid(child, NULL, 0);
+	return check(base, SOME_PAGES, 1000, "written by the child");
+}
+
+/* Pages of zeroes have a slot that is not written; the disk is full of junk */
+int guard_zero(void)
+{
+	unsigned char *base = reserve(SOME_PAGES * PAGE);
+	size_t i;
+
+	memset(base, 0, SOME_PAGES * PAGE);
+	swap_out(base, SOME_PAGES);
+	for (i = 0; i < SOME_PAGES * WORDS; i++)
+		if (((uint64_t *)base)[i])
+			return wrong("not zero", i / WORDS);
+	return 0;
+}
+
+/* The pages are on another swap device, whose slots have the same numbers */
+int guard_device(void)
+{
+	return check(swapped_region(SOME_PAGES, 5000), SOME_PAGES, 5000, "of another device");
+}
+
+/* A page that was only read is not to be told as written */
+int guard_clean(void)
+{
+	unsigned char *base = reserve(SOME_PAGES * PAGE);
+	int file = open("/proc/self/clear_refs", O_WRONLY);
+	int map = open("/proc/self/pagemap", O_RDONLY);
+	uint64_t entry;
+	size_t i;
+
+	fill(base, SOME_PAGES, 1);
+	if (file < 0 || map < 0 || write(file, "4", 1) != 1)
+		die("clear_refs");
+	swap_out(base, SOME_PAGES);
+	if (check(base, SOME_PAGES, 1, "after clear_refs"))
+		return 1;
+	for (i = 0; i < SOME_PAGES; i++) {
+		if (pread(map, &entry, 8, (off_t)((uintptr_t)word(base, i) / PAGE * 8)) != 8)
+			die("pagemap");
+		if (entry >> 55 & 1)
+			return wrong("soft-dirty without a write", i);
+	}
+	return 0;
+}

@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * One test for each guard of swap bypass (enum swap_guard in the module's
+ * swapbypass.h): it finds something wrong when the module's test build has
+ * been told to leave that guard out.
+ *
+ *   swapguard cache|shared|zero|change|flush|read|user|pin|range|swapoff|
+ *             usable|clean|device
+ *
+ * Status 0: nothing is wrong; 1: something is; 2: it could not be tested. What
+ * change and range find, is seen in the module's counter of lost pages.
+ */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "swapguard.h"
+
+int wrong(const char *what, size_t page)
+{
+	printf("swapguard: wrong: %s, page %zu\n", what, page);
+	return 1;
+}
+
+uint64_t *word(unsigned char *base, size_t page)
+{
+	return (uint64_t *)(base + page * PAGE);
+}
+
+void fill(unsigned char *base, size_t pages, uint64_t value)
+{
+	size_t i;
+
+	for (i = 0; i < pages; i++)
+		*word(base, i) = value + i;
+}
+
+int check(unsigned char *base, size_t pages, uint64_t value, const char *what)
+{
+	size_t i;
+
+	for (i = 0; i < pages; i++)
+		if (*word(base, i) != value + i)
+			return wrong(what, i);
+	return 0;
+}
+
+/* ---- Swapping out ------------------------------------------------------------ */
+
+#define CGROUPS	"/tmp/swapguard-cgroups"
+
+static int put(const char *path, const char *text)
+{
+	int file = open(path, O_WRONLY);
+	ssize_t written = file < 0 ? -1 : write(file, text, strlen(text));
+
+	if (file >= 0)
+		close(file);
+	return written < 0 ? -1 : 0;
+}
+
+/* A control group of our own, whose memory can be reclaimed on demand */
+static void enter_group(void)
+{
+	mkdir(CGROUPS, 0700);
+	if (mount("none", CGROUPS, "cgroup2", 0, NULL) && errno != EBUSY)
+		die("cgroup2");
+	if (put(CGROUPS "/cgroup.subtree_control", "+memory"))
+		die("memory control group");
+	mkdir(CGROUPS "/guard", 0700);
+	if (put(CGROUPS "/guard/cgroup.procs", "0"))
+		die("cgroup.procs");
+}
+
+/* To the disk, and then out of the swap cache */
+void swap_out(unsigned char *base, size_t pages)
+{
+	unsigned char *states = malloc(pages);
+	size_t i, in = pages;
+	char text[32];
+	int tries;
+
+	if (!states)
+		die("malloc");
+	for (tries = 0; in && tries < 30; tries++) {
+		madvise(base, pages * PAGE, MADV_PAGEOUT);
+		usleep(20000);
+		snprintf(text, sizeof(text), "%zu", in * PAGE);
+		/* EAGAIN: not all of it was found */
+		put(CGROUPS "/guard/memory.reclaim", text);
+		if (mincore(base, pages * PAGE, states))
+			die("mincore");
+		for (in = i = 0; i < pages; i++)
+			in += states[i] & 1;
+	}
+	free(states);
+	if (in * 8 > pages) {
+		fprintf(stderr, "swapguard: %zu of %zu pages won't go\n", in, pages);
+		exit(2);
+	}
+}
+
+/* A process is bypassed some time after its first fault */
+void become_known(void)
+{
+	unsigned char *base = reserve(SOME_PAGES * PAGE);
+
+	fill(base, SOME_PAGES, 1);
+	swap_out(base, SOME_PAGES);
+	check(base, SOME_PAGES, 1, "at the start");
+	usleep(300000);
+}
+
+/* Not a child's: a page that two processes have is not bypassed */
+unsigned char *swapped_region(size_t pages, uint64_t value)
+{
+	unsigned char *base = reserve(pages * PAGE);
+
+	if (madvise(base, pages * PAGE, MADV_DONTFORK))
+		die("MADV_DONTFORK");
+	fill(base, pages, value);
+	swap_out(base, pages);
+	return base;
+}
+
+static const struct {
+	const char *name;
+	int (*test)(void);
+} guards[] = {
+	{ "cache", guard_cache },
+	{ "shared", guard_shared },
+	{ "zero", guard_zero },
+	{ "change", guard_change },
+	{ "flush", guard_flush },
+	{ "read", guard_read },
+	{ "user", guard_user },
+	{ "pin", guard_pin },
+	{ "range", guard_range },
+	{ "swapoff", guard_swapoff },
+	{ "usable", guard_usable },
+	{ "clean", guard_clean },
+	{ "device", guard_device },
+};
+
+int main(int argc, char **argv)
+{
+	size_t i;
+
+	for (i = 0; argc == 2 && i < sizeof(guards) / sizeof(*guards); i++) {
+		if (strcmp(guards[i].name, argv[1]))
+			continue;
+		enter_group();
+		become_known();
+		return guards[i].test();
+	}
+	fprintf(stderr, "usage: swapguard NAME\n");
+	return 2;
+}
