@@ -16,7 +16,9 @@ final class MemoryStore: SwapStore, @unchecked Sendable {
         _ = unsafe madvise(memory.baseAddress, memory.byteCount, MADV_DONTDUMP)
         super.init(memory)
         let header = SwapHeader.bytes(pageCount: byteCount / GuestMemory.pageSize)
-        guard MemoryStore.populate(mapping, 0, header.count) else { throw KVMError(call: "swap store", errno: errno, advice: "the host has no memory left") }
+        guard MemoryStore.populate(mapping, 0, header.count) else {
+            throw KVMError(call: "swap store", errno: errno, advice: "the host has no memory left")
+        }
         // SAFETY: the header is a page, and the mapping has at least one.
         unsafe header.withUnsafeBytes { source in
             unsafe UnsafeMutableRawBufferPointer(start: mapping.baseAddress, count: source.count).copyMemory(from: source)

@@ -72,7 +72,8 @@ final class SwapFile: Sendable {
         // SAFETY: the array lives for the call, which fills at most as many bytes as it has.
         let bytes = unsafe page.withUnsafeMutableBytes { unsafe pread(descriptor.rawValue, $0.baseAddress, $0.count, 0) }
         guard bytes == page.count, SwapHeader.isOurs(page) else {
-            throw KVMError(call: call, errno: EEXIST, advice: "it holds something else, which would be lost: give another name, or remove it")
+            throw KVMError(
+                call: call, errno: EEXIST, advice: "it holds something else, which would be lost: give another name, or remove it")
         }
     }
 

@@ -22,7 +22,12 @@ public struct SwapBypassState: Codable, Sendable, Equatable {
 enum SwapRoutes {
     private struct Wish: Codable {
         let state: String?
-        let budget_bytes: UInt64?
+        let budget: UInt64?
+
+        enum CodingKeys: String, CodingKey {
+            case state
+            case budget = "budget_bytes"
+        }
     }
 
     static func routes(for service: SwapBypassService) -> [APIRoute] {
@@ -39,11 +44,13 @@ enum SwapRoutes {
                 } catch {
                     throw APIError(400, "the request's body: give {\"state\": \"on\"} or {\"state\": \"off\"}, or budget_bytes")
                 }
-                guard wish.state != nil || wish.budget_bytes != nil else { throw APIError(400, "the request's body: give state or budget_bytes") }
+                guard wish.state != nil || wish.budget != nil else {
+                    throw APIError(400, "the request's body: give state or budget_bytes")
+                }
                 if let state = wish.state, state != "on", state != "off" {
                     throw APIError(400, "state: '\(state)' is not a state: give on or off")
                 }
-                if let budget = wish.budget_bytes, !service.store.setBudget(budget) {
+                if let budget = wish.budget, !service.store.setBudget(budget) {
                     throw APIError(400, "budget_bytes: the store has no budget: start the VM with --swap SIZE,path=FILE,budget=SIZE")
                 }
                 if let state = wish.state, let obstacle = service.turn(on: state == "on") { throw APIError(400, obstacle) }

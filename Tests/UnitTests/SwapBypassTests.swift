@@ -10,12 +10,17 @@ import Testing
         #expect(try SwapConfiguration(option: "64M") == SwapConfiguration(byteCount: 64 << 20))
         #expect(try SwapConfiguration(option: "1G,bypass=on") == SwapConfiguration(byteCount: 1 << 30, bypass: true))
         #expect(try SwapConfiguration(option: "1G,bypass=off") == SwapConfiguration(byteCount: 1 << 30))
-        #expect(try SwapConfiguration(option: "1M,path=/a=b,bypass=on") == SwapConfiguration(byteCount: 1 << 20, path: "/a=b", bypass: true))
+        #expect(
+            try SwapConfiguration(option: "1M,path=/a=b,bypass=on")
+                == SwapConfiguration(byteCount: 1 << 20, path: "/a=b", bypass: true))
         #expect(
             try SwapConfiguration(option: "8M,budget=4M,path=f") == SwapConfiguration(byteCount: 8 << 20, path: "f", budget: 4 << 20))
     }
 
-    @Test(arguments: ["", "0", "4K", "1M,", "1M,bypass", "1M,bypass=yes", "1M,bypass=on,bypass=on", "1M,path", "1M,path=", "1M,path=a,path=b", "1M,budget=1M", "1M,path=a,budget=x", "1M,size=2M", "1000001", "2T", "much"])
+    @Test(arguments: [
+        "", "0", "4K", "1M,", "1M,bypass", "1M,bypass=yes", "1M,bypass=on,bypass=on", "1M,path", "1M,path=", "1M,path=a,path=b",
+        "1M,budget=1M", "1M,path=a,budget=x", "1M,size=2M", "1000001", "2T", "much",
+    ])
     func wrongOptionsAreRefused(text: String) {
         #expect(throws: ControlError.self) { try SwapConfiguration(option: text) }
     }
