@@ -93,7 +93,7 @@ public final class SwapBypassService: SymbioticService, @unchecked Sendable {
         }
         guard isWanted.load(ordering: .relaxed) else { return tally.declined.count() }
         if let held = store.heldSlots, !held.contains(values.rcx) { return tally.notHeld.count() }
-        let pages = policies[processor.index].neighbourhood(of: entry, in: first...last, region: values.rsi ^ values.rbx >> 21)
+        let pages = policies[processor.index].neighbourhood(of: entry, in: first...last, region: values.rbx >> 21, space: values.rsi)
         tally.calls.count()
         do throws(SymCallError) {
             let count = pages.upperBound &- pages.lowerBound &+ 1

@@ -22,6 +22,8 @@ BENCHMARKS = [
     "swap_later_touch_on_vs_ram",
     "swap_sparse_on_vs_off",
     "swap_hook_cost",
+    "swap_zram_vs_on",
+    "swap_qemu_vs_on",
 ]
 
 

@@ -24,7 +24,7 @@ class SwapHostile(SwapTest):
         # Nobody is faster for a lie, and no counter of the VMM's runs away.
         machine.shell(f"echo lie >{HOSTILE}")
         before = self.swap_counters()
-        output = machine.shell("/tests/swaptime 130 1 seq 2>&1", 100)
+        output = machine.shell("/tests/swaptime 130 seq 2>&1", 100)
         self.assertRegex(output, "pass 1 seq 33280 pages")
         after = self.swap_counters()
         self.assertEqual(after["guest_mapped"], before["guest_mapped"])
@@ -53,7 +53,7 @@ class SwapHostile(SwapTest):
         for offset, octal in ((1028, "\\377\\377\\377\\377"), (1032, "\\377\\377\\377\\177"), (1024, "\\377"), (1036, "\\377" * 50)):
             machine.shell("dd if=/tmp/header of=/dev/vda bs=4096 2>/dev/null")
             machine.shell(f"printf '{octal}' | dd of=/dev/vda bs=1 seek={offset} conv=notrunc 2>/dev/null; sync; swapon /dev/vda 2>/dev/null; true")
-            machine.shell("/tests/swaptime 90 1 seq; swapoff /dev/vda; true", 60)
+            machine.shell("/tests/swaptime 90 seq; swapoff /dev/vda; true", 60)
             self.assertEqual(machine.shell("echo $((6 * 7))"), "42")
             self.assertEqual(self.bypass()["state"], "on")
         machine.shell("mkswap /dev/vda && swapon /dev/vda")

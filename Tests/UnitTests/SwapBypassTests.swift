@@ -36,19 +36,27 @@ import Testing
 
     @Test func neighbourhoodsGrowAndStayInside() {
         let policy = SwapPolicy()
-        #expect(policy.neighbourhood(of: 37, in: 0...511, region: 5) == 32...47)
-        #expect(policy.neighbourhood(of: 200, in: 0...511, region: 5) == 128...255)
-        #expect(policy.neighbourhood(of: 300, in: 0...511, region: 5) == 0...511)
-        #expect(policy.neighbourhood(of: 300, in: 0...511, region: 5) == 0...511)
-        #expect(policy.neighbourhood(of: 37, in: 36...40, region: 6) == 36...40)
-        #expect(policy.neighbourhood(of: 36, in: 36...36, region: 6) == 36...36)
+        #expect(policy.neighbourhood(of: 37, in: 0...511, region: 5, space: 1) == 32...47)
+        #expect(policy.neighbourhood(of: 200, in: 0...511, region: 5, space: 1) == 128...255)
+        #expect(policy.neighbourhood(of: 300, in: 0...511, region: 5, space: 1) == 0...511)
+        #expect(policy.neighbourhood(of: 300, in: 0...511, region: 5, space: 1) == 0...511)
+        // Beside it, and not in another address space.
+        #expect(policy.neighbourhood(of: 3, in: 0...511, region: 6, space: 1) == 0...511)
+        #expect(policy.neighbourhood(of: 3, in: 0...511, region: 4, space: 1) == 0...511)
+        #expect(policy.neighbourhood(of: 3, in: 0...511, region: 6, space: 2) == 0...15)
+        // One touch here and one there never gets wide.
+        for region in stride(from: UInt64(100), to: 200, by: 1) {
+            #expect(policy.neighbourhood(of: 64, in: 0...511, region: region, space: 3) == 64...79)
+        }
+        #expect(policy.neighbourhood(of: 37, in: 36...40, region: 9, space: 1) == 36...40)
+        #expect(policy.neighbourhood(of: 36, in: 36...36, region: 11, space: 1) == 36...36)
         var seed: UInt64 = 1
         for _ in 0..<10_000 {
             seed = seed &* 6_364_136_223_846_793_005 &+ 1
             let first = seed >> 20 & 511
             let last = first + (seed >> 40) % (512 - first)
             let entry = first + (seed >> 50) % (last - first + 1)
-            let pages = policy.neighbourhood(of: entry, in: first...last, region: seed)
+            let pages = policy.neighbourhood(of: entry, in: first...last, region: seed, space: seed >> 7)
             #expect(pages.contains(entry) && pages.lowerBound >= first && pages.upperBound <= last)
         }
     }

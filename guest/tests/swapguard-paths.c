@@ -187,26 +187,31 @@ static void put_back(unsigned char *base, size_t page, size_t pages)
 		die("mprotect");
 }
 
-/* The kernel reads ahead, and so the slot of a mapped page, which is then written */
+/*
+ * The kernel reads ahead, and so the slot of a mapped page, which is then
+ * written. Pinning restores one page and swaps it in; mprotect() would restore
+ * all of the 2 MiB, as it may have to split a huge page.
+ */
 int guard_read(void)
 {
 	int setting = open("/sys/kernel/mm/swap/vma_ra_enabled", O_WRONLY);
-	int file = open("/tmp/swapguard", O_RDWR | O_CREAT, 0600);
+	struct iovec from, to;
 	unsigned char *base;
-	size_t i;
+	uint64_t copy;
+	size_t i, k;
 
-	if (setting < 0 || write(setting, "false", 5) != 5 || file < 0)
+	/* By the place on the disk, not in the address space */
+	if (setting < 0 || write(setting, "false", 5) != 5)
 		die("vma_ra_enabled");
 	base = swapped_region(8 * SOME_PAGES, 1);
 	check(base, 8 * SOME_PAGES, 1, "swapped");
 	for (i = 0; i + 12 < 8 * SOME_PAGES; i += 9) {
-		size_t k;
-
-		/* The kernel's own access swaps in as usual, and reads what lies beside it on the disk */
-		put_back(base, i + 4, 3);
-		for (k = i + 4; k < i + 7; k++)
-			if (pwrite(file, word(base, k), 8, 0) != 8)
-				die("pwrite");
+		for (k = i + 4; k < i + 7; k++) {
+			from = (struct iovec){ word(base, k), 8 };
+			to = (struct iovec){ &copy, 8 };
+			if (process_vm_readv(getpid(), &to, 1, &from, 1, 0) != 8)
+				die("process_vm_readv");
+		}
 		usleep(2000);
 		for (k = i; k < i + 9; k++)
 			*word(base, k) = 3000000 + k;
@@ -221,15 +226,6 @@ int guard_read(void)
 /* ---- swapoff ------------------------------------------------------------------------ */
 
 static char device[64];
-
-static void find_device(void)
-{
-	FILE *file = fopen("/proc/swaps", "r");
-
-	if (!file || fscanf(file, "%*[^\n] %63s", device) != 1)
-		die("/proc/swaps");
-	fclose(file);
-}
 
 static void switch_off(void *data)
 {
@@ -262,7 +258,7 @@ static int swapoff_ends(bool with_thread)
 
 	if (race == MAP_FAILED)
 		die("mmap");
-	find_device();
+	find_device(device);
 	race->base = swapped_region(MANY_PAGES, 1);
 	if (!with_thread)
 		check(race->base, MANY_PAGES, 1, "swapped");

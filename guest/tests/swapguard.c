@@ -14,6 +14,7 @@
 #include <fcntl.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include "swapguard.h"
@@ -67,11 +68,35 @@ static void enter_group(void)
 	mkdir(CGROUPS, 0700);
 	if (mount("none", CGROUPS, "cgroup2", 0, NULL) && errno != EBUSY)
 		die("cgroup2");
-	if (put(CGROUPS "/cgroup.subtree_control", "+memory"))
+	if (put(CGROUPS "/cgroup.subtree_control", "+memory +io"))
 		die("memory control group");
 	mkdir(CGROUPS "/guard", 0700);
 	if (put(CGROUPS "/guard/cgroup.procs", "0"))
 		die("cgroup.procs");
+}
+
+void find_device(char device[64])
+{
+	FILE *file = fopen("/proc/swaps", "r");
+
+	if (!file || fscanf(file, "%*[^\n] %63s", device) != 1)
+		die("/proc/swaps");
+	fclose(file);
+}
+
+/* Some 50 pages a second, or as fast as it goes */
+void slow_writes(bool slow)
+{
+	char device[64], text[64];
+	struct stat status;
+
+	find_device(device);
+	if (stat(device, &status))
+		die(device);
+	snprintf(text, sizeof(text), "%u:%u wbps=%s", major(status.st_rdev),
+		 minor(status.st_rdev), slow ? "200000" : "max");
+	if (put(CGROUPS "/guard/io.max", text))
+		die("io.max");
 }
 
 /* To the disk, and then out of the swap cache */

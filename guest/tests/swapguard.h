@@ -3,6 +3,8 @@
 #ifndef SWAPGUARD_H
 #define SWAPGUARD_H
 
+#include <stdbool.h>
+
 #include "swaptools.h"
 
 #define SOME_PAGES	64
@@ -14,6 +16,8 @@ uint64_t *word(unsigned char *base, size_t page);
 void fill(unsigned char *base, size_t pages, uint64_t value);
 int check(unsigned char *base, size_t pages, uint64_t value, const char *what);
 void swap_out(unsigned char *base, size_t pages);
+void slow_writes(bool slow);
+void find_device(char device[64]);
 void become_known(void);
 unsigned char *swapped_region(size_t pages, uint64_t value);
 

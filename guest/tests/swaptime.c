@@ -2,12 +2,13 @@
 /*
  * Times the touching of memory.
  *
- *   swaptime MEBIBYTES PASSES seq|random|sparse|new [write|wait]
+ *   swaptime MEBIBYTES PASSES [wait]
  *
- * Fills MEBIBYTES, and says of each of PASSES how many nanoseconds a touched
- * page took. sparse touches one page of each 2 MiB. new touches memory that is
- * mapped anew for each pass. wait: before each pass it says so, and reads a
- * line.
+ * Fills MEBIBYTES, and says of each pass over it how many nanoseconds a touched
+ * page took. PASSES: seq, random, write, sparse or new with commas between,
+ * each with *COUNT for more than one. write: in order, and writes; sparse: one
+ * page of each 2 MiB; new: touches memory that is mapped anew.
+ * wait: before each pass it says so, and reads a line.
  */
 #define _GNU_SOURCE
 #include <stdbool.h>
@@ -15,11 +16,6 @@
 #include <unistd.h>
 
 #include "swaptools.h"
-
-struct pattern {
-	size_t step;
-	bool is_random, is_write;
-};
 
 static size_t not_resident(unsigned char *base, size_t pages)
 {
@@ -44,20 +40,23 @@ static size_t fill(unsigned char *base, size_t pages)
 	return pages;
 }
 
-static size_t touch(unsigned char *base, size_t pages, const struct pattern *pattern)
+static size_t touch(unsigned char *base, size_t pages, const char *order)
 {
+	const size_t step = strcmp(order, "sparse") ? 1 : 512;
+	const bool is_random = !strcmp(order, "random");
+	const bool is_write = !strcmp(order, "write");
 	size_t i, count = 0;
 
-	for (i = 0; i < pages; i += pattern->step) {
+	for (i = 0; i < pages; i += step) {
 		/* A prime stride visits each page once */
-		size_t page = pattern->is_random ? (i * 65537 + 7) % pages : i;
+		size_t page = is_random ? (i * 65537 + 7) % pages : i;
 		uint64_t *at = (uint64_t *)(base + page * PAGE);
 
 		if (*at != (mix(page) | 1)) {
 			fprintf(stderr, "swaptime: page %zu is wrong\n", page);
 			exit(1);
 		}
-		if (pattern->is_write)
+		if (is_write)
 			at[1] = i;
 		count++;
 	}
@@ -74,27 +73,54 @@ static void wait_for_line(int pass)
 		exit(1);
 }
 
+static bool is_known(const char *order)
+{
+	static const char * const known[] = { "seq", "random", "write", "sparse", "new" };
+	size_t i;
+
+	for (i = 0; i < sizeof(known) / sizeof(*known); i++)
+		if (!strcmp(order, known[i]))
+			return true;
+	return false;
+}
+
+/* Returns where the memory is now */
+static unsigned char *run(int pass, const char *order, unsigned char *base, size_t pages)
+{
+	const bool is_new = !strcmp(order, "new");
+	struct rusage before, after;
+	size_t out, touched;
+	double start, time;
+
+	if (is_new) {
+		munmap(base, pages * PAGE);
+		base = reserve(pages * PAGE);
+	}
+	out = not_resident(base, pages);
+	getrusage(RUSAGE_SELF, &before);
+	start = now();
+	touched = is_new ? fill(base, pages) : touch(base, pages, order);
+	time = now() - start;
+	getrusage(RUSAGE_SELF, &after);
+	printf("swaptime: pass %d %s %zu pages %.0f ns/page, %zu of %zu were out, %ld major and %ld minor faults\n",
+	       pass, order, touched, time * 1e9 / (double)touched, out, pages,
+	       after.ru_majflt - before.ru_majflt, after.ru_minflt - before.ru_minflt);
+	fflush(stdout);
+	return base;
+}
+
 int main(int argc, char **argv)
 {
-	struct pattern pattern = { .step = 1 };
-	struct rusage before, after;
-	size_t pages, i, out, touched;
-	bool is_new, waits;
 	unsigned char *base;
-	double start, time;
-	int pass, passes;
+	int pass = 1, i;
+	size_t pages;
+	char *order;
 
-	if (argc < 4) {
-		fprintf(stderr, "usage: swaptime MEBIBYTES PASSES seq|random|sparse|new [write|wait]\n");
+	if (argc < 3) {
+		fprintf(stderr, "usage: swaptime MEBIBYTES PASSES [wait]\n");
 		return 2;
 	}
 	pages = (strtoul(argv[1], NULL, 0) << 20) / PAGE;
-	passes = atoi(argv[2]);
-	pattern.is_random = !strcmp(argv[3], "random");
-	pattern.step = strcmp(argv[3], "sparse") ? 1 : 512;
-	pattern.is_write = argc > 4 && !strcmp(argv[4], "write");
-	waits = argc > 4 && !strcmp(argv[4], "wait");
-	is_new = !strcmp(argv[3], "new");
 	base = reserve(pages * PAGE);
 	fill(base, pages);
 	/* A first fault makes the process known to the module; the answer takes a moment */
@@ -104,23 +130,23 @@ int main(int argc, char **argv)
 		*(volatile uint64_t *)base;
 		usleep(200000);
 	}
-	for (pass = 1; pass <= passes; pass++) {
-		if (waits)
-			wait_for_line(pass);
-		if (is_new) {
-			munmap(base, pages * PAGE);
-			base = reserve(pages * PAGE);
+	for (order = strtok(argv[2], ","); order; order = strtok(NULL, ",")) {
+		char *count = strchr(order, '*');
+		int times = 1;
+
+		if (count) {
+			*count = 0;
+			times = atoi(count + 1);
 		}
-		out = not_resident(base, pages);
-		getrusage(RUSAGE_SELF, &before);
-		start = now();
-		touched = is_new ? fill(base, pages) : touch(base, pages, &pattern);
-		time = now() - start;
-		getrusage(RUSAGE_SELF, &after);
-		printf("swaptime: pass %d %s %zu pages %.0f ns/page, %zu of %zu were out, %ld major and %ld minor faults\n",
-		       pass, argv[3], touched, time * 1e9 / (double)touched, out, pages,
-		       after.ru_majflt - before.ru_majflt, after.ru_minflt - before.ru_minflt);
-		fflush(stdout);
+		if (!is_known(order)) {
+			fprintf(stderr, "swaptime: no such order: %s\n", order);
+			return 2;
+		}
+		for (; times > 0; times--, pass++) {
+			if (argc > 3 && !strcmp(argv[3], "wait"))
+				wait_for_line(pass);
+			base = run(pass, order, base, pages);
+		}
 	}
 	return 0;
 }
