@@ -3,6 +3,7 @@
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <sys/swap.h>
@@ -40,40 +41,79 @@ static bool is_stuck(void (*work)(void *), void *data)
 
 struct race {
 	unsigned char *base;
-	volatile int go;
+	volatile int go, seen, end;
 };
+
+static void stay_on(int number)
+{
+	cpu_set_t set;
+
+	CPU_ZERO(&set);
+	CPU_SET(number, &set);
+	if (sched_setaffinity(0, sizeof(set), &set))
+		die("sched_setaffinity");
+}
 
 static void *touch_from_the_end(void *data)
 {
 	struct race *race = data;
 	size_t i;
 
+	stay_on(1);
 	while (!race->go)
 		;
+	race->seen = 1;
 	for (i = MANY_PAGES; i > 0; i -= 8)
 		*(volatile uint64_t *)word(race->base, i - 1);
 	return NULL;
 }
 
-/* Another thread touches what is being thrown away */
+/* Takes the first processor away from who would rather have it, again and again */
+static void *disturb(void *data)
+{
+	struct race *race = data;
+	double start;
+
+	stay_on(0);
+	while (!race->end) {
+		for (start = now(); race->go && now() < start + 0.005;)
+			;
+		usleep(100);
+	}
+	return NULL;
+}
+
+/* A thread touches what is being thrown away, which takes its time */
 int guard_change(void)
 {
+	const struct sched_param none = { 0 };
 	struct race race = { 0 };
-	pthread_t thread;
+	pthread_t toucher, disturber;
 	int round;
 
-	for (round = 0; round < 4; round++) {
+	if (pthread_create(&disturber, NULL, disturb, &race))
+		die("pthread_create");
+	for (round = 0; round < 3; round++) {
 		race.base = swapped_region(MANY_PAGES, 1);
 		race.go = 0;
-		if (pthread_create(&thread, NULL, touch_from_the_end, &race))
+		if (pthread_create(&toucher, NULL, touch_from_the_end, &race))
 			die("pthread_create");
 		usleep(50000);
+		stay_on(0);
+		if (sched_setscheduler(0, SCHED_IDLE, &none))
+			die("SCHED_IDLE");
 		race.go = 1;
 		if (madvise(race.base, MANY_PAGES * PAGE, MADV_DONTNEED))
 			die("MADV_DONTNEED");
-		pthread_join(thread, NULL);
+		sched_setscheduler(0, SCHED_OTHER, &none);
+		while (!race.seen)
+			;
+		race.go = race.seen = 0;
+		pthread_join(toucher, NULL);
 		munmap(race.base, MANY_PAGES * PAGE);
 	}
+	race.end = 1;
+	pthread_join(disturber, NULL);
 	return 0;
 }
 
