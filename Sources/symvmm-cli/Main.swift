@@ -14,7 +14,10 @@ struct Symvmm: ParsableCommand {
               symvmm run --kernel vmlinuz --initrd initrd.img --append "console=ttyS0" --memory 256M
             """,
         version: SymVMMVersion.current,
-        subcommands: [Run.self, Ps.self, Stats.self, Symcall.self, Bypass.self, Stop.self, Kill.self, Pause.self, Resume.self, Doctor.self])
+        subcommands: [
+            Run.self, Serve.self, Ps.self, Stats.self, Symcall.self, Bypass.self, Stop.self, Kill.self, Pause.self, Resume.self,
+            Doctor.self,
+        ])
 
     static func main() {
         SymVMM.Thread.useSmallStacks()

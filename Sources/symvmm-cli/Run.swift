@@ -64,94 +64,48 @@ struct Run: ParsableCommand {
     var quiet = false
 
     func run() throws {
-        let launch = try launch()
-        SignalWatcher.blockSignals()
+        let resources = try resources()
         let swapConfiguration = try swap.map { text throws(ControlError) in try SwapConfiguration(option: text) }
-        let end = try Session.run(launch, swapConfiguration)
-        if !quiet { Words.error("\n" + end.report.table()) }
-        if end.droppedConsoleByteCount > 0 { Words.error("symvmm: \(end.droppedConsoleByteCount) bytes of console output found no reader") }
-        if let fault = end.statisticsFault { Words.error("symvmm: \(fault)") }
-        switch end.outcome {
-        case .crashed(let report):
-            Words.error(report.text(of: launch.machine.name))
-            throw ExitStatus.crash.code
-        case .killed:
-            throw ExitStatus.interrupted.code
-        case .powerOff, .reset:
-            if end.wasInterrupted { throw ExitStatus.interrupted.code }
-            if end.statisticsFault != nil { throw ExitStatus.host.code }
-        }
+        let end = try Session.run(resources, swapConfiguration, startsNow: true)
+        try Session.report(end, name: resources.name, quiet: quiet)
     }
 
     /// The configuration file with the options laid over it.
-    func launch() throws(ControlError) -> LaunchConfiguration {
-        var launch: LaunchConfiguration
+    private func resources() throws(ControlError) -> MachineResources {
+        var resources: MachineResources
         if let config {
-            launch = try LaunchConfiguration(file: config)
-            if let kernel { launch.machine.kernelPath = kernel }
+            resources = try MachineResources(file: config)
         } else {
-            guard let kernel else { throw .usage("no kernel: give --kernel FILE or --config FILE") }
-            launch = LaunchConfiguration(machine: MachineConfiguration(name: LaunchConfiguration.derivedName, kernelPath: kernel))
-            launch.machine.console = .stdio
+            resources = MachineResources(name: LaunchConfiguration.derivedName)
         }
-        if let name { launch.machine.name = name }
-        if let initrd { launch.machine.initrdPath = initrd }
-        if let append { launch.machine.commandLine = append }
-        if let memory { launch.machine.memoryByteCount = try ByteCount.parseMemory(memory) }
+        if let kernel {
+            var source = resources.bootSource ?? BootSource(kernelPath: kernel)
+            source.kernelPath = kernel
+            resources.bootSource = source
+        }
+        guard resources.bootSource != nil else {
+            throw .usage(
+                config.map { "\($0): boot-source: missing, and no --kernel FILE" } ?? "no kernel: give --kernel FILE or --config FILE")
+        }
+        if let name { resources.name = name }
+        if let initrd { resources.bootSource?.initrdPath = initrd }
+        if let append { resources.bootSource?.commandLine = append }
+        if let memory { resources.memoryByteCount = try ByteCount.parseMemory(memory) }
         if let cpus {
             guard let count = Int(cpus) else { throw .usage("--cpus: '\(cpus)' is not a number: give 1 to 32") }
-            launch.machine.vcpuCount = count
+            resources.vcpuCount = count
         }
-        for text in disk {
-            launch.machine.drives.append(try DriveConfiguration(option: text, index: launch.machine.drives.count))
-        }
+        for text in disk { resources.drives.append(try DriveConfiguration(option: text, index: resources.drives.count)) }
         for text in net {
-            let index = launch.machine.networkInterfaces.count
-            launch.machine.networkInterfaces.append(try NetworkInterfaceConfiguration(option: text, index: index))
+            let index = resources.networkInterfaces.count
+            resources.networkInterfaces.append(try NetworkInterfaceConfiguration(option: text, index: index))
         }
-        if let console { launch.machine.console = try ConsoleConfiguration(option: console) }
-        if let symbiotic { launch.machine.symbiotic = symbiotic == .on }
-        if let statsFile { launch.statsFile = statsFile }
-        if let apiSocket { launch.apiSocket = apiSocket }
-        try launch.machine.checkConsistency()
-        return launch
-    }
-}
-
-/// Puts a machine and its session together.
-enum Session {
-    static func run(_ launch: LaunchConfiguration, _ swap: SwapConfiguration? = nil) throws(ControlError) -> MachineSession.End {
-        let socket = try ControlSocket(path: launch.apiSocket, name: launch.machine.name, folder: RuntimeFolder())
-        defer { socket.remove() }
-        let console: ConsoleBackend
-        do throws(KVMError) {
-            console = try ConsoleBackend(launch.machine.console)
-        } catch {
-            throw .usage("--console: \(error)")
-        }
-        if let path = console.pseudoTerminalPath { Words.error("symvmm: the console is \(path)") }
-        let services = try services(swap)
-        let machine: VirtualMachine
-        do throws(MachineError) {
-            machine = try VirtualMachine(launch.machine, console: console.output, services: services)
-        } catch {
-            throw ControlError(error)
-        }
-        let session = MachineSession(machine: machine, console: console, launch: launch)
-        let routes =
-            MachineRoutes.routes(for: machine, version: SymVMMVersion.current) + SymCallRoutes.routes(for: machine)
-            + services.flatMap { $0.routes() }
-        let serial = machine.serial
-        return try session.run(socket: socket, routes: routes, receive: { serial.receive($0) }, start: machine.start)
-    }
-
-    /// The services that the options ask for.
-    private static func services(_ swap: SwapConfiguration?) throws(ControlError) -> [SymbioticService] {
-        guard let swap else { return [] }
-        do throws(KVMError) {
-            return [try SwapBypassService(swap)]
-        } catch {
-            throw .host("--swap: \(error)")
-        }
+        if let console { resources.console = try ConsoleConfiguration(option: console) }
+        if let symbiotic { resources.symbiotic = symbiotic == .on }
+        if let statsFile { resources.statsFile = statsFile }
+        if let apiSocket { resources.apiSocket = apiSocket }
+        // What does not go together is said before anything is made.
+        _ = try resources.launch()
+        return resources
     }
 }

@@ -59,9 +59,9 @@ def request(path, method, resource, body="", form=json.loads):
 
 
 class Machine:
-    """A `symvmm run` and its console."""
+    """A `symvmm run`, or another command that holds a VM, and its console."""
 
-    def __init__(self, test, arguments, terminal=False, preexec=None, program=None):
+    def __init__(self, test, arguments, terminal=False, preexec=None, program=None, command="run"):
         self.arguments = [str(word) for word in arguments]
         self.seen = ""
         self.errors = ""
@@ -69,7 +69,7 @@ class Machine:
         self.commands = 0
         self.news = threading.Condition()
         self.master = None
-        words = [*(program or [SYMVMM]), "run", *self.arguments]
+        words = [*(program or [SYMVMM]), command, *self.arguments]
         options = {"stderr": subprocess.PIPE, "env": test.environment, "preexec_fn": preexec}
         if terminal:
             self.master, slave = pty.openpty()

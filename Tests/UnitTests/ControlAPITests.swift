@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
+import Glibc
 import Synchronization
 import Testing
 
@@ -13,18 +14,35 @@ final class RecordingMachine: MachineControl {
         var resumes = 0
         var powerButtons = 0
         var kills = 0
+        var starts = 0
+        var files: [String: String] = [:]
     }
 
     let calls = Mutex(Calls())
     let configuration: MachineConfiguration
     private let listens: Bool
 
-    init(name: String = "vm", listens: Bool = true) {
+    init(name: String = "vm", listens: Bool = true, state: MachineState = .running) {
         configuration = MachineConfiguration(name: name, kernelPath: "k")
         self.listens = listens
+        calls.withLock { $0.state = state }
     }
 
     var state: MachineState { calls.withLock { $0.state } }
+
+    func start() throws(MachineError) {
+        calls.withLock {
+            $0.starts += 1
+            $0.state = .running
+        }
+    }
+
+    func receive(_ byte: UInt8) -> Bool { true }
+
+    func replaceFile(ofDrive id: String, with path: String) throws(MachineError) {
+        guard path != "/missing" else { throw MachineError(.configuration, "drive '\(id)': no such file") }
+        calls.withLock { $0.files[id] = path }
+    }
 
     func pause() {
         calls.withLock {
@@ -52,7 +70,10 @@ final class RecordingMachine: MachineControl {
         }
     }
 
-    func wait() -> MachineOutcome { .powerOff }
+    func wait() -> MachineOutcome {
+        while state != .ended { usleep(1000) }
+        return .killed
+    }
 
     func exitStatistics() -> ExitStatistics {
         let latency = LatencySummary(total: 30, minimum: 10, maximum: 20, buckets: [.init(upperBound: 20, count: 2)])
@@ -65,9 +86,17 @@ final class RecordingMachine: MachineControl {
     }
 }
 
+extension RecordingMachine {
+    /// The routes that need no more than a machine.
+    var routes: [APIRoute] {
+        MachineRoutes.routes(for: self, version: "1.2.3")
+            + LifeRoutes.routes(for: self) { () throws(APIError) in throw APIError(400, "no metrics") }
+    }
+}
+
 @Suite struct ControlAPITests {
     private func respond(_ machine: RecordingMachine, _ method: APIMethod, _ target: String, _ body: String = "") -> APIResponse {
-        let router = APIRouter(MachineRoutes.routes(for: machine, version: "1.2.3"))
+        let router = APIRouter(machine.routes)
         return router.respond(to: APIRequest(method: method, target: target, body: Array(body.utf8)))
     }
 
@@ -102,6 +131,32 @@ final class RecordingMachine: MachineControl {
         #expect(respond(machine, .patch, "/vm", #"{"state": "Paused"}"#).status == 400)
     }
 
+    @Test(.timeLimit(.minutes(1))) func aGuestThatIsGivenTimeIsEndedAfterIt() {
+        let machine = RecordingMachine()
+        #expect(respond(machine, .put, "/actions", #"{"action_type": "Stop", "timeout_seconds": 3600}"#) == .noContent)
+        #expect(machine.state == .running)
+        // The earliest deadline counts.
+        #expect(respond(machine, .put, "/actions", #"{"action_type": "Stop", "timeout_seconds": 0}"#) == .noContent)
+        while machine.state != .ended { usleep(1000) }
+        #expect(machine.calls.withLock { [$0.powerButtons, $0.kills] } == [2, 1])
+        // A guest that cannot be asked is ended at once.
+        for (state, listens) in [(MachineState.running, false), (.paused, true)] {
+            let deaf = RecordingMachine(listens: listens, state: state)
+            #expect(respond(deaf, .put, "/actions", #"{"action_type": "Stop", "timeout_seconds": 3600}"#) == .noContent)
+            #expect(deaf.state == .ended)
+        }
+    }
+
+    @Test func aMachineIsStartedOnce() throws {
+        let machine = RecordingMachine(state: .notStarted)
+        #expect(respond(machine, .put, "/actions", #"{"action_type": "Stop", "timeout_seconds": 5}"#).status == 400)
+        #expect(respond(machine, .put, "/actions", #"{"action_type": "InstanceStart"}"#) == .noContent)
+        let again = respond(machine, .put, "/actions", #"{"action_type": "InstanceStart"}"#)
+        #expect(again.status == 400)
+        #expect(try fault(again).contains("has been started"))
+        #expect(machine.calls.withLock { $0.starts } == 1)
+    }
+
     @Test func aDeafGuestIsSaid() throws {
         let response = respond(RecordingMachine(listens: false), .put, "/actions", #"{"action_type": "Stop"}"#)
         #expect(response.status == 400)
@@ -114,7 +169,10 @@ final class RecordingMachine: MachineControl {
         (.get, "/actions", "", 405), (.patch, "/vm", "", 400), (.patch, "/vm", "[]", 400), (.patch, "/vm", "{}", 400),
         (.patch, "/vm", #"{"state": 1}"#, 400), (.patch, "/vm", #"{"state": "Running"}"#, 400),
         (.patch, "/vm", #"{"state": "Paused", "force": true}"#, 400), (.put, "/actions", #"{"action_type": "InstanceStart"}"#, 400),
-        (.put, "/actions", #"{"action_type": "Explode"}"#, 400),
+        (.put, "/actions", #"{"action_type": "Explode"}"#, 400), (.put, "/actions", #"{"action_type": "FlushMetrics"}"#, 400),
+        (.put, "/actions", #"{"action_type": "Kill", "timeout_seconds": 1}"#, 400),
+        (.put, "/actions", #"{"action_type": "Stop", "timeout_seconds": -1}"#, 400),
+        (.put, "/actions", #"{"action_type": "Stop", "timeout_seconds": 1e99}"#, 400),
     ])
     func wrongRequestsAreRefused(method: APIMethod, target: String, body: String, status: Int) throws {
         let machine = RecordingMachine()
@@ -130,7 +188,7 @@ final class RecordingMachine: MachineControl {
             guard request.query["limit"] != "0" else { throw APIError(400, "limit: 0") }
             return APIResponse(body: Array("\(request.parameters["id"] ?? "") \(request.query["limit"] ?? "")".utf8))
         }
-        let router = APIRouter(MachineRoutes.routes(for: RecordingMachine(), version: "1") + [service])
+        let router = APIRouter(RecordingMachine().routes + [service])
         let response = router.respond(to: APIRequest(method: .get, target: "/swap/a%20b/pages?limit=5&x"))
         #expect(String(decoding: response.body, as: UTF8.self) == "a b 5")
         #expect(router.respond(to: APIRequest(method: .get, target: "/swap/a/pages?limit=0")).status == 400)

@@ -94,7 +94,7 @@ import Testing
 
 @Suite struct ControlConfigurationFileTests {
     private func read(_ text: String) throws(ControlError) -> LaunchConfiguration {
-        try LaunchConfiguration(json: Array(text.utf8), source: "vm.json")
+        try MachineResources(json: Array(text.utf8), source: "vm.json").launch()
     }
 
     @Test func aFirecrackerFileIsRead() throws {
@@ -120,6 +120,41 @@ import Testing
         #expect(machine.symbiotic)
     }
 
+    @Test func aPartitionMayBeTheRoot() throws {
+        let launch = try read(
+            #"{"boot-source": {"kernel_image_path": "k"}, "drives": [{"drive_id": "r", "path_on_host": "r.img", "is_root_device": true, "is_read_only": true, "partuuid": "0eaa91a0-01"}]}"#
+        )
+        #expect(launch.machine.commandLine == "root=PARTUUID=0eaa91a0-01 ro")
+    }
+
+    @Test func whatIsWrittenIsReadAgain() throws {
+        var resources = MachineResources(name: "web")
+        resources.bootSource = BootSource(kernelPath: "/k", initrdPath: "/i", commandLine: "a \"b\" \u{e9}")
+        resources.vcpuCount = 3
+        resources.memoryByteCount = 77 << 20
+        resources.drives = [
+            DriveConfiguration(id: "a", path: "/a", isReadOnly: true, sectorSize: 4096), DriveConfiguration(id: "b", path: "/b"),
+        ]
+        resources.drives[1].isRootDevice = true
+        resources.drives[1].partitionUUID = "1234-5"
+        resources.networkInterfaces = [
+            NetworkInterfaceConfiguration(id: "n", tap: "t0", mac: MACAddress("52:54:00:00:00:01")),
+            NetworkInterfaceConfiguration(id: "m", tap: "t1"),
+        ]
+        resources.console = .file(path: "/c")
+        resources.symbiotic = false
+        var logger = LoggerConfiguration()
+        logger.path = "/l"
+        logger.level = .debug
+        logger.showsLevel = true
+        resources.logger = logger
+        resources.metricsPath = "/m"
+        resources.statsFile = "/s"
+        resources.apiSocket = "/x.sock"
+        let text = try JSONText.encode(resources.document)
+        #expect(try MachineResources(json: text, source: "again") == resources)
+    }
+
     @Test func ourOwnFieldsAreRead() throws {
         let launch = try read(
             #"{"boot-source": {"kernel_image_path": "k"}, "name": "web", "console": "pty", "symbiotic": false, "stats_file": "s.json", "api_socket": "/run/a.sock"}"#
@@ -134,7 +169,8 @@ import Testing
 
     @Test(arguments: [
         ("", "not valid JSON"), ("{", "not valid JSON"), (#"{"a" 1}"#, "not valid JSON"), ("[]", "expected an object, found an array"),
-        ("{}", "vm.json: boot-source: missing"), (#"{"boot-source": 1}"#, "vm.json: boot-source: expected an object, found a number"),
+        ("{}", "no kernel: give boot-source.kernel_image_path"),
+        (#"{"boot-source": 1}"#, "vm.json: boot-source: expected an object, found a number"),
         (#"{"boot-source": {}}"#, "boot-source.kernel_image_path: missing"),
         (#"{"boot-source": {"kernel_image_path": 5}}"#, "kernel_image_path: expected a string, found a number"),
         (#"{"boot-source": {"kernel_image_path": "k", "kernel": "x"}}"#, "boot-source.kernel: unknown field"),
@@ -161,8 +197,35 @@ import Testing
         ),
         (#"{"boot-source": {"kernel_image_path": "k"}, "symbiotic": "on"}"#, "symbiotic: expected true or false"),
         (#"{"boot-source": {"kernel_image_path": "k"}, "console": "vga"}"#, "console: 'vga' is not a console"),
-        (#"{"boot-source": {"kernel_image_path": "k"}, "entropy": {"rate_limiter": {}}}"#, "entropy.rate_limiter: unknown field"),
+        (#"{"boot-source": {"kernel_image_path": "k"}, "entropy": {"rate_limiter": {}}}"#, "entropy.rate_limiter: not offered"),
         (#"{"boot-source": {"kernel_image_path": "k"}, "name": "a/b"}"#, "not a VM's name"),
+        (#"{"boot-source": {"kernel_image_path": "k"}, "vsock": {"guest_cid": 3}}"#, "vm.json: vsock: not offered by symvmm"),
+        (#"{"boot-source": {"kernel_image_path": "k"}, "pmem": [{}]}"#, "pmem: not offered by symvmm"),
+        (#"{"boot-source": {"kernel_image_path": "k"}, "machine-config": {"smt": true}}"#, "machine-config.smt: not offered"),
+        (#"{"boot-source": {"kernel_image_path": "k"}, "machine-config": {"huge_pages": "2M"}}"#, "huge_pages: not offered"),
+        (#"{"boot-source": {"kernel_image_path": "k"}, "console": "none", "serial": {}}"#, "give one of both"),
+        (#"{"boot-source": {"kernel_image_path": "k"}, "logger": {"level": "Loud"}}"#, "logger.level: 'Loud' is not one of"),
+        (#"{"boot-source": {"kernel_image_path": "k"}, "metrics": {}}"#, "metrics.metrics_path: missing"),
+        (
+            #"{"boot-source": {"kernel_image_path": "k"}, "drives": [{"drive_id": "a", "path_on_host": "b", "io_engine": "Async"}]}"#,
+            "io_engine: not offered"
+        ),
+        (
+            #"{"boot-source": {"kernel_image_path": "k"}, "drives": [{"drive_id": "a", "path_on_host": "b", "cache_type": "x"}]}"#,
+            "cache_type: 'x' is not one of Unsafe, Writeback"
+        ),
+        (
+            #"{"boot-source": {"kernel_image_path": "k"}, "drives": [{"drive_id": "a", "path_on_host": "b", "partuuid": "a b"}]}"#,
+            "not a partition"
+        ),
+        (
+            #"{"boot-source": {"kernel_image_path": "k"}, "drives": [{"drive_id": "a", "path_on_host": "b"}, {"drive_id": "a", "path_on_host": "c"}]}"#,
+            "'a' is used twice"
+        ),
+        (
+            #"{"boot-source": {"kernel_image_path": "k"}, "drives": [{"drive_id": "a", "path_on_host": "b"}], "network-interfaces": [{"iface_id": "a", "host_dev_name": "t"}]}"#,
+            "'a' is used twice"
+        ),
     ])
     func wrongFilesAreSaidInOneLine(text: String, words: String) {
         let error = #expect(throws: ControlError.self) { try read(text) }
@@ -182,7 +245,7 @@ import Testing
 
     @Test func aMissingFileAndAFolderAreSaid() {
         for path in ["/nonexistent/vm.json", "/proc"] {
-            let error = #expect(throws: ControlError.self) { try LaunchConfiguration(file: path) }
+            let error = #expect(throws: ControlError.self) { try MachineResources(file: path) }
             #expect(error?.message.contains(path) == true)
         }
     }

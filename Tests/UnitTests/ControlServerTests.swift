@@ -7,7 +7,7 @@ import Testing
 @testable import SymVMM
 
 /// A server on a real Unix socket, spoken to by a client that sends what it likes.
-final class ServerUnderTest {
+final class ServerUnderTest: Sendable {
     let folder: TemporaryFolder
     let path: String
     let machine = RecordingMachine()
@@ -18,7 +18,7 @@ final class ServerUnderTest {
         let socket = try ControlSocket(name: "vm", folder: RuntimeFolder(path: folder.path + "/run"))
         path = socket.path
         server = try APIServer(
-            socket: socket, router: APIRouter(routes + MachineRoutes.routes(for: machine, version: "1")), limits: limits)
+            socket: socket, router: APIRouter(routes + machine.routes), limits: limits)
     }
 
     deinit {
@@ -169,6 +169,29 @@ final class RawClient: Sendable {
         let refused = server.exchange(Array(get.utf8))
         #expect(refused.hasPrefix("HTTP/1.1 503"), "\(refused)")
         #expect(held.count == 3)
+    }
+
+    @Test func moreClientsThanItTakesWaitAndAreAnswered() throws {
+        var limits = APILimits()
+        limits.connectionCount = 2
+        limits.refusalCount = 3
+        limits.timeout = 1
+        let server = try ServerUnderTest(limits: limits)
+        // Idle ones hold every place until their time is over; the rest gets 503, or waits for it.
+        let idle = try (0..<2).map { _ in try #require(RawClient(server.path)) }
+        let answers = Mutex<[String]>([])
+        let threads = try (0..<40).map { _ in
+            try Thread(name: "client") {
+                let answer = server.exchange(Array(self.get.utf8), seconds: 20)
+                answers.withLock { $0.append(String(answer.prefix(12))) }
+            }
+        }
+        for thread in threads { thread.join() }
+        let words = answers.withLock { $0 }
+        #expect(words.count == 40)
+        #expect(words.allSatisfy { $0 == "HTTP/1.1 200" || $0 == "HTTP/1.1 503" }, "\(words)")
+        #expect(idle.allSatisfy { $0.receive(seconds: 5) == "" })
+        #expect(server.exchange(Array(get.utf8)).hasPrefix("HTTP/1.1 200"))
     }
 
     @Test func aClientThatDawdlesOrNeverReadsIsDropped() throws {

@@ -287,6 +287,43 @@ private final class TroubledStorage: BlockStorage, @unchecked Sendable {
         #expect(try disk.queue.usedIndex == used, "nothing is touched after a reset")
     }
 
+    @Test func anotherFileTakesADisksPlaceAndTheGuestIsTold() throws {
+        let folder = try VirtioTestFolder()
+        let (first, second) = (try folder.file("first", byteCount: 1 << 20), try folder.file("second", byteCount: 4 << 20))
+        let old = try FileStorage(path: first, isReadOnly: false)
+        let disk = try Disk(old)
+        let device = try #require(disk.driver.transport.device as? VirtioBlock)
+        let onFirst = try disk.fill(4096, seed: 1)
+        #expect(try disk.request(1, sector: 8, bytes: 4096) == [0, 1])
+        #expect(try disk.request(0, sector: 1 << 11, bytes: 4096) == [1, 1])
+        let generation = disk.driver.read(0xfc)
+        disk.driver.write(0x64, 3)
+        try device.replaceStorage(FileStorage(path: second, replacing: old))
+        // The size has changed, and the guest is interrupted for it.
+        #expect(disk.driver.read(0x60) & 2 == 2)
+        #expect(disk.driver.read(0xfc) != generation)
+        #expect(disk.driver.transport.read(offset: 0x100, size: 8) == 8192)
+        #expect(disk.driver.read(0x100) == 8192)
+        #expect(disk.driver.read(0x104) == 0)
+        #expect(disk.driver.transport.read(offset: 0x101, size: 1) == 0x20)
+        #expect(disk.driver.transport.read(offset: 0x106, size: 8) & 0xffff == 0)
+        let onSecond = try disk.fill(4096, seed: 2)
+        #expect(try disk.request(1, sector: 1 << 11, bytes: 4096) == [0, 1])
+        #expect(try contents(second, 1 << 20, 4096) == onSecond)
+        #expect(try contents(first, 8 * 512, 4096) == onFirst)
+        // The same file again, which has grown: it is measured anew, though it is locked.
+        let grown = try FileDescriptor.open(second, O_RDWR)
+        #expect(ftruncate(grown.rawValue, 8 << 20) == 0)
+        let current = try #require(device.storage as? FileStorage)
+        try device.replaceStorage(FileStorage(path: second, replacing: current))
+        #expect(disk.driver.read(0x100) == 16384)
+        #expect(try disk.request(1, sector: 16376, bytes: 4096) == [0, 1])
+        // What the guest has been told cannot change under it.
+        #expect(throws: KVMError.self) { try device.replaceStorage(FileStorage(path: first, isReadOnly: true)) }
+        #expect(throws: KVMError.self) { try device.replaceStorage(FileStorage(path: first, isReadOnly: false, sectorSize: 4096)) }
+        #expect(try disk.request(0, sector: 16376, bytes: 4096) == [0, 4097])
+    }
+
     private final class ResetFlag: Sendable {
         let done = Atomic<Bool>(false)
     }

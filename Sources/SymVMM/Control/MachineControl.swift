@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-/// A virtual machine as the control plane sees it. `VirtualMachine` is one; tests bring their own.
+/// A virtual machine as the control plane sees it. `VirtualMachine` is one, and `MachineHost`, before and after it has one; tests bring their own.
 ///
 /// Every call may be made on any thread.
 public protocol MachineControl: AnyObject, Sendable {
@@ -9,6 +9,8 @@ public protocol MachineControl: AnyObject, Sendable {
     /// Where the machine is in its life.
     var state: MachineState { get }
 
+    /// Lets the guest begin. Once.
+    func start() throws(MachineError)
     /// Returns when every vCPU waits between two exits. Nothing happens when the machine does not run.
     func pause()
     /// Lets the vCPUs go on. Nothing happens when the machine is not paused.
@@ -22,4 +24,8 @@ public protocol MachineControl: AnyObject, Sendable {
     func wait() -> MachineOutcome
     /// The exits so far. Stops no vCPU.
     func exitStatistics() -> ExitStatistics
+    /// Hands a byte of the console's input to the guest; false when its serial port has no room now.
+    func receive(_ byte: UInt8) -> Bool
+    /// Puts another file behind a drive while the guest runs, and tells the guest that its size may have changed.
+    func replaceFile(ofDrive id: String, with path: String) throws(MachineError)
 }

@@ -1,5 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 
+extension MachineOutcome {
+    /// In words, for a log.
+    var words: String {
+        switch self {
+        case .powerOff: "the guest powered off"
+        case .reset: "the guest asked for a reset"
+        case .killed: "it was killed"
+        case .crashed(let report): "the guest crashed: \(report.reason)"
+        }
+    }
+}
+
 extension CrashReport {
     /// The report for people: the reason, then the registers, RIP first, three to a line.
     public func text(of name: String) -> String {

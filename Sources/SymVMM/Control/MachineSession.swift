@@ -3,13 +3,15 @@
 internal import Glibc
 internal import Synchronization
 
-/// One run of a machine with all that goes beside it: signals, console input, the API's server; and the tidying up, whatever the end.
+/// One run of a VM with all that goes beside it: signals, console, the API's server; and the tidying up, whatever the end.
 public final class MachineSession: Sendable {
     /// How a run ended.
     public struct End: Sendable {
         /// How the machine ended.
         public let outcome: MachineOutcome
-        /// Whether the user pressed Ctrl-C.
+        /// Whether there was a machine at all.
+        public let hasRun: Bool
+        /// Whether the user pressed Ctrl-C, or left at the console.
         public let wasInterrupted: Bool
         /// All exits of the run.
         public let report: ExitReport
@@ -22,54 +24,62 @@ public final class MachineSession: Sendable {
     /// Seconds that a guest has to shut down after SIGTERM or the first SIGINT.
     private static let grace: UInt32 = 10
 
-    private let machine: any MachineControl
-    private let console: ConsoleBackend
-    private let launch: LaunchConfiguration
+    private let host: MachineHost
+    private let stopper: MachineStopper
     private let interrupted = Atomic<Bool>(false)
 
     /// Puts a session together; nothing has started yet. `SignalWatcher.blockSignals()` was called before any thread was made.
-    public init(machine: any MachineControl, console: ConsoleBackend, launch: LaunchConfiguration) {
-        self.machine = machine
-        self.console = console
-        self.launch = launch
+    ///
+    /// - Parameters:
+    ///   - tell: tells the user where a pseudo-terminal is.
+    ///   - build: makes the machine when it is to start.
+    public init(_ resources: MachineResources, tell: @escaping @Sendable (String) -> Void, build: @escaping MachineHost.Builder)
+        throws(ControlError)
+    {
+        host = try MachineHost(resources, tell: tell, build: build)
+        stopper = MachineStopper(host)
     }
 
-    /// Serves the API, starts the machine, waits for its end, writes the statistics file and leaves nothing behind.
+    /// Serves the API, waits for the end of the machine, writes the statistics file and leaves nothing behind.
     ///
     /// - Parameters:
     ///   - socket: bound already, so that a VM of the same name was found before the machine was made.
-    ///   - routes: of the machine and of its services.
-    ///   - receive: the serial port's input: takes a byte, or false when its FIFO is full.
-    ///   - start: starts the machine.
-    public func run(
-        socket: ControlSocket, routes: [APIRoute], receive: @escaping @Sendable (UInt8) -> Bool, start: () throws(MachineError) -> Void
-    ) throws(ControlError) -> End {
-        if let path = launch.statsFile { try MachineSession.checkWritable(path) }
-        let server = try APIServer(socket: socket, router: APIRouter(routes))
-        defer { server.stop() }
+    ///   - services: what is put beside the machine.
+    ///   - startsNow: whether the configuration is complete and the machine starts at once, before the API answers; otherwise the API
+    ///     configures and starts it.
+    public func run(socket: ControlSocket, services: [SymbioticService], startsNow: Bool) throws(ControlError) -> End {
+        let statsFile = host.resources.statsFile
+        if let statsFile { try MachineSession.checkWritable(statsFile) }
         do throws(KVMError) {
             _ = try SignalWatcher { [self] request, count in take(request, count) }
-            try console.start(receive: receive) { [self] in
-                interrupted.store(true, ordering: .relaxed)
-                machine.kill()
-            }
         } catch {
-            console.stop()
             throw .host(error.description)
         }
-        defer { console.stop() }
-        do throws(MachineError) {
-            try start()
-        } catch {
-            throw ControlError(error)
+        defer { host.stopConsole() }
+        if startsNow {
+            do throws(MachineError) {
+                try host.start()
+            } catch {
+                throw ControlError(error)
+            }
         }
-        let outcome = machine.wait()
-        console.stop()
-        let report = ExitReport(machine.exitStatistics(), name: machine.configuration.name)
-        let fault = launch.statsFile.flatMap { MachineSession.write(report, to: $0) }
+        let server: APIServer
+        do throws(ControlError) {
+            server = try APIServer(socket: socket, router: host.router(services: services))
+        } catch {
+            host.kill()
+            _ = host.wait()
+            throw error
+        }
+        defer { server.stop() }
+        let outcome = host.wait()
+        host.stopConsole()
+        let report = ExitReport(host.exitStatistics(), name: host.configuration.name)
+        let hasRun = host.machine != nil
+        let fault = hasRun ? statsFile.flatMap { MachineSession.write(report, to: $0) } : nil
         return End(
-            outcome: outcome, wasInterrupted: interrupted.load(ordering: .relaxed), report: report,
-            droppedConsoleByteCount: console.droppedByteCount, statisticsFault: fault)
+            outcome: outcome, hasRun: hasRun, wasInterrupted: interrupted.load(ordering: .relaxed) || host.wasLeft, report: report,
+            droppedConsoleByteCount: host.droppedConsoleByteCount, statisticsFault: fault)
     }
 
     /// Writes the report as JSON, all or nothing; returns what went wrong.
@@ -93,11 +103,6 @@ public final class MachineSession: Sendable {
     /// The first signal asks the guest; the second, or a guest that cannot be asked, ends it.
     private func take(_ request: SignalWatcher.Request, _ count: Int) {
         if request == .interrupt { interrupted.store(true, ordering: .relaxed) }
-        guard count == 1, machine.state == .running, machine.requestPowerOff() else { return machine.kill() }
-        let timer = try? Thread(name: "grace") { [machine] in
-            sleep(MachineSession.grace)
-            machine.kill()
-        }
-        if timer == nil { machine.kill() }
+        if count == 1 { stopper.stop(within: MachineSession.grace) } else { host.kill() }
     }
 }

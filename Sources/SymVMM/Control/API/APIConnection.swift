@@ -42,7 +42,7 @@ final class APIConnection: ChannelDuplexHandler {
     }
 
     func channelActive(context: ChannelHandlerContext) {
-        setDeadline(context)
+        setDeadline(context, seconds: isRefused ? limits.refusalTimeout : limits.timeout)
         if isRefused { refuse(context, APIError(503, "too many connections: at most \(limits.connectionCount)")) }
     }
 
@@ -133,7 +133,7 @@ final class APIConnection: ChannelDuplexHandler {
     private func send(_ context: ChannelHandlerContext, _ response: APIResponse, _ head: HTTPRequestHead) {
         let keepAlive = head.isKeepAlive
         self.head = nil
-        setDeadline(context)
+        setDeadline(context, seconds: limits.timeout)
         let promise = context.eventLoop.makePromise(of: Void.self)
         let bound = NIOLoopBound((self, context), eventLoop: context.eventLoop)
         promise.futureResult.whenComplete { _ in
@@ -147,7 +147,7 @@ final class APIConnection: ChannelDuplexHandler {
     private func receiveAgain(_ context: ChannelHandlerContext) {
         guard state == .answering else { return }
         state = .receiving
-        setDeadline(context)
+        setDeadline(context, seconds: limits.timeout)
         let parts = waiting
         waiting = []
         for (index, part) in parts.enumerated() {
@@ -183,9 +183,9 @@ final class APIConnection: ChannelDuplexHandler {
         context.writeAndFlush(APIConnection.wrapOutboundOut(.end(nil)), promise: promise)
     }
 
-    private func setDeadline(_ context: ChannelHandlerContext) {
+    private func setDeadline(_ context: ChannelHandlerContext, seconds: Int64) {
         deadline?.cancel()
         let bound = NIOLoopBound(context, eventLoop: context.eventLoop)
-        deadline = context.eventLoop.scheduleTask(in: .seconds(limits.timeout)) { bound.value.close(promise: nil) }
+        deadline = context.eventLoop.scheduleTask(in: .seconds(seconds)) { bound.value.close(promise: nil) }
     }
 }

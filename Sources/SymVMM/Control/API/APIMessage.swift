@@ -52,6 +52,18 @@ public struct APIRequest: Sendable {
         }
     }
 
+    /// Reads the body's fields and complains of those that nobody took.
+    func read<Value>(_ take: (inout JSONFields) throws(ControlError) -> Value) throws(APIError) -> Value {
+        var fields = try fields()
+        do throws(ControlError) {
+            let value = try take(&fields)
+            try fields.checkAllTaken()
+            return value
+        } catch {
+            throw APIError(400, error.message)
+        }
+    }
+
     private static func decode(_ text: Substring) -> String {
         guard text.utf8.contains(UInt8(ascii: "%")) else { return String(text) }
         var bytes: [UInt8] = []

@@ -42,15 +42,27 @@ public struct APIRoute: Sendable {
 
 /// Finds the route for a request: request in, response out, no socket. Errors become responses.
 public struct APIRouter: Sendable {
-    private let routes: [APIRoute]
+    /// What is told of each request that was answered.
+    public typealias Observer = @Sendable (APIRequest, APIResponse) -> Void
+
+    /// All routes.
+    let routes: [APIRoute]
+    private let observe: Observer?
 
     /// Makes a router; where two routes fit, the first is taken.
-    public init(_ routes: [APIRoute]) {
+    public init(_ routes: [APIRoute], observe: Observer? = nil) {
         self.routes = routes
+        self.observe = observe
     }
 
     /// Answers a request: 404 for an unknown path, 405 with `Allow` for a known one without this method.
     public func respond(to request: APIRequest) -> APIResponse {
+        let response = answer(request)
+        observe?(request, response)
+        return response
+    }
+
+    private func answer(_ request: APIRequest) -> APIResponse {
         let path = request.path.split(separator: "/", omittingEmptySubsequences: false)
         var allowed: [String] = []
         for route in routes {

@@ -11,6 +11,10 @@ public struct APILimits: Sendable {
     public var bodyByteCount = 64 << 10
     /// Most connections at a time; more are answered with 503.
     public var connectionCount = 256
+    /// Most connections that are just being answered with 503; more wait until the kernel's queue is full, and then in connect(2).
+    public var refusalCount = 64
+    /// Seconds that a client has to read its 503.
+    public var refusalTimeout: Int64 = 1
     /// Seconds that a client has for a whole request, counted from the connection or the answer before, and for reading an answer.
     public var timeout: Int64 = 30
 
@@ -39,11 +43,7 @@ public final class APIServer: Sendable {
             .childChannelOption(.recvAllocator, value: FixedSizeRecvByteBufferAllocator(capacity: 4096))
             .childChannelInitializer { channel in
                 channel.eventLoop.makeCompletedFuture {
-                    let isOver = connections.withLockedValue { number in
-                        number += 1
-                        return number > limits.connectionCount
-                    }
-                    channel.closeFuture.whenComplete { _ in connections.withLockedValue { $0 -= 1 } }
+                    let isOver = APIServer.count(channel, in: connections, limits)
                     var decoder = NIOHTTPDecoderLimitConfiguration()
                     decoder.maxHeaderFieldSize = 8 << 10
                     decoder.maxHeaderListSize = 32 << 10
@@ -65,6 +65,27 @@ public final class APIServer: Sendable {
         self.group = group
         self.workers = workers
         self.socket = socket
+    }
+
+    /// Counts a connection until it closes, and stops to accept others while there are too many.
+    ///
+    /// - Returns: whether it is to be refused.
+    private static func count(_ channel: any Channel, in connections: NIOLockedValueBox<Int>, _ limits: APILimits) -> Bool {
+        let most = limits.connectionCount + limits.refusalCount
+        let number = connections.withLockedValue { number in
+            number += 1
+            return number
+        }
+        let listener = channel.parent
+        if number >= most { listener?.setOption(.autoRead, value: false).whenComplete { _ in } }
+        channel.closeFuture.whenComplete { _ in
+            let before = connections.withLockedValue { number in
+                number -= 1
+                return number + 1
+            }
+            if before >= most { listener?.setOption(.autoRead, value: true).whenComplete { _ in } }
+        }
+        return number > limits.connectionCount
     }
 
     /// Ends the server: no request is accepted any more, the socket's file is removed, the threads end. Not from a route.

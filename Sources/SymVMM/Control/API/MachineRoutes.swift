@@ -66,7 +66,7 @@ public struct MachineSummary: Codable, Sendable, Equatable {
     }
 }
 
-/// The resources that every machine has.
+/// What a machine is and how it stands.
 public enum MachineRoutes {
     /// The routes onto a machine. Strongly held: the server ends before the machine goes.
     public static func routes(for machine: any MachineControl, version: String) -> [APIRoute] {
@@ -75,10 +75,9 @@ public enum MachineRoutes {
                 let name = machine.configuration.name
                 return try .json(InstanceInfo(appName: "symvmm", id: name, state: machine.state.rawValue, vmmVersion: version))
             },
-            APIRoute(.get, "/version") { _ throws(APIError) in try .json(["vmm_version": version]) },
+            // Firecracker's clients look for its own field.
+            APIRoute(.get, "/version") { _ throws(APIError) in try .json(["firecracker_version": version, "vmm_version": version]) },
             APIRoute(.get, "/summary") { _ throws(APIError) in try .json(summary(of: machine)) },
-            APIRoute(.patch, "/vm") { request throws(APIError) in try changeState(of: machine, request) },
-            APIRoute(.put, "/actions") { request throws(APIError) in try act(on: machine, request) },
         ] + StatisticsRoutes.routes(for: machine)
     }
 
@@ -89,49 +88,5 @@ public enum MachineRoutes {
             name: configuration.name, pid: getpid(), state: machine.state.rawValue, vcpuCount: configuration.vcpuCount,
             memoryMebibytes: configuration.memoryByteCount >> 20, uptimeNanoseconds: statistics.uptimeNanoseconds,
             exitCount: statistics.exitCount, symbiotic: configuration.symbiotic)
-    }
-
-    private static func changeState(of machine: any MachineControl, _ request: APIRequest) throws(APIError) -> APIResponse {
-        let state = try word("state", in: request)
-        let now = machine.state
-        guard now == .running || now == .paused else {
-            throw APIError(400, "the VM cannot be paused or resumed: it is \(now.rawValue.lowercased())")
-        }
-        switch state {
-        case "Paused": machine.pause()
-        case "Resumed": machine.resume()
-        default: throw APIError(400, "state: '\(state)' is not a state: give Paused or Resumed")
-        }
-        return .noContent
-    }
-
-    private static func act(on machine: any MachineControl, _ request: APIRequest) throws(APIError) -> APIResponse {
-        let action = try word("action_type", in: request)
-        switch action {
-        // Firecracker's word for the same wish: that the guest shut itself down. Here the power button carries it, for there is no keyboard.
-        case "Stop", "SendCtrlAltDel":
-            guard machine.state == .running else {
-                throw APIError(400, "the guest cannot be asked: the VM is \(machine.state.rawValue.lowercased())")
-            }
-            guard machine.requestPowerOff() else {
-                throw APIError(400, "the guest does not listen to the power button: use Kill to end it")
-            }
-        case "Kill": machine.kill()
-        case "InstanceStart": throw APIError(400, "the VM has been started")
-        default: throw APIError(400, "action_type: '\(action)' is not an action: give Stop, Kill or SendCtrlAltDel")
-        }
-        return .noContent
-    }
-
-    /// The one field of a request, a string.
-    private static func word(_ field: String, in request: APIRequest) throws(APIError) -> String {
-        var fields = try request.fields()
-        do throws(ControlError) {
-            let word = try fields.requiredString(field)
-            try fields.checkAllTaken()
-            return word
-        } catch {
-            throw APIError(400, error.message)
-        }
     }
 }

@@ -16,15 +16,22 @@ public enum SymCallRoutes {
     private static let testNumbers = 0x1e0...0x1ff
 
     /// The routes onto a machine.
-    public static func routes(for machine: VirtualMachine) -> [APIRoute] {
-        [
+    ///
+    /// - Parameter machine: answers nil as long as there is none.
+    static func routes(for machine: @escaping @Sendable () -> VirtualMachine?) -> [APIRoute] {
+        @Sendable func running() throws(APIError) -> VirtualMachine {
+            guard let machine = machine() else { throw APIError(400, "the VM has not been started") }
+            return machine
+        }
+        return [
             APIRoute(.get, "/symcalls") { _ throws(APIError) in
+                let machine = try running()
                 guard let symbiotic = ExitReport(machine.exitStatistics(), name: machine.configuration.name).symbiotic else {
                     throw APIError(400, SymCallError.notOffered.description)
                 }
                 return try .json(symbiotic)
             },
-            APIRoute(.put, "/symcalls") { request throws(APIError) in try ask(machine, request) },
+            APIRoute(.put, "/symcalls") { request throws(APIError) in try ask(running(), request) },
         ]
     }
 

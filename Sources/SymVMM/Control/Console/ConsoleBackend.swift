@@ -34,10 +34,11 @@ public final class ConsoleBackend: Sendable {
             descriptors = nil
             pseudoTerminalPath = nil
         case .file(let path):
-            let file = try FileDescriptor.open(path, O_WRONLY | O_CREAT | O_APPEND | O_NOCTTY, mode: 0o644)
+            let isPatient = !FileDescriptor.isFIFO(path)
+            let file = try FileDescriptor.openForAppending(path)
             let number = file.rawValue
             let owner = ConsoleDescriptors(file: file)
-            output = try BufferedConsoleOutput(descriptor: number, owner: owner, isPatient: true)
+            output = try BufferedConsoleOutput(descriptor: number, owner: owner, isPatient: isPatient)
             descriptors = owner
             pseudoTerminalPath = nil
         case .pseudoTerminal:

@@ -19,7 +19,7 @@ public final class FileStorage: BlockStorage, @unchecked Sendable {
     ///   - sectorSize: 512 or 4096; nil takes a block device's own, and 512 for a file.
     /// - Throws: `KVMError` with advice: no such file, not permitted, a directory or another thing that is no disk, empty, not whole sectors,
     ///   in use by another process.
-    public init(path: String, isReadOnly: Bool, sectorSize: Int? = nil) throws(KVMError) {
+    public convenience init(path: String, isReadOnly: Bool, sectorSize: Int? = nil) throws(KVMError) {
         let call = "disk \(path)"
         // Before the open, which would wait on a FIFO or rewind a tape.
         try FileStorage.checkKind(path, call)
@@ -29,16 +29,35 @@ public final class FileStorage: BlockStorage, @unchecked Sendable {
         } catch {
             throw KVMError(call: call, errno: error.errno, advice: FileStorage.advice(error.errno, isReadOnly))
         }
-        let kind = try FileStorage.measure(descriptor, call)
         try FileStorage.lock(descriptor, call, isReadOnly)
+        try self.init(descriptor, call, isReadOnly, sectorSize)
+    }
 
+    /// What a path leads to now, in place of `other`: the same file measured again when it is the same, otherwise another one.
+    ///
+    /// The same file cannot be opened a second time: it is locked.
+    public convenience init(path: String, replacing other: FileStorage) throws(KVMError) {
+        if FileStorage.isSame(path, other.descriptor) {
+            let call = "disk \(path)"
+            let number = fcntl(other.descriptor.rawValue, F_DUPFD_CLOEXEC, 0)
+            guard number >= 0 else { throw KVMError.last(call) }
+            try self.init(FileDescriptor(owning: number), call, other.isReadOnly, other.sectorSize)
+        } else {
+            try self.init(path: path, isReadOnly: other.isReadOnly, sectorSize: other.sectorSize)
+        }
+    }
+
+    /// Takes over an open and locked file.
+    private init(_ descriptor: consuming FileDescriptor, _ call: String, _ isReadOnly: Bool, _ sectorSize: Int?) throws(KVMError) {
+        let kind = try FileStorage.measure(descriptor, call)
         let sector = sectorSize ?? kind.sectorSize
         guard [512, 1024, 2048, 4096].contains(sector), sector >= kind.sectorSize else {
             throw KVMError(
                 call: call, errno: EINVAL, advice: "its sectors are \(kind.sectorSize) bytes; \(sector) cannot be offered to the guest")
         }
         guard kind.byteCount > 0 else {
-            throw KVMError(call: call, errno: EINVAL, advice: "it is empty: give it a size, for instance with 'truncate -s 1G \(path)'")
+            throw KVMError(
+                call: call, errno: EINVAL, advice: "it is empty: give it a size, for instance with 'truncate -s 1G \(call.dropFirst(5))'")
         }
         guard kind.byteCount % UInt64(sector) == 0 else {
             throw KVMError(
@@ -151,6 +170,14 @@ extension FileStorage {
         case S_IFDIR: throw KVMError(call: call, errno: EISDIR, advice: "give a raw disk image or a block device")
         default: throw KVMError(call: call, errno: EINVAL, advice: "neither a regular file nor a block device")
         }
+    }
+
+    /// Whether a path leads to the file that is open.
+    private static func isSame(_ path: String, _ descriptor: borrowing FileDescriptor) -> Bool {
+        var (named, open) = (stat(), stat())
+        // SAFETY: the string and the structures outlive the calls, which fill the structures.
+        guard unsafe stat(path, &named) == 0, unsafe fstat(descriptor.rawValue, &open) == 0 else { return false }
+        return named.st_dev == open.st_dev && named.st_ino == open.st_ino
     }
 
     private static func measure(_ descriptor: borrowing FileDescriptor, _ call: String) throws(KVMError) -> Kind {

@@ -1,13 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0
 
+internal import Glibc
 internal import Synchronization
 
 /// A disk (virtio 1.2, section 5.2) on any `BlockStorage`.
 ///
 /// Two worker threads a disk serve requests off the vCPUs' threads, in any order; they run from activation to stop.
 public final class VirtioBlock: VirtioDevice, @unchecked Sendable {
-    /// Where the bytes are.
-    public let storage: BlockStorage
+    /// The disk's life, and what it is on.
+    private struct State {
+        var storage: BlockStorage
+        /// While the device is active.
+        var service: BlockService?
+        var activation: Activation?
+    }
+
+    /// What the guest and the device agreed on.
+    private struct Activation {
+        let queue: Virtqueue
+        let features: UInt64
+        let interrupt: VirtioInterrupt
+    }
 
     static let workerCount = 2
     /// Of a discard request: segments, and sectors of 512 bytes in each (2 GiB).
@@ -18,37 +31,97 @@ public final class VirtioBlock: VirtioDevice, @unchecked Sendable {
 
     private let serial: [UInt8]
     private let tally = BlockCounters()
-    private let service = Mutex<BlockService?>(nil)
+    private let state: Mutex<State>
+    /// In sectors of 512 bytes: the one field of the configuration space that may change.
+    private let capacity: Atomic<UInt64>
 
     /// Makes a disk.
     ///
     /// - Parameter id: names the disk in statistics; its first 20 bytes are the serial number that the guest reads.
     public init(id: String, storage: BlockStorage) {
-        self.storage = storage
+        state = Mutex(State(storage: storage))
+        capacity = Atomic(storage.byteCount / 512)
         serial = Array(id.utf8.prefix(20))
         super.init(
-            name: "virtio-blk.\(id)", deviceType: 2, features: VirtioBlock.features(of: storage), queueSizes: [256],
+            name: VirtioBlock.name(id: id), deviceType: 2, features: VirtioBlock.features(of: storage), queueSizes: [256],
             configuration: VirtioBlock.configuration(of: storage))
+    }
+
+    /// The device's name.
+    static func name(id: String) -> String {
+        "virtio-blk.\(id)"
+    }
+
+    /// Where the bytes are.
+    public var storage: BlockStorage {
+        state.withLock { $0.storage }
     }
 
     /// Starts the workers.
     public override func activate(_ queues: [Virtqueue?], features: UInt64, interrupt: VirtioInterrupt) throws(KVMError) {
         guard let queue = queues.first ?? nil else { return }
-        // Without FLUSH the driver has no way to ask, and may take every write for stable (virtio 1.2, section 5.2.6.2).
-        let writeThrough = features & BlockFeature.flush == 0
-        let server = BlockRequestServer(queue: queue, storage: storage, serial: serial, writeThrough: writeThrough, tally: tally)
-        let started = BlockService(queue: queue, server: server, name: name)
-        service.withLock { $0 = started }
-        try started.start(workers: VirtioBlock.workerCount)
+        let failure = state.withLock { state in
+            state.activation = Activation(queue: queue, features: features, interrupt: interrupt)
+            return start(&state)
+        }
+        if let failure { throw failure }
     }
 
     /// Waits for the requests in flight and ends the workers.
     public override func stop() {
-        service.withLock { service in
-            let running = service
-            service = nil
-            return running
-        }?.stop()
+        state.withLock { state in
+            state.activation = nil
+            state.service?.stop()
+            state.service = nil
+        }
+    }
+
+    /// Puts other storage in the place of what is there, and tells the guest that the size may have changed. Requests in flight are finished
+    /// on the old storage first. Any thread but a worker's.
+    ///
+    /// - Parameter storage: as read-only as the old one, with sectors of the same size: the guest has been told of both.
+    /// - Throws: `KVMError` when the two differ in that, or the workers cannot be started again, which the guest is told too.
+    public func replaceStorage(_ storage: BlockStorage) throws(KVMError) {
+        let failure = state.withLock { state -> KVMError? in
+            guard storage.isReadOnly == state.storage.isReadOnly, storage.sectorSize == state.storage.sectorSize else {
+                return KVMError(call: "replace \(name)", errno: EINVAL, advice: "sectors of another size, or not as read-only")
+            }
+            state.service?.stop()
+            state.service = nil
+            state.storage = storage
+            capacity.store(storage.byteCount / 512, ordering: .releasing)
+            guard let activation = state.activation else { return nil }
+            let failure = start(&state)
+            if failure == nil { activation.interrupt.configurationChanged() } else { activation.interrupt.requireReset() }
+            return failure
+        }
+        if let failure { throw failure }
+    }
+
+    private func start(_ state: inout State) -> KVMError? {
+        guard let activation = state.activation else { return nil }
+        // Without FLUSH the driver has no way to ask, and may take every write for stable (virtio 1.2, section 5.2.6.2).
+        let writeThrough = activation.features & BlockFeature.flush == 0
+        let server = BlockRequestServer(
+            queue: activation.queue, storage: state.storage, serial: serial, writeThrough: writeThrough, tally: tally)
+        let started = BlockService(queue: activation.queue, server: server, name: name)
+        state.service = started
+        do throws(KVMError) {
+            try started.start(workers: VirtioBlock.workerCount)
+            return nil
+        } catch {
+            return error
+        }
+    }
+
+    /// The configuration space, with the capacity that is now.
+    public override func readConfiguration(offset: UInt64, size: Int) -> UInt64 {
+        guard offset < 8, size > 0, size <= 8 else { return super.readConfiguration(offset: offset, size: size) }
+        let field = capacity.load(ordering: .acquiring) >> (8 &* offset)
+        let (inside, bits) = (8 &* (8 &- offset), 8 &* UInt64(size))
+        // An access that reaches beyond the field.
+        guard bits > inside else { return bits == 64 ? field : field & (1 << bits &- 1) }
+        return field | super.readConfiguration(offset: 8, size: size &- Int(8 &- offset)) << inside
     }
 
     /// Requests by kind, bytes, and what went wrong.

@@ -3,7 +3,7 @@
 internal import FoundationEssentials
 
 /// A JSON text as a tree: what configuration files and API requests are before their fields are checked.
-enum JSONValue: Sendable, Equatable, Decodable {
+enum JSONValue: Sendable, Equatable, Codable {
     case object([String: JSONValue])
     case array([JSONValue])
     case string(String)
@@ -36,6 +36,19 @@ enum JSONValue: Sendable, Equatable, Decodable {
             self = .number(value)
         } else {
             self = .string(try container.decode(String.self))
+        }
+    }
+
+    func encode(to encoder: any Encoder) throws {
+        var container = encoder.singleValueContainer()
+        switch self {
+        case .object(let fields): try container.encode(fields)
+        case .array(let elements): try container.encode(elements)
+        case .string(let text): try container.encode(text)
+        case .integer(let number): try container.encode(number)
+        case .number(let number): try container.encode(number)
+        case .boolean(let flag): try container.encode(flag)
+        case .null: try container.encodeNil()
         }
     }
 
@@ -159,6 +172,24 @@ struct JSONFields {
         var objects: [JSONFields] = []
         for (index, element) in elements.enumerated() { objects.append(try JSONFields(element, path: "\(name(field))[\(index)]")) }
         return objects
+    }
+
+    /// One of some words.
+    mutating func word(_ field: String, of words: [String]) throws(ControlError) -> String? {
+        guard let text = try string(field) else { return nil }
+        guard words.contains(text) else { throw .usage("\(name(field)): '\(text)' is not one of \(words.joined(separator: ", "))") }
+        return text
+    }
+
+    /// A field of Firecracker's schema that symvmm does not offer: taken only with a value that asks for nothing.
+    mutating func notOffered(_ field: String, unless neutral: [JSONValue] = []) throws(ControlError) {
+        guard let value = take(field), !neutral.contains(value) else { return }
+        throw .usage("\(name(field)): not offered by symvmm")
+    }
+
+    /// Whether a field is there, be it null.
+    func has(_ field: String) -> Bool {
+        fields[field] != nil
     }
 
     /// Complains of a field that nobody took.

@@ -48,6 +48,10 @@ public struct DriveConfiguration: Sendable, Equatable {
     public var isReadOnly: Bool
     /// Bytes of a sector, 512 or 4096; nil takes a block device's own, and 512 for a file.
     public var sectorSize: Int?
+    /// The guest's root file system is on it: it is the first disk, and the kernel's command line says so (`MachineResources.launch()`).
+    public var isRootDevice = false
+    /// Of a root device: the partition that the command line names, instead of the whole disk.
+    public var partitionUUID: String?
 
     /// Describes a drive.
     public init(id: String, path: String, isReadOnly: Bool = false, sectorSize: Int? = nil) {
@@ -107,7 +111,7 @@ public enum ConsoleConfiguration: Sendable, Equatable {
     case stdio
     /// Output is thrown away, there is no input.
     case none
-    /// Output is appended to a file, there is no input.
+    /// Output is appended to a file or written to a FIFO, there is no input.
     case file(path: String)
     /// A new pseudo-terminal, whose name is printed.
     case pseudoTerminal
