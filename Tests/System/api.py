@@ -31,8 +31,9 @@ class Answer:
 def exchange(path, data, timeout=20):
     """Sends bytes on a connection of their own and takes what comes until the other side closes."""
     with socket.socket(socket.AF_UNIX) as connection:
-        connection.settimeout(timeout)
+        # A connection that blocks waits while the listener's queue is full; with a timeout, Python would give it up with EAGAIN.
         connection.connect(path)
+        connection.settimeout(timeout)
         try:
             connection.sendall(data)
         except (BrokenPipeError, ConnectionResetError):

@@ -46,11 +46,10 @@ class APIFaults(api.ServeTest):
         return sum(int(fields[name].split()[0]) for name in ("Private_Clean", "Private_Dirty")) / 1024
 
     def test_what_is_not_http(self):
-        noise = os.urandom(4096)
         for data in (
             b"hello\r\n\r\n", b"GET\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"GET / HTTP/1.1\r\nContent-Length: x\r\n\r\n", b"\x00\x01\x02\r\n\r\n",
             b"GET / HTTP/1.1\r\nbroken header\r\n\r\n", b"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\nzzzzz",
-            b"PUT / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nnothex\r\n", b"\x16\x03\x01\x02\x00\x01\x00" + bytes(100), b"\r" * 5000, noise,
+            b"PUT / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nnothex\r\n", b"\x16\x03\x01\x02\x00\x01\x00" + bytes(100), bytes(range(256)) * 16,
         ):
             answer = self.exchange(data)
             # What looks like the beginning of something, nobody can answer.
@@ -141,13 +140,8 @@ class APIFaults(api.ServeTest):
         for _ in range(400):
             connection = socket.socket(socket.AF_UNIX)
             self.addCleanup(connection.close)
-            connection.setblocking(False)
-            try:
-                connection.connect(self.machine.socket)
-                held.append(connection)
-            except BlockingIOError:
-                break
-        self.assertGreater(len(held), 256)
+            connection.connect(self.machine.socket)
+            held.append(connection)
         # Whoever comes now hears that there is no place, at once or as soon as one of the refused has gone.
         answer = api.Answer(self.exchange(GET, timeout=30))
         self.assertEqual(answer.status, 503)

@@ -9,6 +9,8 @@ internal import Synchronization
 public final class ControlSocket: Sendable {
     /// Longest path that fits a socket's address with its final zero byte (unix(7)).
     static let longestPath = 107
+    /// Most clients that wait to be accepted; the kernel may allow fewer (net.core.somaxconn). More wait in connect(2), or get EAGAIN there.
+    static let backlog: Int32 = 1024
 
     /// Path of the socket.
     public let path: String
@@ -98,7 +100,7 @@ public final class ControlSocket: Sendable {
         // The kernel gives the file the socket's mode, so it is closed to others from the start, whatever the umask (Linux, unix_bind).
         let isOpen =
             unsafe fchmod(descriptor, 0o600) == 0 && withAddress(path) { unsafe bind(descriptor, $0, $1) } == 0
-            && Glibc.listen(descriptor, 128) == 0
+            && Glibc.listen(descriptor, backlog) == 0
         guard isOpen else {
             let error = KVMError.last("bind \(path)")
             close(descriptor)

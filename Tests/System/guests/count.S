@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# Writes COUNT bytes to a port without a device, reads it READS times, then powers off (or resets with RESET defined).
+# Writes COUNT bytes to a port without a device, reads it READS times, then powers off (or resets with RESET defined, or halts for good with HALT).
 
 	.include "machine.inc"
 	.globl	_start
@@ -15,7 +15,8 @@ _start:
 	jnz	2b
 	.ifdef	RESET
 	out8	RESET_CONTROLLER, 0xfe
-	.else
+	.endif
+	.ifndef	HALT
 	power_off
 	.endif
 3:	hlt

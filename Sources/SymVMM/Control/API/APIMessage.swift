@@ -18,8 +18,10 @@ public enum APIMethod: String, Sendable, CaseIterable {
 public struct APIRequest: Sendable {
     /// What is to be done.
     public let method: APIMethod
-    /// The resource, from `/` on, without the query; percent signs decoded.
+    /// The resource, from `/` on, without the query; percent signs decoded: for messages.
     public let path: String
+    /// What is between the path's slashes, each decoded: an encoded slash separates nothing.
+    let parts: [Substring]
     /// The query's keys and values, decoded; of a repeated key the last.
     public let query: [String: String]
     /// The body, bounded by the server.
@@ -31,11 +33,13 @@ public struct APIRequest: Sendable {
     public init(method: APIMethod, target: String, body: [UInt8] = []) {
         self.method = method
         self.body = body
-        let parts = target.split(separator: "?", maxSplits: 1, omittingEmptySubsequences: false)
-        path = APIRequest.decode(parts.first ?? "/")
+        let halves = target.split(separator: "?", maxSplits: 1, omittingEmptySubsequences: false)
+        let resource = halves.first ?? "/"
+        path = APIRequest.decode(resource)
+        parts = resource.split(separator: "/", omittingEmptySubsequences: false).map { APIRequest.decode($0)[...] }
         var query: [String: String] = [:]
-        if parts.count == 2 {
-            for field in parts[1].split(separator: "&") {
+        if halves.count == 2 {
+            for field in halves[1].split(separator: "&") {
                 let pair = field.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
                 query[APIRequest.decode(pair[0])] = pair.count == 2 ? APIRequest.decode(pair[1]) : ""
             }

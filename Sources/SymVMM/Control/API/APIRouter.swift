@@ -63,10 +63,9 @@ public struct APIRouter: Sendable {
     }
 
     private func answer(_ request: APIRequest) -> APIResponse {
-        let path = request.path.split(separator: "/", omittingEmptySubsequences: false)
         var allowed: [String] = []
         for route in routes {
-            guard let parameters = route.match(path) else { continue }
+            guard let parameters = route.match(request.parts) else { continue }
             guard route.method == request.method else {
                 allowed.append(route.method.rawValue)
                 continue

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
+internal import Glibc
 internal import NIOConcurrencyHelpers
 internal import NIOCore
 internal import NIOHTTP1
@@ -56,7 +57,10 @@ public final class APIServer: Sendable {
                 }
             }
         do {
-            channel = try bootstrap.withBoundSocket(socket.takeDescriptor()).wait()
+            let number = socket.takeDescriptor()
+            channel = try bootstrap.withBoundSocket(number).wait()
+            // NIO has listened again, with a queue of 128, whatever the option says.
+            _ = listen(number, ControlSocket.backlog)
         } catch {
             try? group.syncShutdownGracefully()
             try? workers.syncShutdownGracefully()
