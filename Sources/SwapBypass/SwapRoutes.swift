@@ -20,16 +20,6 @@ public struct SwapBypassState: Codable, Sendable, Equatable {
 ///     PUT /swap-bypass {"state": "on"}       turns the switch, and answers when the guest has done it
 ///     PUT /swap-bypass {"budget_bytes": N}   how much memory the store may take from now on
 enum SwapRoutes {
-    private struct Wish: Codable {
-        let state: String?
-        let budget: UInt64?
-
-        enum CodingKeys: String, CodingKey {
-            case state
-            case budget = "budget_bytes"
-        }
-    }
-
     static func routes(for service: SwapBypassService) -> [APIRoute] {
         [
             APIRoute(.get, "/swap-bypass") { [weak service] _ throws(APIError) in
@@ -38,22 +28,15 @@ enum SwapRoutes {
             },
             APIRoute(.put, "/swap-bypass") { [weak service] request throws(APIError) in
                 guard let service else { throw APIError(400, "the VM is ending") }
-                let wish: Wish
-                do {
-                    wish = try JSONText.decode(Wish.self, from: request.body)
-                } catch {
-                    throw APIError(400, "the request's body: give {\"state\": \"on\"} or {\"state\": \"off\"}, or budget_bytes")
-                }
-                guard wish.state != nil || wish.budget != nil else {
-                    throw APIError(400, "the request's body: give state or budget_bytes")
-                }
-                if let state = wish.state, state != "on", state != "off" {
-                    throw APIError(400, "state: '\(state)' is not a state: give on or off")
-                }
-                if let budget = wish.budget, !service.store.setBudget(budget) {
+                var fields = APIFields(request)
+                let wanted = try fields.word("state", of: ["on", "off"])
+                let budget = try fields.count("budget_bytes")
+                try fields.checkAllTaken()
+                guard wanted != nil || budget != nil else { throw APIError(400, "the request's body: give state or budget_bytes") }
+                if let budget, !service.store.setBudget(budget) {
                     throw APIError(400, "budget_bytes: the store has no budget: start the VM with --swap SIZE,path=FILE,budget=SIZE")
                 }
-                if let state = wish.state, let obstacle = service.turn(on: state == "on") { throw APIError(400, obstacle) }
+                if let wanted, let obstacle = service.turn(on: wanted == "on") { throw APIError(400, obstacle) }
                 return try .json(state(of: service))
             },
         ]

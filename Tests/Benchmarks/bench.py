@@ -17,6 +17,7 @@ BENCHMARKS = [
     "task_statistics",
     "start_cpu_ms",
     "vmm_overhead_mib",
+    "overhead_mib_per_vm_at_20",
     "boot_vs_qemu",
     "swap_first_touch_off_vs_on",
     "swap_later_touch_on_vs_ram",

@@ -206,6 +206,22 @@ class API(api.ServeTest):
         self.assertTrue(any("the VM has started" in line for line in lines), lines)
         self.assertIn("[served:Warning] PUT /nonsense: 404", lines[-1])
 
+    def test_metrics_go_to_a_file_a_line_at_a_time(self):
+        machine = self.serve()
+        self.done(machine, "PUT", "/metrics", {"metrics_path": self.path("metrics")})
+        self.refused(machine, "PUT", "/metrics", {"metrics_path": self.path("other")}, "already")
+        self.start(machine)
+        machine.wait_for("ready")
+        self.done(machine, "PUT", "/actions", {"action_type": "FlushMetrics"})
+        self.done(machine, "PUT", "/actions", {"action_type": "FlushMetrics"})
+        machine.send(".")
+        self.assert_ended(machine, 0)
+        with open(self.path("metrics"), encoding="utf-8") as file:
+            lines = [json.loads(line) for line in file]
+        # The third is the one at the end.
+        self.assertEqual(len(lines), 3)
+        self.assertTrue(all("utc_timestamp_ms" in line for line in lines), lines[0])
+
     def test_sigterm_and_ctrl_c_end_a_vm_without_a_guest(self):
         for number, status in ((signal.SIGTERM, 0), (signal.SIGINT, 130), (signal.SIGHUP, 0)):
             machine = self.serve("--api-socket", self.path("api.sock"))

@@ -90,7 +90,7 @@ extension RecordingMachine {
     /// The routes that need no more than a machine.
     var routes: [APIRoute] {
         MachineRoutes.routes(for: self, version: "1.2.3")
-            + LifeRoutes.routes(for: self) { () throws(APIError) in throw APIError(400, "no metrics") }
+            + LifeRoutes.routes(for: self) { () throws(ControlError) in throw .usage("no metrics") }
     }
 }
 

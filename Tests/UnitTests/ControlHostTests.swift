@@ -196,6 +196,27 @@ private final class HostUnderTest: Sendable {
         #expect(vm.host.state == .ended)
     }
 
+    @Test func metricsAreWrittenWhereTheyWereWanted() throws {
+        let folder = try TemporaryFolder()
+        let vm = try HostUnderTest()
+        let flush = #"{"action_type": "FlushMetrics"}"#
+        #expect(try vm.fault(.put, "/actions", flush).contains("PUT /metrics"))
+        #expect(try vm.fault(.put, "/metrics", #"{"metrics_path": "/nonexistent/m"}"#).contains("/nonexistent/m"))
+        #expect(vm.respond(.put, "/metrics", #"{"metrics_path": "\#(folder.path)/m"}"#) == .noContent)
+        #expect(try vm.fault(.put, "/metrics", #"{"metrics_path": "\#(folder.path)/n"}"#).contains("already"))
+        #expect(try vm.fault(.put, "/actions", flush).contains("not been started"))
+        #expect(vm.respond(.put, "/boot-source", #"{"kernel_image_path": "/k"}"#) == .noContent)
+        #expect(vm.respond(.put, "/actions", start) == .noContent)
+        #expect(try vm.fault(.put, "/metrics", #"{"metrics_path": "\#(folder.path)/n"}"#).contains("has been started"))
+        #expect(vm.respond(.put, "/actions", flush) == .noContent)
+        vm.host.finish()
+        let text = String(decoding: try SmallFile.read(folder.path + "/m", atMost: 1 << 20), as: UTF8.self)
+        let lines = text.split(separator: "\n")
+        #expect(lines.count == 2)
+        for line in lines { #expect(throws: Never.self) { try JSONValue(parsing: Array(line.utf8), from: "line") } }
+        #expect(folder.entries == ["m"])
+    }
+
     @Test func theLogTakesRequestsByLevel() throws {
         let folder = try TemporaryFolder()
         let vm = try HostUnderTest()

@@ -169,6 +169,9 @@ private final class CountingMachine: MachineControl, @unchecked Sendable {
     let state = MachineState.running
     private var count: UInt64 = 0
 
+    func start() throws(MachineError) {}
+    func receive(_ byte: UInt8) -> Bool { true }
+    func replaceFile(ofDrive id: String, with path: String) throws(MachineError) {}
     func pause() {}
     func resume() {}
     func requestPowerOff() -> Bool { true }

@@ -13,12 +13,8 @@ extension MachineHost {
     /// The resources that every VM has. Strongly held: the server ends before the VM goes.
     private var routes: [APIRoute] {
         let machine = MachineRoutes.routes(for: self, version: SymVMMVersion.current)
-        let life = LifeRoutes.routes(for: self) { () throws(APIError) in try self.flushMetrics() }
+        let life = LifeRoutes.routes(for: self) { () throws(ControlError) in try self.flushMetrics() }
         let calls = SymCallRoutes.routes { self.machine as? VirtualMachine }
         return machine + life + ConfigurationRoutes.routes(for: self) + calls + NotOfferedRoutes.routes
-    }
-
-    private func flushMetrics() throws(APIError) {
-        throw APIError(400, "there are no metrics to flush: configure them with PUT /metrics")
     }
 }

@@ -35,6 +35,7 @@ public final class MachineHost: MachineControl {
     private let tell: @Sendable (String) -> Void
     private let left = Atomic<Bool>(false)
     private let life: Mutex<Life>
+    private let metrics = Mutex<MetricsWriter?>(nil)
     /// Raised when there is a machine to wait for, or will never be one.
     private let begun: EventNotifier
 
@@ -92,6 +93,42 @@ public final class MachineHost: MachineControl {
             throw .usage("log_path: \(error)")
         }
         life.withLock { $0.resources.logger = logger }
+    }
+
+    /// Takes the place for metrics, once and before the start.
+    func configureMetrics(_ fields: JSONFields) throws(ControlError) {
+        var changed = resources
+        try changed.setMetrics(fields)
+        guard metrics.withLock({ $0 == nil }) else { throw .usage("the metrics have been given a place already") }
+        guard let path = changed.metricsPath else { return }
+        try openMetrics(path)
+        life.withLock { $0.resources.metricsPath = path }
+    }
+
+    /// Opens the place that the configuration names, if it names one.
+    func openMetrics() throws(ControlError) {
+        guard let path = resources.metricsPath else { return }
+        try openMetrics(path)
+    }
+
+    private func openMetrics(_ path: String) throws(ControlError) {
+        do throws(KVMError) {
+            let writer = try MetricsWriter(path: path) { [weak self] in self?.machine }
+            metrics.withLock { $0 = writer }
+        } catch {
+            throw .usage("metrics_path: \(error)")
+        }
+    }
+
+    /// Writes a line of metrics now.
+    func flushMetrics() throws(ControlError) {
+        guard let writer = metrics.withLock({ $0 }) else { throw .usage("there is no place for metrics: give one with PUT /metrics") }
+        guard machine != nil else { throw .usage("there are no metrics yet: the VM has not been started") }
+        do throws(KVMError) {
+            try writer.flush()
+        } catch {
+            throw .usage("metrics: \(error)")
+        }
     }
 
     static let tooLate = ControlError.usage("the VM has been started: its configuration cannot be changed any more")
@@ -192,9 +229,10 @@ public final class MachineHost: MachineControl {
         }
     }
 
-    /// Writes what is left of the console's output and restores the terminal. May be called more than once.
-    func stopConsole() {
+    /// Writes what is left of the console's output and of the metrics, and restores the terminal. May be called more than once.
+    func finish() {
         life.withLock { $0.console }?.stop()
+        metrics.withLock { $0 }?.stop()
     }
 
     /// Bytes that the guest wrote and nobody took.

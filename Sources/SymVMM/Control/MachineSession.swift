@@ -55,7 +55,8 @@ public final class MachineSession: Sendable {
         } catch {
             throw .host(error.description)
         }
-        defer { host.stopConsole() }
+        defer { host.finish() }
+        try host.openMetrics()
         if startsNow {
             do throws(MachineError) {
                 try host.start()
@@ -73,7 +74,7 @@ public final class MachineSession: Sendable {
         }
         defer { server.stop() }
         let outcome = host.wait()
-        host.stopConsole()
+        host.finish()
         let report = ExitReport(host.exitStatistics(), name: host.configuration.name)
         let hasRun = host.machine != nil
         let fault = hasRun ? statsFile.flatMap { MachineSession.write(report, to: $0) } : nil

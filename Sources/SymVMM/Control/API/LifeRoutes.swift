@@ -17,7 +17,7 @@ enum LifeRoutes {
     /// The routes onto a machine.
     ///
     /// - Parameter flushMetrics: writes the metrics to where `PUT /metrics` said.
-    static func routes(for machine: any MachineControl, flushMetrics: @escaping @Sendable () throws(APIError) -> Void) -> [APIRoute] {
+    static func routes(for machine: any MachineControl, flushMetrics: @escaping @Sendable () throws(ControlError) -> Void) -> [APIRoute] {
         let stopper = MachineStopper(machine)
         return [
             APIRoute(.patch, "/vm") { request throws(APIError) in try changeState(of: machine, request) },
@@ -42,7 +42,7 @@ enum LifeRoutes {
     }
 
     private static func act(
-        on machine: any MachineControl, _ stopper: MachineStopper, _ request: APIRequest, _ flushMetrics: () throws(APIError) -> Void
+        on machine: any MachineControl, _ stopper: MachineStopper, _ request: APIRequest, _ flushMetrics: () throws(ControlError) -> Void
     ) throws(APIError) -> APIResponse {
         let (action, timeout) = try request.read { (fields) throws(ControlError) in
             let action = try fields.requiredString("action_type")
@@ -56,7 +56,7 @@ enum LifeRoutes {
         }
         switch action {
         case "InstanceStart": try start(machine)
-        case "FlushMetrics": try flushMetrics()
+        case "FlushMetrics": try flush(flushMetrics)
         case "Kill": machine.kill()
         default:
             if let timeout, machine.state == .running || machine.state == .paused {
@@ -66,6 +66,14 @@ enum LifeRoutes {
             }
         }
         return .noContent
+    }
+
+    private static func flush(_ flushMetrics: () throws(ControlError) -> Void) throws(APIError) {
+        do throws(ControlError) {
+            try flushMetrics()
+        } catch {
+            throw APIError(400, error.message)
+        }
     }
 
     private static func start(_ machine: any MachineControl) throws(APIError) {
