@@ -319,7 +319,7 @@ class GettingStarted(api.ServeTest):
             "curl", "--silent", "--show-error", "--unix-socket", self.path("firecracker.sock"), "-i", "-X", method, f"http://localhost{resource}",
             "-H", "Accept: application/json", "-H", "Content-Type: application/json", "-d", json.dumps(body, indent=4),
         )
-        self.assertRegex(answer, r"\AHTTP/1\.1 204 No Content\r\n")
+        self.assertRegex(answer, r"\AHTTP/1\.1 204 No Content\n")
 
     def test_curl_boots_linux_and_gives_its_drive_another_file(self):
         path = self.path("firecracker.sock")

@@ -162,7 +162,7 @@ public final class MachineHost: MachineControl {
         do throws(KVMError) {
             console = try ConsoleBackend(launch.machine.console)
         } catch {
-            throw .usage("--console: \(error)")
+            throw .usage("console: \(error)")
         }
         // Also on an error: it has a thread.
         var isStarted = false
