@@ -28,7 +28,7 @@ enum SwapRoutes {
             },
             APIRoute(.put, "/swap-bypass") { [weak service] request throws(APIError) in
                 guard let service else { throw APIError(400, "the VM is ending") }
-                var fields = APIFields(request)
+                var fields = try APIFields(request)
                 let wanted = try fields.word("state", of: ["on", "off"])
                 let budget = try fields.count("budget_bytes")
                 try fields.checkAllTaken()
