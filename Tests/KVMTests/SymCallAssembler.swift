@@ -108,6 +108,12 @@ struct Assembler {
         bytes += Assembler.little(value)
     }
 
+    /// LIDT.
+    mutating func loadTable(from address: UInt64) {
+        bytes += [0x0f, 0x01]
+        absolute(3, address)
+    }
+
     /// CMP EAX, imm32.
     mutating func compareEAX(_ value: UInt32) {
         bytes += [0x3d] + Assembler.little(value)

@@ -48,7 +48,7 @@ import Testing
 
     @Test func noiseInThePagesCostsAnswersOnly() throws {
         let puppet = try SymCallPuppet()
-        try #require(puppet.arm())
+        try #require(puppet.arm(gate: .gate))
         var noise = Noise(state: 0x5eed_0000_0000_0002)
         let deadline = ckvm_ticks() + SymCallFuzzTests.milliseconds * ticksPerMillisecond(puppet)
         var rounds = 0
@@ -57,7 +57,7 @@ import Testing
             try scribble(puppet, &noise)
             answers += ask(puppet, &noise)
             let doorbell = UInt32(noise.below(256))
-            #expect(puppet.perform(.doorbell, doorbell) == 1)
+            #expect(puppet.perform(noise.below(2) == 0 ? .doorbell : .gate, doorbell) == 1)
             #expect(puppet.changedRegisters(rax: UInt64(doorbell)).isEmpty)
             _ = puppet.machine.exitStatistics()
             _ = puppet.machine.symbiotic?.sharedBuffer

@@ -95,7 +95,7 @@ extension SymCallPuppet {
         code.in32(Strings.commandPort)
         for command: Command in [
             .writeMSR, .readMSR, .doorbell, .strayReturn, .strayFail, .registerLoop, .outLoop, .spin, .halt, .stringDoorbell, .user, .reset,
-            .doorbellLoop,
+            .doorbellLoop, .gate, .gateLoop,
         ] {
             code.compareEAX(command.rawValue)
             code.jumpIfEqual("\(command)")
@@ -105,6 +105,7 @@ extension SymCallPuppet {
         addPorts(&code)
         addLoops(&code)
         addUser(&code)
+        addGates(&code)
         return code
     }
 
@@ -202,6 +203,34 @@ extension SymCallPuppet {
         code.raw(0xf4)
         code.increment(Place.marker)
         code.jump("accepted")
+    }
+
+    /// Doorbells at the gate: in the kernel's half, with the handlers' IDT.
+    private static func addGates(_ code: inout Assembler) {
+        for (label, isLoop) in [("gate", false), ("gateLoop", true)] {
+            code.label(label)
+            code.in32(Strings.commandPort)
+            if isLoop {
+                code.store(.rax, at: Place.counter)
+                code.move(0x30, .rax)
+            }
+            code.moveAddress(of: label + ".high", .r15)
+            code.move(high, .r14)
+            code.raw(0x4d, 0x01, 0xf7, 0x41, 0xff, 0xe7)  // add r15, r14; jmp r15
+            code.label(label + ".high")
+            addPatterns(&code)
+            code.loadTable(from: Place.handlerTableRegister)
+            code.label(label + ".out")
+            code.out(UInt8(SYMBIOTIC_PORT_DOORBELL))
+            if isLoop {
+                code.decrement(Place.counter)
+                code.jumpIfNotZero(label + ".out")
+            }
+            code.loadTable(from: Place.ownTableRegister)
+            addDump(&code)
+            code.moveAddress(of: "accepted", .r15)
+            code.raw(0x41, 0xff, 0xe7)  // jmp r15
+        }
     }
 
     /// The ports of the symbiotic interface from user mode.

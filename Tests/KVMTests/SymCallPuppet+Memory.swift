@@ -71,6 +71,10 @@ extension SymCallPuppet {
         refused.raw(0x41, 0xff, 0xe7)  // jmp r15
         try memory.write(refused.origin, bytes: try finished(refused))
         for vector in 0..<32 { try writeGate(memory, Place.ownTable, vector, refused.origin) }
+        for (register, table) in [(Place.ownTableRegister, Place.ownTable), (Place.handlerTableRegister, high + Place.handlerTable)] {
+            try memory.store(UInt16(0xfff), at: register)
+            try memory.store(table, at: register + 2)
+        }
     }
 
     private static func writeGate(_ memory: GuestMemory, _ table: UInt64, _ vector: Int, _ address: UInt64) throws {

@@ -10,7 +10,7 @@ final class SymCallPuppet: @unchecked Sendable {
     /// What the guest can do.
     enum Command: UInt32 {
         case poll, writeMSR, readMSR, doorbell, strayReturn, strayFail, registerLoop, outLoop, spin, halt, stringDoorbell, user, reset
-        case doorbellLoop
+        case doorbellLoop, gate, gateLoop
     }
 
     /// Where things are in guest memory.
@@ -29,6 +29,8 @@ final class SymCallPuppet: @unchecked Sendable {
         static let flag: UInt64 = 0x16_0208
         static let marker: UInt64 = 0x16_0210
         static let handlerCalls: UInt64 = 0x16_0218
+        static let ownTableRegister: UInt64 = 0x16_0220
+        static let handlerTableRegister: UInt64 = 0x16_0230
         static let text: UInt64 = 0x17_0000
         static let stack: UInt64 = 0x18_0000
     }
@@ -133,6 +135,12 @@ final class SymCallPuppet: @unchecked Sendable {
     /// Registers and arms.
     func arm() -> Bool {
         prepare() && write(SYMBIOTIC_MSR_RIP, SymCallPuppet.high + Place.handler)
+    }
+
+    /// The same with a gate; the command `gateLoop` has one of its own.
+    func arm(gate command: Command) -> Bool {
+        prepare() && write(SYMBIOTIC_MSR_GATE, SymCallPuppet.high + SymCallPuppet.program().address("\(command).out"))
+            && write(SYMBIOTIC_MSR_RIP, SymCallPuppet.high + Place.handler)
     }
 
     /// One of the interface's counters.

@@ -67,7 +67,7 @@ import Testing
         #expect(puppet.write(SYMBIOTIC_MSR_GLOBAL_PAGE, 0))
         for index in SymbioticInterface.registers {
             let expected: UInt64? =
-                (SYMBIOTIC_MSR_GLOBAL_PAGE...SYMBIOTIC_MSR_IDT).contains(index) || index == SYMBIOTIC_MSR_FS_BASE ? 0 : nil
+                (SYMBIOTIC_MSR_GLOBAL_PAGE...SYMBIOTIC_MSR_GATE).contains(index) || index == SYMBIOTIC_MSR_FS_BASE ? 0 : nil
             #expect(puppet.read(index) == expected, "MSR 0x\(String(index, radix: 16))")
         }
         #expect(error(puppet, 0) == .noModule)
@@ -97,7 +97,7 @@ import Testing
         try #require(puppet.arm())
         #expect(!puppet.write(SYMBIOTIC_MSR_GLOBAL_PAGE, SymCallPuppet.Place.buffer))
         #expect(!puppet.write(SYMBIOTIC_MSR_RSP, SymCallPuppet.high + SymCallPuppet.Place.stack))
-        #expect(!puppet.write(0x53c, 0))
+        #expect(!puppet.write(0x53d, 0))
         #expect(puppet.counter("registrations_refused") == 10)
         #expect(puppet.word(SymCallPuppet.Place.globalPage + 0x100) == UInt64(SYMBIOTIC_ABI_VERSION))
         #expect(puppet.word(SymCallPuppet.Place.localPage + 0x100) == 1)

@@ -26,6 +26,32 @@ final class DoorbellService: SymbioticService, @unchecked Sendable {
     }
 }
 
+/// Answers a doorbell with the symcalls that a test wants.
+final class CallingService: SymbioticService, @unchecked Sendable {
+    /// What to call. Set while the guest is idle.
+    var numbers: [UInt32] = []
+    /// What the last doorbell's calls ended with, and whether it was rung at the gate. Read when the guest has said that it is done.
+    private(set) var errors: [SymCallError?] = []
+    private(set) var isAtGate = false
+
+    /// Answers one doorbell.
+    init() {
+        super.init(name: "test", features: 0, doorbells: 0x30...0x30)
+    }
+
+    override func answer(doorbell: UInt8, _ values: SymCallValues, on processor: VirtualProcessor) {
+        isAtGate = processor.symbiotic?.isAtGate == true
+        errors = numbers.map { number in
+            do throws(SymCallError) {
+                _ = try processor.symcall(number, values)
+                return nil
+            } catch {
+                return error
+            }
+        }
+    }
+}
+
 /// What became of calls that several threads make.
 final class CallsInFlight: Sendable {
     private let state = Mutex((count: 0, good: 0, isOver: false))

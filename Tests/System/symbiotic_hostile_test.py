@@ -93,7 +93,7 @@ class Hostile(SymbioticTest):
     def test_registrations_that_break_the_rules(self):
         machine = self.start_guest(2)
         commands = (
-            "wild_rip", "user_rip", "wild_gs", "wild_idt", "wild_cr3", "bad_cs", "unaligned_rsp", "unaligned_page", "rsp_while_armed", "second_global",
+            "wild_rip", "user_rip", "wild_gs", "wild_idt", "wild_cr3", "wild_gate", "user_gate", "bad_cs", "unaligned_rsp", "unaligned_page", "rsp_while_armed", "second_global",
         )
         for command in commands:
             self.assertIn("refused", self.order(machine, command, 1), command)

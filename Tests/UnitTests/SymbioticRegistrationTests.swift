@@ -11,7 +11,7 @@ import Testing
     private static let page: UInt64 = 0x5000
     private static let perProcessor: [UInt32] = [
         SYMBIOTIC_MSR_LOCAL_PAGE, SYMBIOTIC_MSR_RIP, SYMBIOTIC_MSR_RSP, SYMBIOTIC_MSR_CS, SYMBIOTIC_MSR_GS_BASE, SYMBIOTIC_MSR_CR3_CLEAR,
-        SYMBIOTIC_MSR_IDT, SYMBIOTIC_MSR_FS_BASE,
+        SYMBIOTIC_MSR_IDT, SYMBIOTIC_MSR_GATE, SYMBIOTIC_MSR_FS_BASE,
     ]
 
     /// Writes with 48 address bits, a global page, and one page of RAM at `page`.
@@ -81,6 +81,14 @@ import Testing
         for value: UInt64 in [0xffff_8000_0000_0008, 0xffff_8000_0000_0001, 0x1000, 0x7fff_ffff_fff0, 0x8000_0000_0000_0000, .max] {
             #expect(!takes(index, value), "0x\(String(value, radix: 16))")
         }
+    }
+
+    @Test func theGateIsAKernelAddress() {
+        for value: UInt64 in [0, 0xffff_8000_0000_0000, 0xffff_ffff_c012_3457, .max] { #expect(takes(SYMBIOTIC_MSR_GATE, value)) }
+        for value: UInt64 in [1, 0x40_0000, 0x7fff_ffff_ffff, 0x8000_0000_0000, 0x8000_0000_0000_0000, 0xffff_7fff_ffff_ffff] {
+            #expect(!takes(SYMBIOTIC_MSR_GATE, value), "0x\(String(value, radix: 16))")
+        }
+        #expect(takes(SYMBIOTIC_MSR_RIP, SymbioticRegistrationTests.kernel, from: complete), "there need not be a gate")
     }
 
     @Test func csIsASelectorOfRingZero() {

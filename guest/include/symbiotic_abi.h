@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: (Apache-2.0 OR GPL-2.0-only) */
 /*
- * The symbiotic ABI, version 1.0: what a VMM and a guest say to each other.
+ * The symbiotic ABI, version 1.1: what a VMM and a guest say to each other.
  *
  * One header for both sides: the guest's kernel module, the VMM (through
  * Swift's clang importer), bare-metal guests and user-space tests. It holds
@@ -15,9 +15,9 @@
 /* ---- Versions -------------------------------------------------------- */
 
 #define SYMBIOTIC_ABI_MAJOR		1U
-#define SYMBIOTIC_ABI_MINOR		0U
+#define SYMBIOTIC_ABI_MINOR		1U
 /* (major << 16) | minor: CPUID 0x40000101 EAX and the pages' version field */
-#define SYMBIOTIC_ABI_VERSION		0x00010000U
+#define SYMBIOTIC_ABI_VERSION		0x00010001U
 
 /* ---- Discovery: CPUID ------------------------------------------------ */
 
@@ -36,6 +36,7 @@
 #define SYMBIOTIC_FEATURE_SYMCALL	0x00000002U	/* calls into the guest */
 #define SYMBIOTIC_FEATURE_SWAPBYPASS	0x00000004U	/* the swap-bypass service */
 #define SYMBIOTIC_FEATURE_INTERRUPT	0x00000008U	/* asks for a doorbell by interrupt */
+#define SYMBIOTIC_FEATURE_GATE		0x00000010U	/* the doorbell's gate */
 
 /* ---- Registration: MSRs ---------------------------------------------- */
 
@@ -48,6 +49,7 @@
 #define SYMBIOTIC_MSR_GS_BASE		0x00000539U
 #define SYMBIOTIC_MSR_CR3_CLEAR		0x0000053aU	/* bits taken out of CR3 */
 #define SYMBIOTIC_MSR_IDT		0x0000053bU	/* base of a 4096 byte IDT */
+#define SYMBIOTIC_MSR_GATE		0x0000053cU	/* address of the gate's OUT */
 #define SYMBIOTIC_MSR_FS_BASE		0x00000540U
 
 /* CR3_CLEAR may hold these bits only (the low, non-address bits and bit 12) */

@@ -28,10 +28,7 @@ void symbiotic_doorbell(u8 number, u64 rbx, u64 rcx, u64 rdx, u64 rsi, u64 rdi)
 		page->doorbells++;
 	symbiotic_global->doorbells++;
 	__this_cpu_write(symbiotic_cpu.in_doorbell, true);
-	asm volatile("outb %%al, %[port]"
-		     : : "a" ((u64)number), "b" (rbx), "c" (rcx), "d" (rdx),
-			 "S" (rsi), "D" (rdi), [port] "N" (SYMBIOTIC_PORT_DOORBELL)
-		     : "memory");
+	symbiotic_ring(number, rbx, rcx, rdx, rsi, rdi);
 	__this_cpu_write(symbiotic_cpu.in_doorbell, false);
 	local_irq_restore(flags);
 }

@@ -3,11 +3,15 @@
  * Where the VMM enters the guest for a symcall, and where faults in a
  * symcall's handler end. Neither is ever called by the kernel, and neither
  * ever returns to it: the VMM puts back what it interrupted.
+ *
+ * And the doorbell's gate, where the kernel calls the VMM.
  */
 #include <linux/linkage.h>
+#include <linux/objtool.h>
 #include <linux/version.h>
 
 #include <asm/ibt.h>
+#include <asm/nospec-branch.h>
 #include <asm/unwind_hints.h>
 
 #include "entry.h"
@@ -68,6 +72,42 @@ SYM_CODE_START_LOCAL(symbiotic_fault)
 	outb	%al, $ENTRY_PORT_FAIL
 	jmp	symbiotic_stuck
 SYM_CODE_END(symbiotic_fault)
+
+/*
+ * An NMI while the private IDT is loaded. The kernel's handler may count on
+ * faults that it mends itself, so the kernel's IDT comes first. What is left
+ * of a symcall's handler then runs with that one.
+ */
+SYM_CODE_START(symbiotic_nmi)
+	UNWIND_HINT_IRET_REGS
+	ENDBR
+	lidt	symbiotic_kernel_idt(%rip)
+	ANNOTATE_RETPOLINE_SAFE
+	jmp	*symbiotic_kernel_nmi(%rip)
+SYM_CODE_END(symbiotic_nmi)
+
+/*
+ * void symbiotic_ring(u8 number, u64 rbx, u64 rcx, u64 rdx, u64 rsi, u64 rdi)
+ *
+ * With interrupts off. The OUT at symbiotic_gate tells the VMM that CS, GS,
+ * CR3 and the IDT are those that a handler needs, so that it changes nothing
+ * but the general registers for a symcall.
+ */
+SYM_FUNC_START(symbiotic_ring)
+	pushq	%rbx
+	movl	%edi, %eax
+	movq	%rsi, %rbx
+	xchgq	%rdx, %rcx
+	movq	%r8, %rsi
+	movq	%r9, %rdi
+	lidt	symbiotic_own_idt(%rip)
+SYM_INNER_LABEL(symbiotic_gate, SYM_L_GLOBAL)
+	ANNOTATE_NOENDBR
+	outb	%al, $ENTRY_PORT_DOORBELL
+	lidt	symbiotic_kernel_idt(%rip)
+	popq	%rbx
+	RET
+SYM_FUNC_END(symbiotic_ring)
 
 /* One stub a vector, 16 bytes each; 8, 10-14, 17, 21, 29 and 30 push a code */
 	.balign 16

@@ -8,6 +8,7 @@
 
 #define ENTRY_PORT_RETURN	0xe4
 #define ENTRY_PORT_FAIL		0xe5
+#define ENTRY_PORT_DOORBELL	0xe6
 #define ENTRY_E_FAULT		7
 
 #endif /* SYMBIOTIC_ENTRY_H */

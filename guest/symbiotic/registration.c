@@ -18,6 +18,7 @@
 #include <linux/vmalloc.h>
 
 #include <asm/msr.h>
+#include <asm/processor.h>
 #include <asm/processor-flags.h>
 #include <asm/segment.h>
 
@@ -110,6 +111,12 @@ static u64 cr3_clear_mask(void)
 	return mask;
 }
 
+/* Not every VMM has it: without, a doorbell takes longer */
+bool symbiotic_has_gate(void)
+{
+	return cpuid_ebx(SYMBIOTIC_CPUID_FEATURES) & SYMBIOTIC_FEATURE_GATE;
+}
+
 static int allocate_cpu(struct symbiotic_cpu *mine, unsigned int cpu)
 {
 	/*
@@ -157,6 +164,8 @@ int symbiotic_arm(void)
 		err = write_msr(SYMBIOTIC_MSR_CR3_CLEAR, cr3_clear_mask());
 	if (!err)
 		err = write_msr(SYMBIOTIC_MSR_IDT, symbiotic_idt_address());
+	if (!err && symbiotic_has_gate())
+		err = write_msr(SYMBIOTIC_MSR_GATE, (unsigned long)symbiotic_gate);
 	if (!err)
 		err = write_msr(SYMBIOTIC_MSR_RIP, (unsigned long)symbiotic_entry);
 	if (err)
@@ -261,6 +270,8 @@ static void fill_global_page(struct symbiotic_global_page *page)
 	page->version = SYMBIOTIC_ABI_VERSION;
 	page->size = sizeof(*page);
 	page->features = SYMBIOTIC_FEATURE_SYMSPY | SYMBIOTIC_FEATURE_SYMCALL;
+	if (symbiotic_has_gate())
+		page->features |= SYMBIOTIC_FEATURE_GATE;
 	if (symbiotic_buffer) {
 		page->buffer_gpa = virt_to_phys(symbiotic_buffer);
 		page->buffer_size = symbiotic_buffer_size;

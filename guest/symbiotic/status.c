@@ -30,11 +30,12 @@ static ssize_t features_show(struct kobject *object,
 {
 	const u32 features = READ_ONCE(symbiotic_global->features);
 
-	return sysfs_emit(text, "%s%s%s%s\n",
+	return sysfs_emit(text, "%s%s%s%s%s\n",
 			  features & SYMBIOTIC_FEATURE_SYMSPY ? "symspy " : "",
 			  features & SYMBIOTIC_FEATURE_SYMCALL ? "symcall " : "",
 			  features & SYMBIOTIC_FEATURE_SWAPBYPASS ? "swapbypass " : "",
-			  features & SYMBIOTIC_FEATURE_INTERRUPT ? "interrupt " : "");
+			  features & SYMBIOTIC_FEATURE_INTERRUPT ? "interrupt " : "",
+			  features & SYMBIOTIC_FEATURE_GATE ? "gate " : "");
 }
 
 static ssize_t symcalls_show(struct kobject *object,

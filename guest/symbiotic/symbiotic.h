@@ -18,6 +18,8 @@
 #include <linux/sched.h>
 #include <linux/types.h>
 
+#include <asm/desc_defs.h>
+
 #include "symbiotic_abi.h"
 
 #define SYMBIOTIC_STACK_SIZE	(16 * 1024)
@@ -43,6 +45,7 @@ void symbiotic_unregister_vm(void);
 int symbiotic_register_vcpus(void);
 void symbiotic_unregister_vcpus(void);
 void symbiotic_set_feature(u32 feature, bool on);
+bool symbiotic_has_gate(void);
 int symbiotic_arm(void);
 int symbiotic_disarm(void);
 
@@ -51,11 +54,17 @@ void symbiotic_publish_current(void);
 int symbiotic_start_symspy(void);
 void symbiotic_stop_symspy(void);
 
-/* entry.S; addresses only */
+/* entry.S; but for the function, addresses only */
 extern const char symbiotic_entry[];
+extern const char symbiotic_gate[];
+extern const char symbiotic_nmi[];
+void symbiotic_ring(u8 number, u64 rbx, u64 rcx, u64 rdx, u64 rsi, u64 rdi);
 extern const unsigned long symbiotic_fault_stubs[256];
 
-/* symcall.c */
+/* symcall.c; the tables and the address are for entry.S */
+extern struct desc_ptr symbiotic_own_idt;
+extern struct desc_ptr symbiotic_kernel_idt;
+extern unsigned long symbiotic_kernel_nmi;
 void symbiotic_symcall(struct symbiotic_registers *regs);
 int symbiotic_build_idt(void);
 void symbiotic_free_idt(void);

@@ -28,6 +28,7 @@
 
 static_assert(ENTRY_PORT_RETURN == SYMBIOTIC_PORT_RETURN);
 static_assert(ENTRY_PORT_FAIL == SYMBIOTIC_PORT_FAIL);
+static_assert(ENTRY_PORT_DOORBELL == SYMBIOTIC_PORT_DOORBELL);
 static_assert(ENTRY_E_FAULT == SYMBIOTIC_E_FAULT);
 
 static noinstr u64 ping(struct symbiotic_registers *regs)
@@ -183,10 +184,20 @@ void symbiotic_remove_symcall(unsigned int number)
 
 static struct gate_struct *idt;
 
+struct desc_ptr symbiotic_own_idt;
+struct desc_ptr symbiotic_kernel_idt;
+unsigned long symbiotic_kernel_nmi;
+
+static void set_address(struct gate_struct *gate, unsigned long address)
+{
+	gate->offset_low = (u16)address;
+	gate->offset_middle = (u16)(address >> 16);
+	gate->offset_high = (u32)(address >> 32);
+}
+
 static void set_gate(unsigned int vector, unsigned long address, unsigned int ist)
 {
 	struct gate_struct gate = {
-		.offset_low = (u16)address,
 		.segment = __KERNEL_CS,
 		.bits = {
 			.ist = ist,
@@ -194,10 +205,9 @@ static void set_gate(unsigned int vector, unsigned long address, unsigned int is
 			.dpl = 0,
 			.p = 1,
 		},
-		.offset_middle = (u16)(address >> 16),
-		.offset_high = (u32)(address >> 32),
 	};
 
+	set_address(&gate, address);
 	idt[vector] = gate;
 }
 
@@ -213,7 +223,6 @@ static const u8 kernel_gates[] = {
 int symbiotic_build_idt(void)
 {
 	const struct gate_struct *kernel_idt;
-	struct desc_ptr table;
 	unsigned int i;
 
 	BUILD_BUG_ON(sizeof(struct gate_struct) * 256 != PAGE_SIZE);
@@ -227,10 +236,14 @@ int symbiotic_build_idt(void)
 	set_gate(X86_TRAP_DF, symbiotic_fault_stubs[X86_TRAP_DF],
 		 IST_INDEX_DF + 1);
 
-	store_idt(&table);
-	kernel_idt = (const struct gate_struct *)table.address;
+	store_idt(&symbiotic_kernel_idt);
+	kernel_idt = (const struct gate_struct *)symbiotic_kernel_idt.address;
 	for (i = 0; i < ARRAY_SIZE(kernel_gates); i++)
 		idt[kernel_gates[i]] = kernel_idt[kernel_gates[i]];
+	symbiotic_kernel_nmi = gate_offset(&kernel_idt[X86_TRAP_NMI]);
+	set_address(&idt[X86_TRAP_NMI], (unsigned long)symbiotic_nmi);
+	symbiotic_own_idt.address = (unsigned long)idt;
+	symbiotic_own_idt.size = SYMBIOTIC_IDT_LIMIT;
 	return 0;
 }
 

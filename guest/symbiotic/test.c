@@ -257,6 +257,16 @@ static int wild_idt(u64 number)
 	return arm_with(SYMBIOTIC_MSR_IDT, NON_CANONICAL);
 }
 
+static int wild_gate(u64 number)
+{
+	return arm_with(SYMBIOTIC_MSR_GATE, NON_CANONICAL);
+}
+
+static int user_gate(u64 number)
+{
+	return arm_with(SYMBIOTIC_MSR_GATE, 0x400000);
+}
+
 static int wild_cr3(u64 number)
 {
 	return arm_with(SYMBIOTIC_MSR_CR3_CLEAR, ~0ULL);
@@ -383,6 +393,7 @@ static const struct command {
 	COMMAND(serve), COMMAND(any_doorbell), COMMAND(scribble_pages),
 	COMMAND(rearm), COMMAND(bad_rip), COMMAND(bad_rsp), COMMAND(wild_rip),
 	COMMAND(user_rip), COMMAND(wild_gs), COMMAND(wild_idt),
+	COMMAND(wild_gate), COMMAND(user_gate),
 	COMMAND(wild_cr3), COMMAND(bad_cs), COMMAND(unaligned_rsp),
 	COMMAND(unaligned_page), COMMAND(page), COMMAND(rsp_while_armed),
 	COMMAND(second_global), COMMAND(buffer), COMMAND(buffer_size),

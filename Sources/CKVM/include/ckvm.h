@@ -220,6 +220,16 @@ static inline void ckvm_set_synced_registers(struct kvm_run *run, const struct k
 	run->s.regs = *registers;
 }
 
+static inline struct kvm_regs ckvm_synced_general_registers(const struct kvm_run *run)
+{
+	return run->s.regs.regs;
+}
+
+static inline void ckvm_set_synced_general_registers(struct kvm_run *run, const struct kvm_regs *registers)
+{
+	run->s.regs.regs = *registers;
+}
+
 /* The processor's time stamp counter: the cheapest clock there is, with or without a vDSO. */
 static inline uint64_t ckvm_ticks(void)
 {

@@ -60,6 +60,20 @@ public struct VirtualProcessorHandle: ~Copyable, @unchecked Sendable {
         }
     }
 
+    /// The general registers, RIP and RFLAGS among those.
+    @inline(__always)
+    var syncedGeneralRegisters: kvm_regs {
+        get {
+            // SAFETY: as above.
+            unsafe ckvm_synced_general_registers(page)
+        }
+        nonmutating set {
+            // SAFETY: as above.
+            var value = newValue
+            unsafe ckvm_set_synced_general_registers(page, &value)
+        }
+    }
+
     /// Which sets of registers KVM_RUN gives at each exit from now on: KVM_SYNC_X86_ bits, 0 for none.
     func setValidRegisters(_ sets: UInt64) {
         // SAFETY: as above.

@@ -37,6 +37,8 @@ public final class VirtualProcessor: @unchecked Sendable {
     var nestedTicks: UInt64 = 0
     /// Exits for which KVM_RUN still gives the registers: some after each doorbell, as doorbells come in bursts. The vCPU's thread only.
     private var exitsWithRegisters = 0
+    /// The sets of registers that it gives (and has given at the last exit): KVM_SYNC_X86_ bits.
+    private(set) var givenRegisters: UInt64 = 0
     /// Symcalls that other threads ask for on this very vCPU.
     private let directRequests = Mutex<[SymCallRequest]>([])
 
@@ -128,13 +130,12 @@ public final class VirtualProcessor: @unchecked Sendable {
 
     // MARK: The vCPU's thread
 
-    /// Whether the last KVM_RUN has given the registers (or is to give them from now on).
+    /// Makes KVM_RUN give these sets of registers at the next exits.
     @inline(__always)
-    var registersAreGiven: Bool { exitsWithRegisters > 0 }
-
-    /// Makes KVM_RUN give the registers at the next exits.
-    func giveRegistersForAWhile() {
+    func giveRegistersForAWhile(_ sets: UInt64) {
         exitsWithRegisters = 32
+        givenRegisters = sets
+        handle.setValidRegisters(sets)
     }
 
     /// One exit is answered; the last of those with registers stops them.
@@ -142,7 +143,12 @@ public final class VirtualProcessor: @unchecked Sendable {
     func countExitWithRegisters() {
         guard exitsWithRegisters > 0 else { return }
         exitsWithRegisters &-= 1
-        if exitsWithRegisters == 0 { handle.setValidRegisters(0) }
+        if exitsWithRegisters == 0 { giveNoRegisters() }
+    }
+
+    private func giveNoRegisters() {
+        givenRegisters = 0
+        handle.setValidRegisters(0)
     }
 
     /// Whether the thread is to end.

@@ -18,6 +18,9 @@ final class SymbioticProcessor: @unchecked Sendable {
 
     /// The vCPU's state as it was before the first symcall of this exit, while a symcall session lasts.
     var saved: kvm_sync_regs?
+    /// The exit is that of the gate; then the registers below are all that is saved, as nothing else is changed.
+    var isAtGate = false
+    var savedAtGate = kvm_regs()
     /// KVM_MP_STATE_ constant to go back to, when it is not runnable.
     var savedMultiprocessorState: UInt32?
     /// A handler has run in this session: the vCPU is not where `saved` says until the session ends.

@@ -12,6 +12,8 @@ struct SymbioticRegistration: Equatable {
     var fsBase: UInt64 = 0
     var cr3Clear: UInt64 = 0
     var idt: UInt64 = 0
+    /// Address of the gate's OUT; 0 when there is no gate.
+    var gate: UInt64 = 0
 
     /// The vCPU takes symcalls.
     var isArmed: Bool { rip != 0 }
@@ -27,6 +29,7 @@ struct SymbioticRegistration: Equatable {
         case SYMBIOTIC_MSR_FS_BASE: fsBase
         case SYMBIOTIC_MSR_CR3_CLEAR: cr3Clear
         case SYMBIOTIC_MSR_IDT: idt
+        case SYMBIOTIC_MSR_GATE: gate
         default: nil
         }
     }
@@ -66,6 +69,9 @@ struct SymbioticRegistration: Equatable {
         case SYMBIOTIC_MSR_IDT:
             guard value == 0 || (isKernelAddress && value % 16 == 0) else { return false }
             idt = value
+        case SYMBIOTIC_MSR_GATE:
+            guard value == 0 || isKernelAddress else { return false }
+            gate = value
         default:
             return false
         }

@@ -25,7 +25,7 @@ struct SymbioticSetup: Sendable {
         interface = SymbioticInterface(memory: memory, interrupt: interrupt, services: services)
         watchdog = try SymCallWatchdog()
         features =
-            SYMBIOTIC_FEATURE_SYMSPY | SYMBIOTIC_FEATURE_SYMCALL | SYMBIOTIC_FEATURE_INTERRUPT
+            SYMBIOTIC_FEATURE_SYMSPY | SYMBIOTIC_FEATURE_SYMCALL | SYMBIOTIC_FEATURE_INTERRUPT | SYMBIOTIC_FEATURE_GATE
             | services.reduce(0) { $0 | $1.features }
     }
 

@@ -10,7 +10,7 @@ internal import Synchronization
 /// answered: the state is put back, and the next KVM_RUN takes it. Registers travel in the run page (KVM API 5, KVM_CAP_SYNC_REGS), so that a
 /// symcall costs no ioctl besides KVM_RUN.
 extension VirtualProcessor {
-    private static let allRegisters = UInt64(KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS | KVM_SYNC_X86_EVENTS)
+    static let allRegisters = UInt64(KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS | KVM_SYNC_X86_EVENTS)
     /// A guest may repeat an OUT without end (REP OUTS); then the exit counts as one that can't be finished.
     private static let finishAttempts = 64
 
@@ -57,6 +57,7 @@ extension VirtualProcessor {
 
     /// Finishes the exit in hand and saves the vCPU's state, unless this exit's session has done so.
     private func beginSession(_ symbiotic: SymbioticProcessor, _ interface: SymbioticInterface) throws(SymCallError) {
+        if symbiotic.isAtGate { return }
         if symbiotic.saved == nil {
             guard finishExit(symbiotic) else { throw .exitInHand }
             symbiotic.saved = handle.syncedRegisters
@@ -70,7 +71,7 @@ extension VirtualProcessor {
     }
 
     /// Runs KVM until the instruction that caused the exit is complete and nothing of it is left (KVM API 5, note on KVM_EXIT_IO).
-    private func finishExit(_ symbiotic: SymbioticProcessor) -> Bool {
+    func finishExit(_ symbiotic: SymbioticProcessor) -> Bool {
         symbiotic.isFinishing = true
         defer { symbiotic.isFinishing = false }
         handle.setValidRegisters(VirtualProcessor.allRegisters)
@@ -91,7 +92,8 @@ extension VirtualProcessor {
     /// Puts the vCPU back to where it was before the first symcall; the next KVM_RUN takes it. Called when the exit has been answered.
     func endSession() {
         guard let symbiotic else { return }
-        handle.setValidRegisters(registersAreGiven ? VirtualProcessor.allRegisters : 0)
+        handle.setValidRegisters(givenRegisters)
+        if endSessionAtGate(symbiotic) { return }
         guard var saved = symbiotic.saved else { return }
         symbiotic.saved = nil
         // No handler has run: the vCPU is where it was.
@@ -122,11 +124,8 @@ extension VirtualProcessor {
     private func inject(_ number: UInt32, _ arguments: SymCallValues, _ symbiotic: SymbioticProcessor, _ interface: SymbioticInterface)
         throws(SymCallError) -> SymCallValues
     {
-        guard let saved = symbiotic.saved else { throw .exitInHand }
-        handle.syncedRegisters = VirtualProcessor.handlerState(saved, symbiotic.registration(interface), number, arguments)
-        handle.setDirtyRegisters(VirtualProcessor.allRegisters)
-        handle.setValidRegisters(UInt64(KVM_SYNC_X86_REGS))
-        symbiotic.isDisplaced = true
+        let registration = symbiotic.registration(interface)
+        let interrupted = try enterHandler(registration, number, arguments, symbiotic)
         let started = ckvm_ticks()
         symbiotic.isActive = true
         symbiotic.setLocal(interface, SymbioticProcessor.LocalPage.active, 1)
@@ -140,10 +139,10 @@ extension VirtualProcessor {
             symbiotic.durations.record(.other, address: UInt64(number), ticks: ckvm_ticks() &- started)
         }
         let ending = try runHandler(started, symbiotic, interface)
-        let registers = handle.syncedRegisters.regs
+        let registers = handle.syncedGeneralRegisters
         // The return port's OUT needs no finishing: KVM would move RIP past it, but only if RIP still points to it (complete_fast_pio_out
         // compares), and the next KVM_RUN sets RIP first. So the instruction after the OUT is never executed.
-        if registers.rip == saved.regs.rip || registers.rip == symbiotic.registration(interface).rip {
+        if registers.rip == interrupted || registers.rip == registration.rip {
             guard finishExit(symbiotic) else { throw .exitInHand }
         }
         let results = SymCallValues(registers.rbx, registers.rcx, registers.rdx, registers.rsi, registers.rdi)
@@ -179,7 +178,8 @@ extension VirtualProcessor {
             }
             if ckvm_ticks() &- started > limitTicks {
                 // What the handler was doing has to be finished too before the state is put back.
-                if result == 0 { _ = finishExit(symbiotic) }
+                if result == 0 || symbiotic.isAtGate { _ = finishExit(symbiotic) }
+                leaveGate(symbiotic, interface)
                 // A handler that halted has left the vCPU waiting; what it interrupted did not wait, or says so when the session ends.
                 if let state = try? handle.multiprocessorState(), state == UInt32(KVM_MP_STATE_HALTED) {
                     try? handle.setMultiprocessorState(UInt32(KVM_MP_STATE_RUNNABLE))
@@ -191,11 +191,29 @@ extension VirtualProcessor {
         }
     }
 
-    /// The vCPU's state in which a handler starts (docs/ABI.md, 4.1).
-    private static func handlerState(
-        _ saved: kvm_sync_regs, _ registration: SymbioticRegistration, _ number: UInt32, _ arguments: SymCallValues
-    ) -> kvm_sync_regs {
-        var state = saved
+    /// Sets the vCPU to the handler's start. Returns where it was.
+    private func enterHandler(
+        _ registration: SymbioticRegistration, _ number: UInt32, _ arguments: SymCallValues, _ symbiotic: SymbioticProcessor
+    ) throws(SymCallError) -> UInt64 {
+        let registers = VirtualProcessor.handlerRegisters(registration, number, arguments)
+        let interrupted: UInt64
+        if symbiotic.isAtGate {
+            interrupted = symbiotic.savedAtGate.rip
+            handle.syncedGeneralRegisters = registers
+            handle.setDirtyRegisters(VirtualProcessor.generalRegisters)
+        } else if let saved = symbiotic.saved {
+            interrupted = saved.regs.rip
+            handle.syncedRegisters = VirtualProcessor.handlerState(saved, registration, registers)
+            handle.setDirtyRegisters(VirtualProcessor.allRegisters)
+        } else {
+            throw .exitInHand
+        }
+        handle.setValidRegisters(VirtualProcessor.generalRegisters)
+        symbiotic.isDisplaced = true
+        return interrupted
+    }
+
+    private static func handlerRegisters(_ registration: SymbioticRegistration, _ number: UInt32, _ arguments: SymCallValues) -> kvm_regs {
         var registers = kvm_regs()
         registers.rax = UInt64(number)
         registers.rbx = arguments.rbx
@@ -206,19 +224,31 @@ extension VirtualProcessor {
         registers.rip = registration.rip
         registers.rsp = registration.rsp
         registers.rflags = SYMBIOTIC_RFLAGS
+        return registers
+    }
+
+    /// The vCPU's state in which a handler starts (docs/ABI.md, 4.1).
+    private static func handlerState(_ saved: kvm_sync_regs, _ registration: SymbioticRegistration, _ registers: kvm_regs) -> kvm_sync_regs
+    {
+        var state = saved
         state.regs = registers
-        let selector = UInt16(truncatingIfNeeded: registration.cs)
-        state.sregs.cs = flatSegment(selector, type: 11, isCode: true)
-        state.sregs.ss = flatSegment(selector &+ 8, type: 3, isCode: false)
-        state.sregs.gs.base = registration.gsBase
+        setHandlerSegments(&state.sregs, registration)
         state.sregs.fs.base = registration.fsBase
-        state.sregs.cr3 &= ~registration.cr3Clear
-        state.sregs.idt.base = registration.idt
-        state.sregs.idt.limit = UInt16(SYMBIOTIC_IDT_LIMIT)
         state.events.interrupt.shadow = 0
         state.events.nmi.masked = 1
         state.events.flags = eventFlags(state.events.flags)
         return state
+    }
+
+    /// What a handler needs, and what the gate's OUT is executed with.
+    static func setHandlerSegments(_ registers: inout kvm_sregs, _ registration: SymbioticRegistration) {
+        let selector = UInt16(truncatingIfNeeded: registration.cs)
+        registers.cs = flatSegment(selector, type: 11, isCode: true)
+        registers.ss = flatSegment(selector &+ 8, type: 3, isCode: false)
+        registers.gs.base = registration.gsBase
+        registers.cr3 &= ~registration.cr3Clear
+        registers.idt.base = registration.idt
+        registers.idt.limit = UInt16(SYMBIOTIC_IDT_LIMIT)
     }
 
     /// A flat ring-0 segment: 64-bit code, or data.
@@ -235,13 +265,20 @@ extension VirtualProcessor {
     func answerDoorbell(_ number: UInt8, _ interface: SymbioticInterface) -> Bool {
         guard let symbiotic, !symbiotic.isActive, !symbiotic.isFinishing, !symbiotic.isInDoorbell else { return false }
         defer { endSession() }
+        if enterGate(symbiotic, interface) {
+            answerDoorbell(number, symbiotic.savedAtGate, symbiotic, interface)
+            return true
+        }
         guard let saved = stateAfterDoorbell(symbiotic), VirtualProcessor.isKernel(saved) else { return false }
         symbiotic.saved = saved
-        (symbiotic.isInDoorbell, symbiotic.isInSession) = (true, true)
-        defer { (symbiotic.isInDoorbell, symbiotic.isInSession) = (false, false) }
-        interface.answerDoorbell(
-            number, SymCallValues(saved.regs.rbx, saved.regs.rcx, saved.regs.rdx, saved.regs.rsi, saved.regs.rdi), self)
+        answerDoorbell(number, saved.regs, symbiotic, interface)
         return true
+    }
+
+    private func answerDoorbell(_ number: UInt8, _ registers: kvm_regs, _ symbiotic: SymbioticProcessor, _ interface: SymbioticInterface) {
+        (symbiotic.isInDoorbell, symbiotic.isInSession) = (true, true)
+        interface.answerDoorbell(number, SymCallValues(registers.rbx, registers.rcx, registers.rdx, registers.rsi, registers.rdi), self)
+        (symbiotic.isInDoorbell, symbiotic.isInSession) = (false, false)
     }
 
     /// The vCPU's state once the doorbell's OUT is complete; nil when it can't be completed.
@@ -250,23 +287,23 @@ extension VirtualProcessor {
     /// all but perhaps moving RIP past it; whether it has is learned from a doorbell answered the general way. From then on, when KVM_RUN
     /// has given the registers, the state is known without another one. If no symcall follows, nothing is changed and KVM finishes the OUT.
     private func stateAfterDoorbell(_ symbiotic: SymbioticProcessor) -> kvm_sync_regs? {
-        let given = registersAreGiven && handle.isSingleByteOutput ? handle.syncedRegisters : nil
+        let given = givenRegisters == VirtualProcessor.allRegisters && handle.isSingleByteOutput ? handle.syncedRegisters : nil
         if let given, let advance = symbiotic.doorbellAdvance, given.regs.rflags & VirtualProcessor.trapOrResumeFlag == 0 {
             var state = given
             state.regs.rip &+= advance
             state.events.interrupt.shadow = 0
-            giveRegistersForAWhile()
+            giveRegistersForAWhile(VirtualProcessor.allRegisters)
             return state
         }
         guard finishExit(symbiotic) else { return nil }
         let state = handle.syncedRegisters
         if let given { symbiotic.learnDoorbellAdvance(state.regs.rip &- given.regs.rip) }
-        giveRegistersForAWhile()
+        giveRegistersForAWhile(VirtualProcessor.allRegisters)
         return state
     }
 
     /// RFLAGS.TF, which wants a trap after the instruction, and RF, which an instruction clears.
-    private static let trapOrResumeFlag: UInt64 = 1 << 8 | 1 << 16
+    static let trapOrResumeFlag: UInt64 = 1 << 8 | 1 << 16
 
     /// Makes the symcalls that other threads asked for on this very vCPU, whatever it was doing. From the run loop, between two exits.
     func serveDirectRequests() {

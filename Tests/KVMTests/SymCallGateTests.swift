@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import CKVM
+import Testing
+
+@testable import SymVMM
+
+/// Doorbells rung at the gate, where a symcall changes the general registers alone, on this host's /dev/kvm.
+@Suite(.serialized, .timeLimit(.minutes(2))) struct SymCallGateTests {
+    private func puppet(_ service: SymbioticService, gate: SymCallPuppet.Command = .gate) throws -> SymCallPuppet {
+        let puppet = try SymCallPuppet(services: [service])
+        try #require(puppet.arm(gate: gate), "the guest could not arm")
+        return puppet
+    }
+
+    @Test func pingsAtTheGateEchoAndLeaveTheRegistersAlone() throws {
+        let service = DoorbellService()
+        let puppet = try puppet(service)
+        for round in 1...100 {
+            #expect(puppet.perform(.gate, 0x30) == 1)
+            #expect(puppet.changedRegisters(rax: 0x30).isEmpty)
+            #expect(service.calls.count == round)
+            // Exits between, so that the registers are not always given with the exit.
+            if round % 4 == 0 { #expect(puppet.perform(.outLoop, 50) == 1) }
+        }
+        #expect(service.calls.allSatisfy { $0 })
+        #expect(service.arguments?.rbx == SymCallPuppet.pattern(.rbx))
+        #expect(puppet.counter("doorbells") == 100)
+        #expect(puppet.counter("completed") == 200)
+        #expect(puppet.writes(to: 0xe6) == 100)
+        #expect(puppet.word(SymCallPuppet.Place.marker) == 0)
+    }
+
+    @Test func onlyTheRegisteredInstructionIsTheGate() throws {
+        let service = CallingService()
+        service.numbers = [SYMBIOTIC_SYMCALL_PING, SymCallPuppet.Call.needsDoorbell]
+        let puppet = try puppet(service)
+        for (command, isGate) in [
+            (SymCallPuppet.Command.gate, true), (.doorbell, false), (.gate, true), (.doorbell, false), (.doorbell, false),
+        ] {
+            #expect(puppet.perform(command, 0x30) == 1)
+            #expect(service.isAtGate == isGate)
+            #expect(service.errors == [nil, nil])
+            #expect(puppet.changedRegisters(rax: 0x30).isEmpty)
+        }
+        // Neither is it one when it is no longer registered.
+        #expect(puppet.arm())
+        #expect(puppet.perform(.gate, 0x30) == 1)
+        #expect(!service.isAtGate)
+        #expect(service.errors == [nil, nil])
+    }
+
+    @Test func eachDoorbellIsExecutedOnceWithSymcallsInsideAndFromOutside() throws {
+        let service = DoorbellService()
+        let puppet = try puppet(service, gate: .gateLoop)
+        puppet.begin(.gateLoop, [2000])
+        var count: UInt64 = 0
+        var answer: UInt32?
+        while answer == nil, count < 100_000 {
+            _ = try puppet.machine.symcall(SYMBIOTIC_SYMCALL_PING, SymCallTests.values, vcpu: 0)
+            count += 1
+            if count % 8 == 0 { answer = puppet.answer(timeout: 1) }
+        }
+        #expect(answer == 1)
+        #expect(puppet.changedRegisters(rax: 0x30).isEmpty)
+        #expect(puppet.counter("doorbells") == 2000)
+        #expect(puppet.word(SymCallPuppet.Place.handlerCalls) == puppet.counter("completed"))
+        #expect(service.calls.count == 2000)
+        #expect(service.calls.allSatisfy { $0 })
+        #expect(puppet.counter("completed") == count + 4000)
+    }
+
+    @Test func faultsAndErrorsAreTheCallsOwn() throws {
+        let service = CallingService()
+        service.numbers = [
+            SymCallPuppet.Call.invalidOpcode, SymCallPuppet.Call.error, SymCallPuppet.Call.generalProtection, SymCallPuppet.Call.doorbell,
+            3,
+            SYMBIOTIC_SYMCALL_PING,
+        ]
+        let puppet = try puppet(service)
+        #expect(puppet.perform(.gate, 0x30) == 1)
+        #expect(service.isAtGate)
+        try #require(service.errors.count == 6)
+        guard case .faulted(6, 0, _, _) = service.errors[0], case .faulted(13, _, _, _) = service.errors[2] else {
+            Issue.record("\(service.errors)")
+            return
+        }
+        #expect(service.errors[1] == .failed(code: 4))
+        #expect(service.errors[3] == nil)
+        #expect(service.errors[4] == .unknown)
+        #expect(service.errors[5] == nil)
+        #expect(puppet.counter("doorbells_ignored") == 1)
+        #expect(puppet.changedRegisters(rax: 0x30).isEmpty)
+        expectAlive(puppet)
+    }
+
+    @Test(arguments: [SymCallPuppet.Call.spin, SymCallPuppet.Call.halt]) func aHandlerThatNeverReturnsIsCutOff(number: UInt32) throws {
+        let service = CallingService()
+        service.numbers = [number, SYMBIOTIC_SYMCALL_PING]
+        let puppet = try puppet(service)
+        #expect(puppet.perform(.gate, 0x30) == 1)
+        #expect(service.isAtGate)
+        #expect(service.errors == [.timedOut, .switchedOff])
+        #expect(puppet.changedRegisters(rax: 0x30).isEmpty)
+        #expect(puppet.counter("timed_out") == 1)
+        #expect(puppet.arm(gate: .gate))
+        service.numbers = [SYMBIOTIC_SYMCALL_PING]
+        #expect(puppet.perform(.gate, 0x30) == 1)
+        #expect(service.errors == [nil])
+        expectAlive(puppet)
+    }
+}
