@@ -63,15 +63,22 @@ public struct VirtualProcessorHandle: ~Copyable, @unchecked Sendable {
     /// The general registers, RIP and RFLAGS among those.
     @inline(__always)
     var syncedGeneralRegisters: kvm_regs {
-        get {
-            // SAFETY: as above.
-            unsafe ckvm_synced_general_registers(page)
-        }
-        nonmutating set {
-            // SAFETY: as above.
-            var value = newValue
-            unsafe ckvm_set_synced_general_registers(page, &value)
-        }
+        // SAFETY: as above.
+        unsafe ckvm_synced_general_registers(page)
+    }
+
+    /// Copies them out.
+    @inline(__always)
+    func takeGeneralRegisters(_ registers: UnsafeMutablePointer<kvm_regs>) {
+        // SAFETY: as above; the caller's pointer is to a value.
+        unsafe ckvm_take_general_registers(page, registers)
+    }
+
+    /// Copies them in; `setDirtyRegisters(_:)` makes KVM_RUN take them.
+    @inline(__always)
+    func giveGeneralRegisters(_ registers: UnsafePointer<kvm_regs>) {
+        // SAFETY: as above.
+        unsafe ckvm_set_synced_general_registers(page, registers)
     }
 
     /// Which sets of registers KVM_RUN gives at each exit from now on: KVM_SYNC_X86_ bits, 0 for none.

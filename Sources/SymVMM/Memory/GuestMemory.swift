@@ -108,6 +108,7 @@ public final class GuestMemory: Sendable {
 
     /// Reads an integer, little-endian, at any alignment. Not atomic.
     @inlinable
+    @inline(__always)
     public func load<Value: FixedWidthInteger & BitwiseCopyable>(_ address: UInt64, as type: Value.Type = Value.self)
         throws(GuestAddressError) -> Value
     {

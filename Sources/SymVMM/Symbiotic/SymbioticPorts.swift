@@ -17,10 +17,9 @@ final class SymbioticPorts: BusDevice, @unchecked Sendable {
     }
 
     override func write(offset: UInt64, size: Int, value: UInt64, from processor: VirtualProcessor) {
-        guard let symbiotic = processor.symbiotic else { return }
         switch offset {
-        case 0: note(symbiotic.noteReturn(.returned))
-        case 1: note(symbiotic.noteReturn(.faulted))
+        case 0: note(processor.symbiotic?.noteReturn(.returned) ?? false)
+        case 1: note(processor.symbiotic?.noteReturn(.faulted) ?? false)
         default:
             guard size == 1, processor.answerDoorbell(UInt8(truncatingIfNeeded: value), interface) else {
                 interface.counters.doorbellsIgnored.increment()

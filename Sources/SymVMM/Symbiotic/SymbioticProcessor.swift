@@ -5,7 +5,7 @@ internal import Synchronization
 
 /// One vCPU's side of the symbiotic interface: what it registered, and the symcall that runs on it. All of it belongs to the vCPU's thread,
 /// save `deadline` and `isArmed`.
-final class SymbioticProcessor: @unchecked Sendable {
+@safe final class SymbioticProcessor: @unchecked Sendable {
     /// How a handler ended.
     enum Ending {
         case returned
@@ -15,12 +15,16 @@ final class SymbioticProcessor: @unchecked Sendable {
     /// Registered by the guest, of the generation below; older ones count as never made.
     private var current = SymbioticRegistration()
     private var generation: UInt64 = 0
+    /// SAFETY: the local page in guest memory, checked when it was registered; guest memory stays mapped as long as vCPUs run.
+    private var localPage: UnsafeMutableRawPointer?
 
     /// The vCPU's state as it was before the first symcall of this exit, while a symcall session lasts.
     var saved: kvm_sync_regs?
     /// The exit is that of the gate; then the registers below are all that is saved, as nothing else is changed.
     var isAtGate = false
-    var savedAtGate = kvm_regs()
+    /// Outside the object, as Swift watches over accesses to its properties by pointer at run time.
+    /// SAFETY: allocated and set by the initializer, freed by the deinitializer.
+    let savedAtGate: UnsafeMutablePointer<kvm_regs>
     /// KVM_MP_STATE_ constant to go back to, when it is not runnable.
     var savedMultiprocessorState: UInt32?
     /// A handler has run in this session: the vCPU is not where `saved` says until the session ends.
@@ -48,14 +52,22 @@ final class SymbioticProcessor: @unchecked Sendable {
     init() throws(KVMError) {
         durations = try ExitRecorder()
         tasks = try TaskRecorder()
+        unsafe savedAtGate = UnsafeMutablePointer.allocate(capacity: 1)
+        unsafe savedAtGate.initialize(to: kvm_regs())
+    }
+
+    deinit {
+        unsafe savedAtGate.deallocate()
     }
 
     /// The registration in force.
+    @inline(__always)
     func registration(_ interface: SymbioticInterface) -> SymbioticRegistration {
         let present = interface.generation
         if generation != present {
             generation = present
             current = SymbioticRegistration()
+            unsafe localPage = nil
             tasks.forget()
         }
         return current
@@ -67,7 +79,10 @@ final class SymbioticProcessor: @unchecked Sendable {
         let isTaken = next.write(index, value, addressBits: addressBits, hasGlobalPage: interface.globalPage != 0, isPage: interface.isPage)
         guard isTaken else { return false }
         current = next
-        if index == SYMBIOTIC_MSR_LOCAL_PAGE { tasks.watch(localPage: value, interface) }
+        if index == SYMBIOTIC_MSR_LOCAL_PAGE {
+            unsafe localPage = value == 0 ? nil : try? interface.memory.pointer(value, byteCount: Int(GuestMemory.pageSize))
+            tasks.watch(localPage: value, interface)
+        }
         if index == SYMBIOTIC_MSR_RIP { setLocal(interface, LocalPage.enabled, value == 0 ? 0 : UInt32(1)) }
         return true
     }
@@ -94,25 +109,34 @@ final class SymbioticProcessor: @unchecked Sendable {
 
     /// Offsets in the local page (docs/ABI.md, 3.2).
     enum LocalPage {
-        static let sequence: UInt64 = 0x020
-        static let task: UInt64 = 0x028
-        static let enabled: UInt64 = 0x100
-        static let active: UInt64 = 0x104
-        static let aborts: UInt64 = 0x108
-        static let failures: UInt64 = 0x110
-        static let completed: UInt64 = 0x118
+        static let sequence = 0x020
+        static let task = 0x028
+        static let enabled = 0x100
+        static let active = 0x104
+        static let aborts = 0x108
+        static let failures = 0x110
+        static let completed = 0x118
     }
 
     /// Writes a 32-bit field of the local page, if there is one.
-    func setLocal(_ interface: SymbioticInterface, _ offset: UInt64, _ value: UInt32) {
-        let page = registration(interface).localPage
-        if page != 0 { try? interface.memory.store(value, at: page + offset) }
+    @inline(__always)
+    func setLocal(_ interface: SymbioticInterface, _ offset: Int, _ value: UInt32) {
+        guard let page = unsafe localBytes(interface) else { return }
+        // SAFETY: the offset is one of LocalPage's, within the page and aligned.
+        unsafe page.storeBytes(of: value, toByteOffset: offset, as: UInt32.self)
     }
 
     /// Adds one to a 64-bit field of the local page, if there is one.
-    func countLocal(_ interface: SymbioticInterface, _ offset: UInt64) {
-        let page = registration(interface).localPage
-        guard page != 0, let value: UInt64 = try? interface.memory.load(page + offset) else { return }
-        try? interface.memory.store(value &+ 1, at: page + offset)
+    @inline(__always)
+    func countLocal(_ interface: SymbioticInterface, _ offset: Int) {
+        guard let page = unsafe localBytes(interface) else { return }
+        // SAFETY: as above.
+        unsafe page.storeBytes(of: page.load(fromByteOffset: offset, as: UInt64.self) &+ 1, toByteOffset: offset, as: UInt64.self)
+    }
+
+    /// The local page in the VMM's own memory; nil when there is none any more.
+    @inline(__always)
+    private func localBytes(_ interface: SymbioticInterface) -> UnsafeMutableRawPointer? {
+        interface.generation == generation ? unsafe localPage : nil
     }
 }

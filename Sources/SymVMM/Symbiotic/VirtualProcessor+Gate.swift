@@ -17,29 +17,37 @@ extension VirtualProcessor {
     /// Begins a session with the registers as they are behind the gate's OUT. False when that is not the exit in hand.
     ///
     /// KVM has done all of the OUT but perhaps moving RIP past it. If no symcall follows, nothing is changed and KVM finishes it.
+    @inline(__always)
     func enterGate(_ symbiotic: SymbioticProcessor, _ interface: SymbioticInterface) -> Bool {
         let gate = symbiotic.registration(interface).gate
         guard gate != 0, handle.isSingleByteOutput else { return false }
-        let isGiven = givenRegisters & VirtualProcessor.generalRegisters != 0
-        guard var registers = isGiven ? handle.syncedGeneralRegisters : try? handle.registers() else { return false }
+        // SAFETY: here and below, a value that lives as long as `symbiotic`, and that only this thread uses.
+        let saved = unsafe symbiotic.savedAtGate
+        if givenRegisters & VirtualProcessor.generalRegisters != 0 {
+            unsafe handle.takeGeneralRegisters(saved)
+        } else {
+            guard let registers = try? handle.registers() else { return false }
+            unsafe saved.pointee = registers
+        }
+        let (rip, flags) = unsafe (saved.pointee.rip, saved.pointee.rflags)
         let behind = gate &+ VirtualProcessor.gateByteCount
-        guard registers.rip == gate || registers.rip == behind,
-            registers.rflags & (VirtualProcessor.trapOrResumeFlag | VirtualProcessor.interruptFlag) == 0
+        guard rip == gate || rip == behind, flags & (VirtualProcessor.trapOrResumeFlag | VirtualProcessor.interruptFlag) == 0
         else { return false }
-        registers.rip = behind
-        symbiotic.savedAtGate = registers
+        unsafe saved.pointee.rip = behind
         symbiotic.isAtGate = true
         giveRegistersForAWhile(VirtualProcessor.generalRegisters)
         return true
     }
 
     /// Puts the vCPU back behind the gate. False when the session is not one at the gate.
+    @inline(__always)
     func endSessionAtGate(_ symbiotic: SymbioticProcessor) -> Bool {
         guard symbiotic.isAtGate else { return false }
         symbiotic.isAtGate = false
         guard symbiotic.isDisplaced else { return true }
         symbiotic.isDisplaced = false
-        handle.syncedGeneralRegisters = symbiotic.savedAtGate
+        // SAFETY: as in enterGate(_:_:).
+        unsafe handle.giveGeneralRegisters(symbiotic.savedAtGate)
         handle.setDirtyRegisters(VirtualProcessor.generalRegisters)
         return true
     }
@@ -50,7 +58,8 @@ extension VirtualProcessor {
         guard symbiotic.isAtGate else { return }
         symbiotic.isAtGate = false
         var state = handle.syncedRegisters
-        state.regs = symbiotic.savedAtGate
+        // SAFETY: as in enterGate(_:_:).
+        state.regs = unsafe symbiotic.savedAtGate.pointee
         VirtualProcessor.setHandlerSegments(&state.sregs, symbiotic.registration(interface))
         state.events.exception.injected = 0
         state.events.exception.pending = 0

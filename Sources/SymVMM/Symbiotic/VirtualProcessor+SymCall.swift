@@ -21,7 +21,7 @@ extension VirtualProcessor {
         guard let symbiotic, let interface else { throw .notOffered }
         // A device other than the doorbell has no session round its answer: this call is one by itself.
         let endsSession = !symbiotic.isInSession
-        defer { if endsSession { endSession() } }
+        defer { if endsSession { endSession(symbiotic) } }
         do throws(SymCallError) {
             try checkAllowed(number, symbiotic, interface)
             try beginSession(symbiotic, interface)
@@ -45,6 +45,7 @@ extension VirtualProcessor {
         }
     }
 
+    @inline(__always)
     private func checkAllowed(_ number: UInt32, _ symbiotic: SymbioticProcessor, _ interface: SymbioticInterface) throws(SymCallError) {
         if symbiotic.isActive { throw .nested }
         if let obstacle = interface.obstacle { throw obstacle }
@@ -56,8 +57,12 @@ extension VirtualProcessor {
     // MARK: Sessions
 
     /// Finishes the exit in hand and saves the vCPU's state, unless this exit's session has done so.
+    @inline(__always)
     private func beginSession(_ symbiotic: SymbioticProcessor, _ interface: SymbioticInterface) throws(SymCallError) {
-        if symbiotic.isAtGate { return }
+        if !symbiotic.isAtGate { try beginFullSession(symbiotic) }
+    }
+
+    private func beginFullSession(_ symbiotic: SymbioticProcessor) throws(SymCallError) {
         if symbiotic.saved == nil {
             guard finishExit(symbiotic) else { throw .exitInHand }
             symbiotic.saved = handle.syncedRegisters
@@ -90,10 +95,13 @@ extension VirtualProcessor {
     }
 
     /// Puts the vCPU back to where it was before the first symcall; the next KVM_RUN takes it. Called when the exit has been answered.
-    func endSession() {
-        guard let symbiotic else { return }
+    @inline(__always)
+    func endSession(_ symbiotic: SymbioticProcessor) {
         handle.setValidRegisters(givenRegisters)
-        if endSessionAtGate(symbiotic) { return }
+        if !endSessionAtGate(symbiotic) { endFullSession(symbiotic) }
+    }
+
+    private func endFullSession(_ symbiotic: SymbioticProcessor) {
         guard var saved = symbiotic.saved else { return }
         symbiotic.saved = nil
         // No handler has run: the vCPU is where it was.
@@ -121,6 +129,7 @@ extension VirtualProcessor {
 
     // MARK: One call
 
+    @inline(__always)
     private func inject(_ number: UInt32, _ arguments: SymCallValues, _ symbiotic: SymbioticProcessor, _ interface: SymbioticInterface)
         throws(SymCallError) -> SymCallValues
     {
@@ -158,6 +167,7 @@ extension VirtualProcessor {
     }
 
     /// Runs the guest until the handler says that it is done, serving its exits as usual.
+    @inline(__always)
     private func runHandler(_ started: UInt64, _ symbiotic: SymbioticProcessor, _ interface: SymbioticInterface) throws(SymCallError)
         -> SymbioticProcessor.Ending
     {
@@ -192,14 +202,16 @@ extension VirtualProcessor {
     }
 
     /// Sets the vCPU to the handler's start. Returns where it was.
+    @inline(__always)
     private func enterHandler(
         _ registration: SymbioticRegistration, _ number: UInt32, _ arguments: SymCallValues, _ symbiotic: SymbioticProcessor
     ) throws(SymCallError) -> UInt64 {
-        let registers = VirtualProcessor.handlerRegisters(registration, number, arguments)
+        var registers = VirtualProcessor.handlerRegisters(registration, number, arguments)
         let interrupted: UInt64
         if symbiotic.isAtGate {
-            interrupted = symbiotic.savedAtGate.rip
-            handle.syncedGeneralRegisters = registers
+            // SAFETY: set when the gate was entered, and nobody else's.
+            interrupted = unsafe symbiotic.savedAtGate.pointee.rip
+            unsafe handle.giveGeneralRegisters(&registers)
             handle.setDirtyRegisters(VirtualProcessor.generalRegisters)
         } else if let saved = symbiotic.saved {
             interrupted = saved.regs.rip
@@ -213,6 +225,7 @@ extension VirtualProcessor {
         return interrupted
     }
 
+    @inline(__always)
     private static func handlerRegisters(_ registration: SymbioticRegistration, _ number: UInt32, _ arguments: SymCallValues) -> kvm_regs {
         var registers = kvm_regs()
         registers.rax = UInt64(number)
@@ -264,17 +277,23 @@ extension VirtualProcessor {
     /// The guest wrote to the doorbell's port. False when it counts for nothing: from a program, from a handler, from an unfinished exit.
     func answerDoorbell(_ number: UInt8, _ interface: SymbioticInterface) -> Bool {
         guard let symbiotic, !symbiotic.isActive, !symbiotic.isFinishing, !symbiotic.isInDoorbell else { return false }
-        defer { endSession() }
+        defer { endSession(symbiotic) }
         if enterGate(symbiotic, interface) {
-            answerDoorbell(number, symbiotic.savedAtGate, symbiotic, interface)
+            // SAFETY: just set.
+            answerDoorbell(number, unsafe symbiotic.savedAtGate.pointee, symbiotic, interface)
             return true
         }
+        return answerFullDoorbell(number, symbiotic, interface)
+    }
+
+    private func answerFullDoorbell(_ number: UInt8, _ symbiotic: SymbioticProcessor, _ interface: SymbioticInterface) -> Bool {
         guard let saved = stateAfterDoorbell(symbiotic), VirtualProcessor.isKernel(saved) else { return false }
         symbiotic.saved = saved
         answerDoorbell(number, saved.regs, symbiotic, interface)
         return true
     }
 
+    @inline(__always)
     private func answerDoorbell(_ number: UInt8, _ registers: kvm_regs, _ symbiotic: SymbioticProcessor, _ interface: SymbioticInterface) {
         (symbiotic.isInDoorbell, symbiotic.isInSession) = (true, true)
         interface.answerDoorbell(number, SymCallValues(registers.rbx, registers.rcx, registers.rdx, registers.rsi, registers.rdi), self)
@@ -327,7 +346,7 @@ extension VirtualProcessor {
                 request.finish(.failure(error))
             }
         }
-        endSession()
+        endSession(symbiotic)
         if let state = symbiotic.savedMultiprocessorState {
             symbiotic.savedMultiprocessorState = nil
             try? handle.setMultiprocessorState(state)
