@@ -12,9 +12,9 @@ struct Serve: ParsableCommand {
 
             Example:
               symvmm serve --api-socket /tmp/vm.sock &
-              curl --unix-socket /tmp/vm.sock -X PUT http://localhost/boot-source \\
-                   -d '{"kernel_image_path": "vmlinuz", "boot_args": "console=ttyS0 reboot=k panic=1"}'
-              curl --unix-socket /tmp/vm.sock -X PUT http://localhost/actions -d '{"action_type": "InstanceStart"}'
+              alias vm='curl --unix-socket /tmp/vm.sock -X PUT'
+              vm http://localhost/boot-source -d '{"kernel_image_path": "vmlinuz"}'
+              vm http://localhost/actions -d '{"action_type": "InstanceStart"}'
 
             Ends with the guest; exit status as of 'symvmm run', and 0 when it was ended before a guest was started.
             """)
@@ -31,7 +31,9 @@ struct Serve: ParsableCommand {
     var console: String?
     @Option(help: ArgumentHelp("Offer the guest the symbiotic interface, on or off (default: on).", valueName: "on|off"))
     var symbiotic: Switch?
-    @Option(help: ArgumentHelp("Add a swap disk in the host's memory: SIZE[,bypass=on|off].", valueName: "swap"))
+    @Option(
+        help: ArgumentHelp(
+            "Add a swap disk in the host's memory or a file: SIZE[,path=FILE[,budget=SIZE]][,bypass=on|off].", valueName: "swap"))
     var swap: String?
     @Option(
         name: .customLong("stats-file"), help: ArgumentHelp("Write the exit statistics as JSON at the end.", valueName: "file"),
