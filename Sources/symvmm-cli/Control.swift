@@ -11,6 +11,11 @@ struct Target: ParsableArguments {
     var name: String
 
     func socket() throws(ControlError) -> String {
+        try Target.socket(of: name)
+    }
+
+    /// The control socket of a VM that lives.
+    static func socket(of name: String) throws(ControlError) -> String {
         if name.contains("/") {
             guard ControlSocket.isAlive(name) else { throw .usage("\(name): no VM answers there") }
             return name

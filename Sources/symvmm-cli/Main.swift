@@ -15,7 +15,8 @@ struct Symvmm: ParsableCommand {
             """,
         version: SymVMMVersion.current,
         subcommands: [
-            Run.self, Serve.self, Ps.self, Stats.self, Symcall.self, Bypass.self, Stop.self, Kill.self, Pause.self, Resume.self,
+            Run.self, Serve.self, Ps.self, Top.self, Stats.self, Report.self, Symcall.self, Bypass.self, Stop.self, Kill.self, Pause.self,
+            Resume.self,
             Doctor.self,
         ])
 

@@ -1,0 +1,213 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`symvmm top` in a real terminal: tmux's. They run on any /dev/kvm."""
+
+import os
+import shlex
+import signal
+import subprocess
+import time
+
+import vmm
+
+
+class Terminal:
+    """A terminal with a shell in it, in a tmux server of its own."""
+
+    def __init__(self, test, columns=100, rows=24):
+        self.socket = test.path("tmux")
+        self.tmux("-f", "/dev/null", "new-session", "-d", "-x", str(columns), "-y", str(rows), "bash --norc --noprofile")
+        test.addCleanup(vmm.command, "tmux", "-S", self.socket, "kill-server")
+        environment = f"XDG_RUNTIME_DIR={shlex.quote(test.runtime)} PATH={shlex.quote(vmm.BUILD)}:$PATH PS1='shell> '"
+        self.keys(f"export {environment}; clear", "Enter")
+        self.wait_for(lambda text: text.strip() == "shell>")
+
+    def tmux(self, *words):
+        return vmm.checked("tmux", "-S", self.socket, *words)
+
+    def keys(self, *keys):
+        self.tmux("send-keys", *keys)
+
+    @property
+    def text(self):
+        return self.tmux("capture-pane", "-p")
+
+    def wait_for(self, condition, timeout=20):
+        """Waits until the text fulfils a condition, or contains a word; the text."""
+        is_so = condition if callable(condition) else lambda text: condition in text
+        deadline = time.monotonic() + timeout
+        while True:
+            text = self.text
+            if is_so(text):
+                return text
+            if time.monotonic() > deadline:
+                raise AssertionError(f"not within {timeout} s; the screen:\n{text}")
+            time.sleep(0.05)
+
+    def is_given_back(self):
+        """The usual screen with a cursor, keys by line and echoed."""
+        return self.tmux("display-message", "-p", "#{alternate_on} #{cursor_flag}").strip() == "0 1"
+
+
+class Top(vmm.SystemTest):
+    group = "host"
+    limit = 90
+
+    def setUp(self):
+        super().setUp()
+        self.assertEqual(vmm.command("tmux", "-V").returncode, 0)
+        self.started = {}
+        for name, guest, words in (
+            ("busy", "count", ["--memory", "64M"]), ("calm", "wait", ["--cpus", "2"]), ("held", "wait", ["--memory", "32M"])
+        ):
+            defines = ["COUNT=0x7fffffff", "READS=1"] if guest == "count" else []
+            self.started[name] = self.tiny(guest, "--quiet", "--console", "none", "--name", name, *words, defines=defines)
+            self.wait_until_running(name)
+        self.symvmm("pause", "held")
+
+    def end(self):
+        for name, machine in self.started.items():
+            self.symvmm("kill", name)
+            self.assertEqual(machine.end(), 130)
+        self.assert_nothing_left()
+
+    def names_in(self, text):
+        return [line.split()[0] for line in text.splitlines() if line.split()[:1] and line.split()[0] in self.started]
+
+    def test_a_terminal_shows_sorts_and_opens_machines(self):
+        terminal = Terminal(self)
+        terminal.keys("symvmm top --interval 0.3", "Enter")
+        text = terminal.wait_for(lambda text: "3 VMs, 2 running" in text and "port_write none" in text)
+        self.assertEqual(text.splitlines()[2].split()[:3], ["NAME", "PID", "STATE"])
+        self.assertEqual(self.names_in(text)[0], "busy")
+        self.assertIn("q: quit", text.splitlines()[-1])
+        terminal.keys("n")
+        terminal.wait_for(lambda text: self.names_in(text) == ["busy", "calm", "held"] and "by name" in text)
+        terminal.keys("r")
+        terminal.wait_for(lambda text: self.names_in(text) == ["held", "calm", "busy"] and "reversed" in text)
+        # One alone, by each thing that its exits have, now and since the start.
+        machine = self.started["busy"].pid
+        terminal.keys("r", "Down", "Down", "k", "k", "k", "Enter")
+        text = terminal.wait_for(lambda text: "busy: process" in text and "a second" in text)
+        self.assertIn(f"process {machine}, running, 1 vCPUs, 64M", text)
+        for key, heading in (("r", "REASON      COUNT"), ("d", "DEVICE"), ("a", "ADDRESS  DEVICE"), ("v", "VCPU  REASON"), ("t", "symbiotic.ko")):
+            terminal.keys(key)
+            terminal.wait_for(heading)
+        terminal.keys("p", "s")
+        terminal.wait_for(lambda text: "s: since the start" in text and "PER S" not in text)
+        terminal.keys("Escape")
+        terminal.wait_for("q: quit")
+        terminal.keys("h")
+        terminal.wait_for("Any key goes on.")
+        terminal.keys("x")
+        terminal.wait_for("q: quit")
+        terminal.keys("q")
+        terminal.wait_for("shell>")
+        self.assertTrue(terminal.is_given_back())
+        self.end()
+
+    def test_a_terminal_may_change_its_size(self):
+        terminal = Terminal(self)
+        terminal.keys("symvmm top --interval 0.3", "Enter")
+        terminal.wait_for("3 VMs, 2 running")
+        for columns, rows in ((40, 6), (120, 30), (20, 3)):
+            terminal.tmux("resize-window", "-x", str(columns), "-y", str(rows))
+            terminal.wait_for(lambda text, rows=rows, columns=columns: self.fills(text, columns, rows))
+        terminal.keys("q")
+        terminal.wait_for("shell>")
+        self.end()
+
+    def fills(self, text, columns, rows):
+        lines = text.split("\n")[:rows]
+        keys = "Enter: one VM  n e c v m u: sort  r: reverse  h: help  q: quit"[:columns]
+        return lines[0].startswith("symvmm top: 3 VMs"[:columns]) and lines[-1].strip() == keys.strip()
+
+    def test_a_machine_that_ends_leaves_the_list(self):
+        terminal = Terminal(self)
+        terminal.keys("symvmm top --interval 0.3", "Enter")
+        terminal.wait_for("3 VMs, 2 running")
+        terminal.keys("n", "Enter")
+        terminal.wait_for("busy: process")
+        self.symvmm("kill", "busy")
+        self.started.pop("busy").end()
+        terminal.wait_for("busy has ended")
+        terminal.keys("q")
+        terminal.wait_for(lambda text: "2 VMs, 1 running" in text and self.names_in(text) == ["calm", "held"])
+        terminal.keys("C-c")
+        terminal.wait_for("shell>")
+        self.assertTrue(terminal.is_given_back())
+        self.end()
+
+    def test_a_machine_that_does_not_answer_holds_nobody_up(self):
+        self.started["calm"].signal(signal.SIGSTOP)
+        self.addCleanup(self.started["calm"].signal, signal.SIGCONT)
+        terminal = Terminal(self)
+        terminal.keys("symvmm top --interval 0.3", "Enter")
+        terminal.wait_for("Not answering")
+        terminal.keys("n")
+        terminal.wait_for("by name", 2)
+        self.started["calm"].signal(signal.SIGCONT)
+        terminal.wait_for(lambda text: "Not answering" not in text and "2 running" in text)
+        terminal.keys("q")
+        terminal.wait_for("shell>")
+        self.end()
+
+    def test_the_terminal_is_given_back_whatever_the_end(self):
+        terminal = Terminal(self)
+        for number, status in ((signal.SIGTERM, 130), (signal.SIGHUP, 130), (signal.SIGINT, 130), (signal.SIGSEGV, 139), (signal.SIGABRT, 134)):
+            terminal.keys("clear; symvmm top --interval 0.3; echo status $?", "Enter")
+            terminal.wait_for("3 VMs, 2 running")
+            self.assertFalse(terminal.is_given_back())
+            os.kill(self.pid_of_top(), number)
+            terminal.wait_for(f"status {status}")
+            self.assertTrue(terminal.is_given_back(), number)
+            terminal.keys("clear; stty -a | tr ';' '\\n' | grep -ow -e '-*icanon' -e '-*echo' | tr '\\n' ' '", "Enter")
+            terminal.wait_for("icanon echo")
+        # Ctrl-Z, as in any program.
+        terminal.keys("clear; symvmm top --interval 0.3", "Enter")
+        terminal.wait_for("3 VMs, 2 running")
+        terminal.keys("C-z")
+        terminal.wait_for("Stopped")
+        self.assertTrue(terminal.is_given_back())
+        terminal.keys("clear; fg", "Enter")
+        terminal.wait_for("3 VMs, 2 running")
+        terminal.keys("q")
+        terminal.wait_for("shell>")
+        self.end()
+
+    def pid_of_top(self):
+        """Of the top that this test has started, by its runtime folder."""
+        for pid in vmm.checked("pgrep", "-x", "symvmm").split():
+            with open(f"/proc/{pid}/environ", "rb") as file:
+                mine = f"XDG_RUNTIME_DIR={self.runtime}".encode() in file.read()
+            with open(f"/proc/{pid}/cmdline", "rb") as file:
+                if mine and file.read().split(b"\0")[1] == b"top":
+                    return int(pid)
+        raise AssertionError("no top runs")
+
+    def test_a_pipe_gets_plain_tables(self):
+        result = self.symvmm("top", "--once", "--interval", "0.3", "--sort", "name")
+        self.assertEqual(result.returncode, 0, result.stderr)
+        lines = result.stdout.splitlines()
+        self.assertRegex(lines[0], r"^symvmm top: 3 VMs, 2 running, [\d,]+ exits/s$")
+        self.assertEqual(self.names_in(result.stdout), ["busy", "calm", "held"])
+        self.assertNotIn("\x1b", result.stdout)
+        twice = self.symvmm("top", "--count", "2", "--interval", "0.2")
+        self.assertEqual(twice.stdout.count("symvmm top: 3 VMs"), 2)
+        rows = {row["name"]: row for row in self.answer("top", "--once", "--interval", "0.3")}
+        self.assertEqual(set(rows), {"busy", "calm", "held"})
+        self.assertGreater(rows["busy"]["exits_per_second"], rows["calm"]["exits_per_second"])
+        self.assertEqual(rows["held"]["exits_per_second"], 0)
+        self.assertGreater(rows["busy"]["cpu_share"], 0.02)
+        self.assertGreater(rows["busy"]["resident_bytes"], 1 << 20)
+        for words in (["--interval", "0"], ["--once", "--count", "2"], ["--sort", "colour"]):
+            self.assertEqual(self.symvmm("top", *words).returncode, 2)
+        self.end()
+
+    def test_no_machine_is_no_fault(self):
+        self.end()
+        self.started = {}
+        self.assertIn("symvmm top: 0 VMs, 0 running", self.symvmm("top", "--once", "--interval", "0.1").stdout)
+        reader = subprocess.run(
+            f"{vmm.SYMVMM} top --interval 0.1 | head -n 1", shell=True, env=self.environment, capture_output=True, text=True, timeout=20, check=False
+        )
+        self.assertEqual(reader.stderr, "")

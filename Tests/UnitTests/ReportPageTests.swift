@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import Testing
+
+@testable import SymVMM
+
+@Suite struct ReportPageTests {
+    @Test func wordsOfOthersAreEscaped() {
+        #expect(HTMLText.escaped("a<b>&\"c'\n\u{1b}\u{202e}\u{e9}") == "a&lt;b&gt;&amp;&quot;c&#39;&#10;??\u{e9}")
+        let table = HTMLText.table(id: "t", [("<x>", true)], [["<y>"], ["1", "surplus"]])
+        #expect(table.contains("<th class=\"n\">&lt;x&gt;</th>"))
+        #expect(table.contains("<td class=\"n\">&lt;y&gt;</td>"))
+        #expect(table.contains("<td>surplus</td>"))
+    }
+
+    @Test(arguments: [(0.0, "0"), (1.25, "1.3"), (-0.26, "-0.3"), (12, "12"), (-3, "-3"), (.nan, "0"), (1e300, "1000000")])
+    func coordinatesAreShort(value: Double, text: String) {
+        #expect(HTMLText.coordinate(value) == text)
+    }
+
+    @Test func ticksAreRound() {
+        #expect(TimeChart.ticks(0, 10, 4) == [0, 2, 4, 6, 8, 10])
+        #expect(TimeChart.ticks(3.5, 4.1, 4).count >= 4)
+        #expect(TimeChart.ticks(0, 37_000, 4) == [0, 5000, 10_000, 15_000, 20_000, 25_000, 30_000, 35_000])
+        #expect(TimeChart.ticks(0, 0, 4).count <= 40)
+    }
+
+    @Test(arguments: [(0.0, "0"), (0.25, "0.25"), (12.34, "12.3"), (999, "999"), (1000, "1k"), (3400, "3.4k"), (5e9, "5G")])
+    func axesAreReadable(value: Double, text: String) {
+        #expect(TimeChart.short(value) == text)
+    }
+
+    @Test func aChartHasAPlaceForEachInterval() {
+        let chart = TimeChart(
+            id: "c", unit: "x", moments: [0, 1, 2],
+            series: [.init(name: "<a>", values: [1, 2]), .init(name: "b", values: [.nan])],
+            marks: [.init(seconds: 1, words: "<m>"), .init(seconds: 9, words: "outside")])
+        let html = chart.html
+        #expect(html.split(separator: "<polygon").count == 3)
+        #expect(html.split(separator: "class=\"hit\"").count == 3)
+        #expect(html.contains("&lt;m&gt;") && !html.contains("outside") && !html.contains("<a>") && !html.contains("nan"))
+        #expect(TimeChart(id: "c", unit: "x", moments: [1], series: []).html.contains("nothing to draw"))
+    }
+
+    @Test func aHistogramKeepsAllAndMarksTheQuantiles() {
+        let latency = LatencySummary(
+            total: 1, minimum: 1, maximum: .max,
+            buckets: [.init(upperBound: 0, count: 1), .init(upperBound: 1500, count: 5), .init(upperBound: .max, count: 2)])
+        let html = LatencyChart(title: "<t>", latency: latency).html
+        #expect(html.contains("8 exits") && html.contains("&lt;t&gt;") && html.contains("p99"))
+        #expect(LatencyChart(title: "t", latency: .empty).html.isEmpty)
+    }
+
+    @Test func jsonIsFlattened() {
+        let rows = ReportFacts.rows(ofJSON: Array(#"{"a": {"b": [1, true]}, "c": "x", "d": null, "e": 1.5}"#.utf8))
+        #expect(rows.map { "\($0.name)=\($0.value)" } == ["a.b[0]=1", "a.b[1]=true", "c=x", "e=1.5"])
+        #expect(ReportFacts.rows(ofJSON: Array("no".utf8)).isEmpty)
+    }
+
+    @Test func thereIsNoPageOfNothing() {
+        #expect(ReportPage([], events: [], swapDevice: "", facts: []) == nil)
+    }
+}
