@@ -137,7 +137,7 @@ struct Report: ParsableCommand {
     private func page(
         _ samples: [ExitReport], _ events: [ReportPage.Event], _ facts: [(title: String, rows: [(name: String, value: String)])]
     ) throws -> ReportPage {
-        guard let page = ReportPage(samples, events: events, swapDevice: "virtio-blk.\(SwapDisk.serial)", facts: facts) else {
+        guard let page = ReportPage(samples, events: events, swapDevice: "virtio-blk.\(SwapStore.serial)", facts: facts) else {
             throw ControlError.usage("--from: there is no report in it")
         }
         return page
