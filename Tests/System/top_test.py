@@ -31,7 +31,7 @@ class Terminal:
     def text(self):
         return self.tmux("capture-pane", "-p")
 
-    def wait_for(self, condition, timeout=20):
+    def wait_for(self, condition, timeout=40):
         """Waits until the text fulfils a condition, or contains a word; the text."""
         is_so = condition if callable(condition) else lambda text: condition in text
         deadline = time.monotonic() + timeout
@@ -177,11 +177,15 @@ class Top(vmm.SystemTest):
     def pid_of_top(self):
         """Of the top that this test has started, by its runtime folder."""
         for pid in vmm.checked("pgrep", "-x", "symvmm").split():
-            with open(f"/proc/{pid}/environ", "rb") as file:
-                mine = f"XDG_RUNTIME_DIR={self.runtime}".encode() in file.read()
-            with open(f"/proc/{pid}/cmdline", "rb") as file:
-                if mine and file.read().split(b"\0")[1] == b"top":
-                    return int(pid)
+            try:
+                with open(f"/proc/{pid}/environ", "rb") as file:
+                    mine = f"XDG_RUNTIME_DIR={self.runtime}".encode() in file.read()
+                with open(f"/proc/{pid}/cmdline", "rb") as file:
+                    if mine and file.read().split(b"\0")[1] == b"top":
+                        return int(pid)
+            except OSError:
+                # Another test's, which has ended meanwhile.
+                continue
         raise AssertionError("no top runs")
 
     def test_a_pipe_gets_plain_tables(self):
