@@ -21,6 +21,14 @@ SYMVMM = os.path.join(BUILD, "symvmm")
 GUESTS = os.path.join(ROOT, "Tests", "System", "guests")
 
 
+def emulator_doubles_interrupts():
+    """Whether this is a lab on a QEMU as it is: its AMD-V now and then delivers an interrupt twice, when a vCPU is kicked all the time
+    (scripts/lib/build-lab-qemu)."""
+    with open("/proc/cmdline", encoding="ascii", errors="replace") as file:
+        words = file.read().split()
+    return any(word.startswith("lab.folder=") for word in words) and "lab.qemu=mended" not in words
+
+
 def kernel(flavour="cloud-6.1", name="vmlinuz"):
     return os.path.join(BUILD, "guest", "kernels", flavour, name)
 

@@ -5,17 +5,25 @@
 # backports does not. The latter is unpacked below the build folder; the system's packages and sources stay as they are.
 
 LAB_QEMU_FOLDER=$BUILD_FOLDER/lab/qemu
+MENDED_QEMU_FOLDER=$BUILD_FOLDER/lab/qemu-mended
 
-# choose_lab_qemu WORD: fills the array LAB_QEMU with the command. WORD is auto, system, backports or a path.
+# choose_lab_qemu WORD: fills the array LAB_QEMU with the command. WORD is auto (mended where it is built already, else backports,
+# else system), mended, backports, system or a path.
 choose_lab_qemu() {
     local choice=$1
     if [[ $choice == auto ]]; then
         choice=system
-        if ensure_backports_qemu; then
+        if have_mended_qemu; then
+            choice=mended
+        elif ensure_backports_qemu; then
             choice=backports
         fi
     fi
     case $choice in
+    mended)
+        ensure_mended_qemu || lab_failed "cannot build the mended QEMU" "$BUILD_FOLDER/logs/lab-qemu-mended.log"
+        LAB_QEMU=("$MENDED_QEMU_FOLDER/qemu-system-x86_64" -L /usr/share/qemu -L /usr/share/seabios)
+        ;;
     backports)
         ensure_backports_qemu || lab_failed "cannot get QEMU from $(debian_release)-backports" \
             "$BUILD_FOLDER/logs/lab-qemu.log"
@@ -27,6 +35,20 @@ choose_lab_qemu() {
         LAB_QEMU=("$choice")
         ;;
     esac
+}
+
+have_mended_qemu() {
+    [[ -e $MENDED_QEMU_FOLDER/ready ]]
+}
+
+ensure_mended_qemu() {
+    have_mended_qemu || with_lock lab-qemu-mended build_mended_qemu
+}
+
+build_mended_qemu() {
+    ! have_mended_qemu || return 0
+    info "building the mended QEMU (about 10 minutes)"
+    run_logged "$BUILD_FOLDER/logs/lab-qemu-mended.log" "$ROOT_FOLDER/scripts/lib/build-lab-qemu" "$MENDED_QEMU_FOLDER"
 }
 
 # False, once and for all until `build/lab` is removed, on a machine whose archive has no such packages.
