@@ -281,11 +281,6 @@ int ckvm_kvmclock_ctrl(int vcpu)
 	return value_or_errno(ioctl(vcpu, KVM_KVMCLOCK_CTRL, 0));
 }
 
-int ckvm_get_tsc_khz(int vcpu)
-{
-	return value_or_errno(ioctl(vcpu, KVM_GET_TSC_KHZ, 0));
-}
-
 int ckvm_nmi(int vcpu)
 {
 	return value_or_errno(ioctl(vcpu, KVM_NMI, 0));

@@ -19,9 +19,9 @@ import Testing
         func isPage(_ address: UInt64) -> Bool {
             address % 4096 == 0 && memory.contains(address, byteCount: 4096)
         }
-        let deadline = ckvm_ticks() + SymCallFuzzTests.milliseconds * ticksPerMillisecond(puppet)
+        let deadline = ContinuousClock.now + .milliseconds(SymCallFuzzTests.milliseconds)
         var writes = 0
-        while ckvm_ticks() < deadline {
+        while ContinuousClock.now < deadline {
             let index = SYMBIOTIC_MSR_BASE + UInt32(noise.below(14))
             let value = noise.value()
             let isExpected: Bool
@@ -50,10 +50,10 @@ import Testing
         let puppet = try SymCallPuppet()
         try #require(puppet.arm(gate: .gate))
         var noise = Noise(state: 0x5eed_0000_0000_0002)
-        let deadline = ckvm_ticks() + SymCallFuzzTests.milliseconds * ticksPerMillisecond(puppet)
+        let deadline = ContinuousClock.now + .milliseconds(SymCallFuzzTests.milliseconds)
         var rounds = 0
         var answers = 0
-        while ckvm_ticks() < deadline {
+        while ContinuousClock.now < deadline {
             try scribble(puppet, &noise)
             answers += ask(puppet, &noise)
             let doorbell = UInt32(noise.below(256))
@@ -95,10 +95,6 @@ import Testing
             #expect(![.timedOut, .noAnswer, .exitInHand, .notRunning].contains(error), "\(error)")
             return 0
         }
-    }
-
-    private func ticksPerMillisecond(_ puppet: SymCallPuppet) -> UInt64 {
-        puppet.machine.processors[0].limitTicks / 500
     }
 }
 

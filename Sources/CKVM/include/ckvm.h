@@ -71,7 +71,6 @@ int ckvm_set_mp_state(int vcpu, const struct kvm_mp_state *state); /* 4.39 */
 int ckvm_get_vcpu_events(int vcpu, struct kvm_vcpu_events *events); /* 4.31 */
 int ckvm_set_vcpu_events(int vcpu, const struct kvm_vcpu_events *events); /* 4.32 */
 int ckvm_kvmclock_ctrl(int vcpu);                             /* 4.74 */
-int ckvm_get_tsc_khz(int vcpu);                               /* 4.56 */
 int ckvm_nmi(int vcpu);                                       /* 4.64 */
 /* GPA of a linear address in the vCPU's present page tables, or -EFAULT. 4.54 */
 int ckvm_translate(int vcpu, uint64_t linear, uint64_t *gpa);

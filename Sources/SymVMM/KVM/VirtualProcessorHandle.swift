@@ -233,12 +233,6 @@ public struct VirtualProcessorHandle: ~Copyable, @unchecked Sendable {
         _ = ckvm_kvmclock_ctrl(descriptor.rawValue)
     }
 
-    /// Rate of the vCPU's time stamp counter (KVM API 4.56); a guess where the kernel does not know it.
-    var ticksPerMillisecond: UInt64 {
-        let rate = ckvm_get_tsc_khz(descriptor.rawValue)
-        return rate > 0 ? UInt64(rate) : 3_000_000
-    }
-
     /// KVM's own counters for this vCPU (KVM API 4.133). Any thread.
     public func statistics() -> KernelStatistics {
         KernelStatistics(readingFrom: statisticsDescriptor)

@@ -31,8 +31,6 @@ public final class VirtualProcessor: @unchecked Sendable {
     let interface: SymbioticInterface?
     let symbiotic: SymbioticProcessor?
     let watchdog: SymCallWatchdog?
-    /// Ticks that a symcall's handler may take.
-    let limitTicks: UInt64
     /// Ticks since the last exit that were spent on symcalls inside it and are accounted for there. The vCPU's thread only.
     var nestedTicks: UInt64 = 0
     /// Exits for which KVM_RUN still gives the registers: some after each doorbell, as doorbells come in bursts. The vCPU's thread only.
@@ -56,7 +54,6 @@ public final class VirtualProcessor: @unchecked Sendable {
         ending: MachineEnding
     ) throws(KVMError) {
         self.index = index
-        limitTicks = SymCallWatchdog.limit / 1_000_000 * handle.ticksPerMillisecond
         self.handle = handle
         self.ports = ports
         self.mmio = mmio

@@ -8,11 +8,20 @@ internal import Synchronization
 ///
 /// One thread a VM, started by the first symcall. It sleeps while there are none, so that a symcall costs it one atomic store.
 final class SymCallWatchdog: Sendable {
-    /// Nanoseconds that a handler may take.
-    static let limit: UInt64 = 500_000_000
     private static let pollMicroseconds: UInt32 = 20_000
+    /// Polls that may find the same handler at work: 500 ms, counted in polls so that a process or a host that stood still, and the handler
+    /// with it, costs the guest nothing.
+    private static let limit = 25
     /// Polls without a symcall after which the thread goes to sleep.
     private static let patience = 50
+
+    /// What the polls have seen of one vCPU.
+    private struct Watch {
+        let processor: VirtualProcessor
+        let thread: Thread
+        var call: UInt64 = 0
+        var polls = 0
+    }
 
     private let wake: EventNotifier
     private let isAsleep = Atomic<Bool>(true)
@@ -32,17 +41,18 @@ final class SymCallWatchdog: Sendable {
     /// Starts looking after the vCPUs.
     func start(_ processors: [(VirtualProcessor, Thread)]) throws(KVMError) {
         let started = try Thread(name: "symcall-limit") { [self] in
+            var watches = processors.map { Watch(processor: $0.0, thread: $0.1) }
             while true {
                 wake.drain()
                 var idle = 0
                 while idle < SymCallWatchdog.patience {
                     if isEnding.load(ordering: .relaxed) { return }
                     usleep(SymCallWatchdog.pollMicroseconds)
-                    idle = SymCallWatchdog.look(at: processors) ? 0 : idle + 1
+                    idle = SymCallWatchdog.look(at: &watches) ? 0 : idle + 1
                 }
                 isAsleep.store(true, ordering: .sequentiallyConsistent)
                 // One that started while nobody was asleep yet has not woken anybody.
-                if SymCallWatchdog.look(at: processors) { noteStart() }
+                if SymCallWatchdog.look(at: &watches) { noteStart() }
                 if isEnding.load(ordering: .relaxed) { return }
             }
         }
@@ -50,12 +60,18 @@ final class SymCallWatchdog: Sendable {
     }
 
     /// Kicks the vCPUs whose time is up. True when some symcall runs.
-    private static func look(at processors: [(VirtualProcessor, Thread)]) -> Bool {
+    private static func look(at watches: inout [Watch]) -> Bool {
         var some = false
-        for (processor, thread) in processors {
-            guard let deadline = processor.symbiotic?.deadline.load(ordering: .sequentiallyConsistent), deadline != 0 else { continue }
+        for index in watches.indices {
+            guard let symbiotic = watches[index].processor.symbiotic else { continue }
+            let call = symbiotic.running.load(ordering: .sequentiallyConsistent)
+            watches[index].polls = call == watches[index].call ? watches[index].polls + 1 : 0
+            watches[index].call = call
+            guard call != 0 else { continue }
             some = true
-            if ckvm_ticks() > deadline { processor.kick(thread) }
+            guard watches[index].polls >= limit else { continue }
+            symbiotic.overdue.store(call, ordering: .relaxed)
+            watches[index].processor.kick(watches[index].thread)
         }
         return some
     }

@@ -4,7 +4,7 @@ internal import CKVM
 internal import Synchronization
 
 /// One vCPU's side of the symbiotic interface: what it registered, and the symcall that runs on it. All of it belongs to the vCPU's thread,
-/// save `deadline` and `isArmed`.
+/// save `running`, `overdue` and `isArmed`.
 @safe final class SymbioticProcessor: @unchecked Sendable {
     /// How a handler ended.
     enum Ending {
@@ -42,8 +42,11 @@ internal import Synchronization
     var isInDoorbell = false
     /// Set by the return and fail ports.
     private(set) var ending: Ending?
-    /// Ticks at which the running handler is cut off; 0 when none runs. Read by the watchdog.
-    let deadline = Atomic<UInt64>(0)
+    /// The number of the symcall whose handler runs, counted from 1; 0 when none does. Read by the watchdog.
+    let running = Atomic<UInt64>(0)
+    /// The number of a symcall whose handler is to be cut off. Written by the watchdog.
+    let overdue = Atomic<UInt64>(0)
+    private var calls: UInt64 = 0
     /// Durations of symcalls by number.
     let durations: ExitRecorder
     /// Which task caused which exits.
@@ -58,6 +61,21 @@ internal import Synchronization
 
     deinit {
         unsafe savedAtGate.deallocate()
+    }
+
+    /// A handler starts: its symcall's number.
+    func start() -> UInt64 {
+        calls &+= 1
+        isActive = true
+        // Before the look whether the watchdog sleeps, as it looks at this after it has said that it will sleep.
+        running.store(calls, ordering: .sequentiallyConsistent)
+        return calls
+    }
+
+    /// The handler is done, or cut off.
+    func finish() {
+        running.store(0, ordering: .relaxed)
+        isActive = false
     }
 
     /// The registration in force.

@@ -136,18 +136,15 @@ extension VirtualProcessor {
         let registration = symbiotic.registration(interface)
         let interrupted = try enterHandler(registration, number, arguments, symbiotic)
         let started = ckvm_ticks()
-        symbiotic.isActive = true
         symbiotic.setLocal(interface, SymbioticProcessor.LocalPage.active, 1)
-        // Before the look whether the watchdog sleeps, as it looks at this after it has said that it will sleep.
-        symbiotic.deadline.store(started &+ limitTicks, ordering: .sequentiallyConsistent)
+        let call = symbiotic.start()
         watchdog?.noteStart()
         defer {
-            symbiotic.deadline.store(0, ordering: .relaxed)
-            symbiotic.isActive = false
+            symbiotic.finish()
             symbiotic.setLocal(interface, SymbioticProcessor.LocalPage.active, 0)
             symbiotic.durations.record(.other, address: UInt64(number), ticks: ckvm_ticks() &- started)
         }
-        let ending = try runHandler(started, symbiotic, interface)
+        let ending = try runHandler(call, symbiotic, interface)
         let registers = handle.syncedGeneralRegisters
         // The return port's OUT needs no finishing: KVM would move RIP past it, but only if RIP still points to it (complete_fast_pio_out
         // compares), and the next KVM_RUN sets RIP first. So the instruction after the OUT is never executed.
@@ -168,7 +165,7 @@ extension VirtualProcessor {
 
     /// Runs the guest until the handler says that it is done, serving its exits as usual.
     @inline(__always)
-    private func runHandler(_ started: UInt64, _ symbiotic: SymbioticProcessor, _ interface: SymbioticInterface) throws(SymCallError)
+    private func runHandler(_ call: UInt64, _ symbiotic: SymbioticProcessor, _ interface: SymbioticInterface) throws(SymCallError)
         -> SymbioticProcessor.Ending
     {
         while true {
@@ -186,7 +183,7 @@ extension VirtualProcessor {
                 answerNestedExit(entered: entered)
                 if let ending = symbiotic.takeEnding() { return ending }
             }
-            if ckvm_ticks() &- started > limitTicks {
+            if symbiotic.overdue.load(ordering: .relaxed) == call {
                 // What the handler was doing has to be finished too before the state is put back.
                 if result == 0 || symbiotic.isAtGate { _ = finishExit(symbiotic) }
                 leaveGate(symbiotic, interface)
