@@ -77,7 +77,7 @@ import Testing
             let started = ContinuousClock.now
             #expect(machine.wait() == .killed)
             let elapsed = ContinuousClock.now - started
-            #expect(elapsed < .milliseconds(300), "\(elapsed) until the end")
+            #expect(elapsed < .seconds(3), "\(elapsed) until the end")
             for asker in askers { asker.join() }
         }
     }
