@@ -46,6 +46,7 @@ static DECLARE_WORK(turn_work, turn);
 
 bool swap_is_on(void)
 {
+	/* Pairs with turning it on: whoever sees it on sees its hooks and tables */
 	return smp_load_acquire(&is_on);
 }
 
@@ -214,6 +215,7 @@ static void start_wish(void)
 	const struct symbiotic_global_page *page = symbiotic_global;
 	u64 number = READ_ONCE(page->swap_generation);
 
+	/* Pairs with the VMM's order of writing */
 	smp_rmb();
 	/* A symcall may have come already, and knows better */
 	cmpxchg64(&wish, 0, number << WISH_NUMBER |

@@ -21,7 +21,7 @@
 
 int wrong(const char *what, size_t page)
 {
-	printf("swapguard: wrong: %s, page %zu\n", what, page);
+	printf("swapguard: %s: not as it should be, page %zu\n", what, page);
 	return 1;
 }
 
