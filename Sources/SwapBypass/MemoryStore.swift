@@ -17,7 +17,9 @@ final class MemoryStore: SwapStore, @unchecked Sendable {
         super.init(memory)
         let header = SwapHeader.bytes(pageCount: byteCount / GuestMemory.pageSize)
         guard MemoryStore.populate(mapping, 0, header.count) else {
-            throw KVMError(call: "swap store", errno: errno, advice: "the host has no memory left")
+            throw KVMError(
+                call: "swap store", errno: errno,
+                advice: errno == EINVAL ? "the host's kernel is older than Linux 5.14" : "the host has no memory left")
         }
         // SAFETY: the header is a page, and the mapping has at least one.
         unsafe header.withUnsafeBytes { source in

@@ -19,20 +19,20 @@ class SwapHostile(SwapTest):
         after = self.swap_counters()
         self.assertGreater(after["invalid_doorbells"], before["invalid_doorbells"] + 4000)
         self.assertEqual(after["guest_mapped"], before["guest_mapped"])
-        self.check(machine, 3)
+        self.check(machine, 3, mebibytes=100)
 
         # Nobody is faster for a lie, and no counter of the VMM's runs away.
         machine.shell(f"echo lie >{HOSTILE}")
         before = self.swap_counters()
-        output = machine.shell("/tests/swaptime 130 seq 2>&1", 100)
-        self.assertRegex(output, "pass 1 seq 33280 pages")
+        output = machine.shell("/tests/swaptime 100 seq 2>&1", 100)
+        self.assertRegex(output, "pass 1 seq 25600 pages")
         after = self.swap_counters()
         self.assertEqual(after["guest_mapped"], before["guest_mapped"])
         calls = after["map_calls"] - before["map_calls"]
         self.assertGreater(calls, 0)
         self.assertLessEqual(after["pages_mapped"] - before["pages_mapped"], 512 * calls)
         machine.shell(f"echo honest >{HOSTILE}")
-        self.check(machine, 3)
+        self.check(machine, 3, mebibytes=100)
 
         # The disk is the guest's own: its header as well.
         machine.shell("swapoff /dev/vda")
@@ -41,7 +41,7 @@ class SwapHostile(SwapTest):
         self.assertLessEqual(resident["store_resident_bytes"], resident["store_bytes"])
         self.assertNotEqual(machine.shell("swapon /dev/vda 2>&1", check=False)[1], 0)
         machine.shell("mkswap /dev/vda && swapon /dev/vda")
-        self.check(machine, 3)
+        self.check(machine, 3, mebibytes=100)
         self.assertEqual(self.turn("off"), "off")
         self.assert_balanced()
         self.power_off(machine)
@@ -53,11 +53,11 @@ class SwapHostile(SwapTest):
         for offset, octal in ((1028, "\\377\\377\\377\\377"), (1032, "\\377\\377\\377\\177"), (1024, "\\377"), (1036, "\\377" * 50)):
             machine.shell("dd if=/tmp/header of=/dev/vda bs=4096 2>/dev/null")
             machine.shell(f"printf '{octal}' | dd of=/dev/vda bs=1 seek={offset} conv=notrunc 2>/dev/null; sync; swapon /dev/vda 2>/dev/null; true")
-            machine.shell("/tests/swaptime 90 seq; swapoff /dev/vda; true", 60)
+            machine.shell("/tests/swaptime 80 seq; swapoff /dev/vda; true", 60)
             self.assertEqual(machine.shell("echo $((6 * 7))"), "42")
             self.assertEqual(self.bypass()["state"], "on")
         machine.shell("mkswap /dev/vda && swapon /dev/vda")
-        self.check(machine, 3, mebibytes=90)
+        self.check(machine, 3, mebibytes=80)
         self.power_off(machine)
 
     def test_memory_that_the_store_does_not_hold_can_not_be_taken(self):
