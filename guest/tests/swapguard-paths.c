@@ -220,13 +220,6 @@ int guard_flush(void)
 	return counting.is_lost ? wrong("a write was lost", 0) : 0;
 }
 
-static void put_back(unsigned char *base, size_t page, size_t pages)
-{
-	if (mprotect(base + page * PAGE, pages * PAGE, PROT_READ) ||
-	    mprotect(base + page * PAGE, pages * PAGE, PROT_READ | PROT_WRITE))
-		die("mprotect");
-}
-
 /*
  * The kernel reads ahead, and so the slot of a mapped page, which is then
  * written. Pinning restores one page and swaps it in; mprotect() would restore

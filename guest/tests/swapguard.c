@@ -14,7 +14,6 @@
 #include <fcntl.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
-#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include "swapguard.h"
@@ -68,7 +67,7 @@ static void enter_group(void)
 	mkdir(CGROUPS, 0700);
 	if (mount("none", CGROUPS, "cgroup2", 0, NULL) && errno != EBUSY)
 		die("cgroup2");
-	if (put(CGROUPS "/cgroup.subtree_control", "+memory +io"))
+	if (put(CGROUPS "/cgroup.subtree_control", "+memory"))
 		die("memory control group");
 	mkdir(CGROUPS "/guard", 0700);
 	if (put(CGROUPS "/guard/cgroup.procs", "0"))
@@ -84,19 +83,12 @@ void find_device(char device[64])
 	fclose(file);
 }
 
-/* Some 50 pages a second, or as fast as it goes */
-void slow_writes(bool slow)
+/* To the page table, whatever of it was mapped */
+void put_back(unsigned char *base, size_t page, size_t pages)
 {
-	char device[64], text[64];
-	struct stat status;
-
-	find_device(device);
-	if (stat(device, &status))
-		die(device);
-	snprintf(text, sizeof(text), "%u:%u wbps=%s", major(status.st_rdev),
-		 minor(status.st_rdev), slow ? "200000" : "max");
-	if (put(CGROUPS "/guard/io.max", text))
-		die("io.max");
+	if (mprotect(base + page * PAGE, pages * PAGE, PROT_READ) ||
+	    mprotect(base + page * PAGE, pages * PAGE, PROT_READ | PROT_WRITE))
+		die("mprotect");
 }
 
 /* To the disk, and then out of the swap cache */

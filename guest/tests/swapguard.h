@@ -16,7 +16,7 @@ uint64_t *word(unsigned char *base, size_t page);
 void fill(unsigned char *base, size_t pages, uint64_t value);
 int check(unsigned char *base, size_t pages, uint64_t value, const char *what);
 void swap_out(unsigned char *base, size_t pages);
-void slow_writes(bool slow);
+void put_back(unsigned char *base, size_t page, size_t pages);
 void find_device(char device[64]);
 void become_known(void);
 unsigned char *swapped_region(size_t pages, uint64_t value);

@@ -5,9 +5,10 @@
  *   swaptime MEBIBYTES PASSES [wait]
  *
  * Fills MEBIBYTES, and says of each pass over it how many nanoseconds a touched
- * page took. PASSES: seq, random, write, sparse or new with commas between,
- * each with *COUNT for more than one. write: in order, and writes; sparse: one
- * page of each 2 MiB; new: touches memory that is mapped anew.
+ * page took. PASSES: seq, random, write, sparse, new or pageout with commas
+ * between, each with *COUNT for more than one. write: in order, and writes;
+ * sparse: one page of each 2 MiB; new: touches memory that is mapped anew;
+ * pageout: touches nothing, but asks the kernel to swap all of it out.
  * wait: before each pass it says so, and reads a line.
  */
 #define _GNU_SOURCE
@@ -75,7 +76,7 @@ static void wait_for_line(int pass)
 
 static bool is_known(const char *order)
 {
-	static const char * const known[] = { "seq", "random", "write", "sparse", "new" };
+	static const char * const known[] = { "seq", "random", "write", "sparse", "new", "pageout" };
 	size_t i;
 
 	for (i = 0; i < sizeof(known) / sizeof(*known); i++)
@@ -99,11 +100,16 @@ static unsigned char *run(int pass, const char *order, unsigned char *base, size
 	out = not_resident(base, pages);
 	getrusage(RUSAGE_SELF, &before);
 	start = now();
-	touched = is_new ? fill(base, pages) : touch(base, pages, order);
+	if (is_new)
+		touched = fill(base, pages);
+	else if (!strcmp(order, "pageout"))
+		touched = madvise(base, pages * PAGE, MADV_PAGEOUT) ? 0 : pages;
+	else
+		touched = touch(base, pages, order);
 	time = now() - start;
 	getrusage(RUSAGE_SELF, &after);
 	printf("swaptime: pass %d %s %zu pages %.0f ns/page, %zu of %zu were out, %ld major and %ld minor faults\n",
-	       pass, order, touched, time * 1e9 / (double)touched, out, pages,
+	       pass, order, touched, time * 1e9 / (double)(touched ? touched : 1), out, pages,
 	       after.ru_majflt - before.ru_majflt, after.ru_minflt - before.ru_minflt);
 	fflush(stdout);
 	return base;
