@@ -2,6 +2,7 @@
 """`symvmm top` in a real terminal: tmux's. They run on any /dev/kvm."""
 
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -89,9 +90,9 @@ class Top(vmm.SystemTest):
         terminal.keys("r", "Down", "Down", "k", "k", "k", "Enter")
         text = terminal.wait_for(lambda text: "busy: process" in text and "a second" in text)
         self.assertIn(f"process {machine}, running, 1 vCPUs, 64M", text)
-        for key, heading in (("r", "REASON      COUNT"), ("d", "DEVICE"), ("a", "ADDRESS  DEVICE"), ("v", "VCPU  REASON"), ("t", "symbiotic.ko")):
+        for key, heading in (("r", "REASON +COUNT"), ("d", "DEVICE"), ("a", "ADDRESS +DEVICE"), ("v", "VCPU +REASON"), ("t", "symbiotic.ko")):
             terminal.keys(key)
-            terminal.wait_for(heading)
+            terminal.wait_for(lambda text, heading=heading: re.search(heading, text))
         terminal.keys("p", "s")
         terminal.wait_for(lambda text: "s: since the start" in text and "PER S" not in text)
         terminal.keys("Escape")
