@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Many symcalls to Linux guests at work: nothing that they interrupt may notice.
 
-From outside, fewer by default than they should be: with 4 vCPUs in the lab, a guest that was called 20,000 to 40,000 times stopped answering
-(twice) or ended by a triple fault (once), also on the QEMU that scripts/test builds; the cause is not known (docs/SPECIFICATION.md).
+From outside, fewer by default than they should be: QEMU loses the state of a guest with 4 vCPUs that was called 20,000 to 40,000 times
+(docs/SPECIFICATION.md, known faults).
 SYMVMM_STRESS=1 makes 100,000 each way, and unloads the module and takes vCPUs off-line meanwhile.
 """
 
