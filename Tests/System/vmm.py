@@ -21,12 +21,19 @@ SYMVMM = os.path.join(BUILD, "symvmm")
 GUESTS = os.path.join(ROOT, "Tests", "System", "guests")
 
 
+def kernel_words():
+    with open("/proc/cmdline", encoding="ascii", errors="replace") as file:
+        return file.read().split()
+
+
+def in_lab():
+    return any(word.startswith("lab.folder=") for word in kernel_words())
+
+
 def emulator_doubles_interrupts():
     """Whether this is a lab on a QEMU as it is: its AMD-V now and then delivers an interrupt twice, when a vCPU is kicked all the time
     (scripts/lib/build-lab-qemu)."""
-    with open("/proc/cmdline", encoding="ascii", errors="replace") as file:
-        words = file.read().split()
-    return any(word.startswith("lab.folder=") for word in words) and "lab.qemu=mended" not in words
+    return in_lab() and "lab.qemu=mended" not in kernel_words()
 
 
 def kernel(flavour="cloud-6.1", name="vmlinuz"):
