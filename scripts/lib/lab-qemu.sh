@@ -38,7 +38,8 @@ choose_lab_qemu() {
 }
 
 have_mended_qemu() {
-    [[ -e $MENDED_QEMU_FOLDER/ready ]]
+    [[ -e $MENDED_QEMU_FOLDER/ready ]] &&
+        [[ $(cat "$MENDED_QEMU_FOLDER/ready") == "$(sha256sum <"$ROOT_FOLDER/scripts/lib/build-lab-qemu")" ]]
 }
 
 ensure_mended_qemu() {
@@ -47,7 +48,7 @@ ensure_mended_qemu() {
 
 build_mended_qemu() {
     ! have_mended_qemu || return 0
-    info "building the mended QEMU (about 10 minutes)"
+    info "building the mended QEMU (about 3 minutes)"
     run_logged "$BUILD_FOLDER/logs/lab-qemu-mended.log" "$ROOT_FOLDER/scripts/lib/build-lab-qemu" "$MENDED_QEMU_FOLDER"
 }
 
