@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
 internal import ArgumentParser
-internal import SwapBypass
 internal import SymVMM
 
 enum Switch: String, ExpressibleByArgument, CaseIterable {
@@ -31,8 +30,6 @@ struct Run: ParsableCommand {
     var memory: String?
     @Option(help: ArgumentHelp("Number of vCPUs, 1 to 32 (default: 1).", valueName: "number"))
     var cpus: String?
-    @Option(help: ArgumentHelp("Name of the VM (default: vm-PID).", valueName: "name"))
-    var name: String?
     @Option(
         help: ArgumentHelp("Add a disk: FILE[,readonly][,id=ID][,sector=512|4096]. May be repeated.", valueName: "disk"),
         completion: .file())
@@ -40,34 +37,12 @@ struct Run: ParsableCommand {
     @Option(help: ArgumentHelp("Add a network interface: tap=NAME[,mac=MAC]. May be repeated.", valueName: "net"))
     var net: [String] = []
     @Option(
-        help: ArgumentHelp("Serial console: stdio, none, file:PATH or pty (default: stdio).", valueName: "console"),
-        completion: .list(["stdio", "none", "file:", "pty"]))
-    var console: String?
-    @Option(help: ArgumentHelp("Offer the guest the symbiotic interface, on or off (default: on).", valueName: "on|off"))
-    var symbiotic: Switch?
-    @Option(
-        help: ArgumentHelp(
-            "Add a swap disk in the host's memory or a file: SIZE[,path=FILE[,budget=SIZE]][,bypass=on|off].", valueName: "swap"))
-    var swap: String?
-    @Option(
-        name: .customLong("stats-file"), help: ArgumentHelp("Write the exit statistics as JSON at the end.", valueName: "file"),
-        completion: .file())
-    var statsFile: String?
-    @Option(
-        name: .customLong("api-socket"), help: ArgumentHelp("Path of the control socket (default: by name).", valueName: "path"),
-        completion: .file())
-    var apiSocket: String?
-    @Option(
         help: ArgumentHelp("Read the configuration from a JSON file; options given here go first.", valueName: "file"), completion: .file())
     var config: String?
-    @Flag(help: "Print no exit table at the end.")
-    var quiet = false
+    @OptionGroup var session: SessionOptions
 
     func run() throws {
-        let resources = try resources()
-        let swapConfiguration = try swap.map { text throws(ControlError) in try SwapConfiguration(option: text) }
-        let end = try Session.run(resources, swapConfiguration, startsNow: true)
-        try Session.report(end, name: resources.name, quiet: quiet)
+        try session.run(resources(), startsNow: true)
     }
 
     /// The configuration file with the options laid over it.
@@ -87,7 +62,6 @@ struct Run: ParsableCommand {
             throw .usage(
                 config.map { "\($0): boot-source: missing, and no --kernel FILE" } ?? "no kernel: give --kernel FILE or --config FILE")
         }
-        if let name { resources.name = name }
         if let initrd { resources.bootSource?.initrdPath = initrd }
         if let append { resources.bootSource?.commandLine = append }
         if let memory { resources.memoryByteCount = try ByteCount.parseMemory(memory) }
@@ -100,10 +74,7 @@ struct Run: ParsableCommand {
             let index = resources.networkInterfaces.count
             resources.networkInterfaces.append(try NetworkInterfaceConfiguration(option: text, index: index))
         }
-        if let console { resources.console = try ConsoleConfiguration(option: console) }
-        if let symbiotic { resources.symbiotic = symbiotic == .on }
-        if let statsFile { resources.statsFile = statsFile }
-        if let apiSocket { resources.apiSocket = apiSocket }
+        try session.apply(to: &resources)
         // What does not go together is said before anything is made.
         _ = try resources.launch()
         return resources
