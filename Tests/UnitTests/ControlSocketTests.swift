@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import Glibc
+import Synchronization
 import Testing
 
 @testable import SymVMM
@@ -30,7 +31,7 @@ final class TemporaryFolder: Sendable {
         }
     }
 
-    private static func entries(of path: String) -> [String] {
+    static func entries(of path: String) -> [String] {
         guard let stream = unsafe opendir(path) else { return [] }
         defer { unsafe closedir(stream) }
         var names: [String] = []
@@ -92,6 +93,30 @@ final class TemporaryFolder: Sendable {
         }
         #expect(mode(path) == nil)
         #expect(!ControlSocket.isAlive(path))
+    }
+
+    /// A client that sees the file may connect: there is no moment with the file and nobody listening.
+    @Test func aSocketThatCanBeSeenAnswers() throws {
+        let home = try TemporaryFolder()
+        let folder = try RuntimeFolder(path: home.path + "/run")
+        let refusals = Refusals()
+        for number in 0..<5000 {
+            let path = folder.socketPath(of: "vm\(number)")
+            let client = try SymVMM.Thread(name: "client") {
+                while unsafe access(path, F_OK) != 0 {}
+                if !ControlSocket.isAlive(path) { refusals.count.add(1, ordering: .relaxed) }
+            }
+            let socket = try ControlSocket(name: "vm\(number)", folder: folder)
+            // The file stays until the client has tried.
+            client.join()
+            socket.remove()
+        }
+        #expect(refusals.count.load(ordering: .relaxed) == 0)
+        #expect(TemporaryFolder.entries(of: folder.path).isEmpty)
+    }
+
+    private final class Refusals: Sendable {
+        let count = Atomic(0)
     }
 
     @Test func aStaleSocketIsReplaced() throws {

@@ -94,15 +94,21 @@ public final class ControlSocket: Sendable {
         guard unsafe unlink(path) == 0 else { throw .host("\(KVMError.last("remove \(path)"))") }
     }
 
+    /// Listens under a name of its own first, then gives the socket its name: who sees the file may connect.
     private static func listen(at path: String) throws(ControlError) -> Int32 {
+        // As long as the path at most, so that it fits where the path does.
+        let temporary = (path.utf8.count < longestPath ? path : String(path.dropLast())) + "~"
+        try makeRoom(at: temporary, for: "a VM that is running uses it: choose another name for this one")
         let descriptor = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue | SOCK_NONBLOCK.rawValue), 0)
         guard descriptor >= 0 else { throw .host("\(KVMError.last("socket"))") }
         // The kernel gives the file the socket's mode, so it is closed to others from the start, whatever the umask (Linux, unix_bind).
-        let isOpen =
-            unsafe fchmod(descriptor, 0o600) == 0 && withAddress(path) { unsafe bind(descriptor, $0, $1) } == 0
-            && Glibc.listen(descriptor, backlog) == 0
+        let isBound = unsafe fchmod(descriptor, 0o600) == 0 && withAddress(temporary) { unsafe bind(descriptor, $0, $1) } == 0
+        // SAFETY: both strings live for the call. A link, unlike a rename, leaves alone what another process has put there meanwhile.
+        let isOpen = unsafe isBound && Glibc.listen(descriptor, backlog) == 0 && Glibc.link(temporary, path) == 0
+        let error = KVMError.last("bind \(path)")
+        // SAFETY: the string lives for the call.
+        if isBound { _ = unsafe unlink(temporary) }
         guard isOpen else {
-            let error = KVMError.last("bind \(path)")
             close(descriptor)
             throw .host("\(error)")
         }
