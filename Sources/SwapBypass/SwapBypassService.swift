@@ -205,8 +205,4 @@ public final class SwapBypassService: SymbioticService, @unchecked Sendable {
         }
         return all
     }
-
-    public override func routes() -> [APIRoute] {
-        SwapRoutes.routes(for: self)
-    }
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-internal import SymVMM
+public import SymVMM
 
 /// The answer of `GET /swap-bypass`.
 public struct SwapBypassState: Codable, Sendable, Equatable {
@@ -14,20 +14,18 @@ public struct SwapBypassState: Codable, Sendable, Equatable {
     public let counters: [String: UInt64]
 }
 
-/// The resource `/swap-bypass`.
+/// The resource `/swap-bypass`, of a machine that is there and has a swap disk.
 ///
 ///     GET /swap-bypass                       state and counters
 ///     PUT /swap-bypass {"state": "on"}       turns the switch, and answers when the guest has done it
 ///     PUT /swap-bypass {"budget_bytes": N}   how much memory the store may take from now on
-enum SwapRoutes {
-    static func routes(for service: SwapBypassService) -> [APIRoute] {
+public enum SwapRoutes {
+    /// The routes onto a machine that may not be there yet.
+    public static func routes(for machine: @escaping @Sendable () -> VirtualMachine?) -> [APIRoute] {
         [
-            APIRoute(.get, "/swap-bypass") { [weak service] _ throws(APIError) in
-                guard let service else { throw APIError(400, "the VM is ending") }
-                return try .json(state(of: service))
-            },
-            APIRoute(.put, "/swap-bypass") { [weak service] request throws(APIError) in
-                guard let service else { throw APIError(400, "the VM is ending") }
+            APIRoute(.get, "/swap-bypass") { _ throws(APIError) in try .json(state(of: service(of: machine()))) },
+            APIRoute(.put, "/swap-bypass") { request throws(APIError) in
+                let service = try service(of: machine())
                 var fields = try APIFields(request)
                 let wanted = try fields.word("state", of: ["on", "off"])
                 let budget = try fields.count("budget_bytes")
@@ -40,6 +38,14 @@ enum SwapRoutes {
                 return try .json(state(of: service))
             },
         ]
+    }
+
+    private static func service(of machine: VirtualMachine?) throws(APIError) -> SwapBypassService {
+        guard let machine else { throw APIError(400, "the VM has not been started") }
+        guard let service = machine.service(SwapBypassService.self) else {
+            throw APIError(400, "the VM has no swap disk: start it with --swap SIZE, or PUT /swap before the start")
+        }
+        return service
     }
 
     private static func state(of service: SwapBypassService) -> SwapBypassState {

@@ -7,26 +7,48 @@ internal import SymVMM
 struct Bypass: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Let a guest reach its swapped-out pages directly, or not; or say how it stands.",
-        discussion: "The VM was started with --swap, and the guest has loaded symbiotic.ko.\n\nExample:\n  symvmm bypass vm1 on")
+        discussion: """
+            The VM was started with --swap, and the guest has loaded symbiotic.ko.
+
+            Examples:
+              symvmm bypass vm1 on
+              symvmm bypass vm1 --budget 512M
+            """)
+
+    /// The body of PUT /swap-bypass.
+    private struct Change: Encodable {
+        let state: String?
+        let budget: UInt64?
+
+        enum CodingKeys: String, CodingKey {
+            case state
+            case budget = "budget_bytes"
+        }
+    }
 
     enum Wish: String, ExpressibleByArgument, CaseIterable {
         case on, off, status
     }
 
     @OptionGroup var target: Target
-    @Argument(help: "on, off or status.")
-    var wish: Wish
+    @Argument(help: "on, off or status (default: status).")
+    var wish: Wish?
+    @Option(
+        help: ArgumentHelp("How much of the host's memory the store may take; of --swap SIZE,path=FILE,budget=SIZE.", valueName: "size"))
+    var budget: String?
     @Flag(help: "Print JSON.")
     var json = false
 
     func run() throws {
         let client = APIClient()
         defer { client.stop() }
+        let budget = try budget.map { text throws(ControlError) in try ByteCount.parse(text, option: "--budget") }
+        let isChange = wish == .on || wish == .off || budget != nil
         let body: [UInt8]
-        if wish == .status {
+        if !isChange {
             body = try client.perform(.get, "/swap-bypass", socket: target.socket())
         } else {
-            let request = try JSONText.encode(["state": wish.rawValue])
+            let request = try JSONText.encode(Change(state: wish == .status ? nil : wish?.rawValue, budget: budget))
             body = try client.perform(.put, "/swap-bypass", body: request, socket: target.socket())
         }
         let state: SwapBypassState
@@ -40,7 +62,7 @@ struct Bypass: ParsableCommand {
         if state.wanted != state.state { text += ", wanted \(state.wanted)" }
         if let obstacle = state.obstacle { text += " (\(obstacle))" }
         Words.output(text + "\n")
-        guard wish == .status else { return }
+        guard !isChange else { return }
         var table = TextTable([.words("COUNTER"), .numbers("VALUE")])
         for (name, value) in state.counters.sorted(by: { $0.key < $1.key }) { table.add([name, Readable.count(value)]) }
         Words.output(table.text)

@@ -6,30 +6,30 @@ internal import SymVMM
 
 /// One VM in this process, for the commands that have one: what it is put together from, and what is said of its end.
 enum Session {
-    static func run(_ resources: MachineResources, _ swap: SwapConfiguration?, startsNow: Bool) throws(ControlError) -> MachineSession.End {
+    static func run(_ resources: MachineResources, startsNow: Bool) throws(ControlError) -> MachineSession.End {
         SignalWatcher.blockSignals()
         let socket = try ControlSocket(path: resources.apiSocket, name: resources.name, folder: RuntimeFolder())
         defer { socket.remove() }
-        let services = try services(swap)
         let session = try MachineSession(
             resources, tell: { path in Words.error("symvmm: the console is \(path)") },
             build: { (launch, output) throws(ControlError) in
+                let services = try services(launch.machine)
                 do throws(MachineError) {
                     return try VirtualMachine(launch.machine, console: output, services: services)
                 } catch {
                     throw ControlError(error)
                 }
             })
-        return try session.run(socket: socket, services: services, startsNow: startsNow)
+        return try session.run(socket: socket, routes: SwapRoutes.routes { session.machine }, startsNow: startsNow)
     }
 
-    /// The services that the options ask for.
-    private static func services(_ swap: SwapConfiguration?) throws(ControlError) -> [SymbioticService] {
-        guard let swap else { return [] }
+    /// The services that a configuration asks for.
+    private static func services(_ configuration: MachineConfiguration) throws(ControlError) -> [SymbioticService] {
+        guard let swap = configuration.swap else { return [] }
         do throws(KVMError) {
             return [try SwapBypassService(swap)]
         } catch {
-            throw .host("--swap: \(error)")
+            throw .host("swap disk: \(error)")
         }
     }
 

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
 internal import ArgumentParser
-internal import SwapBypass
 internal import SymVMM
 
 /// What `run` and `serve` both take: all that the API cannot say before there is a VM.
@@ -32,6 +31,7 @@ struct SessionOptions: ParsableArguments {
     /// Lays the options that were given over a configuration.
     func apply(to resources: inout MachineResources) throws(ControlError) {
         if let name { resources.name = name }
+        if let swap { resources.swap = try SwapConfiguration(option: swap) }
         if let console { resources.console = try ConsoleConfiguration(option: console) }
         if let symbiotic { resources.symbiotic = symbiotic == .on }
         if let statsFile { resources.statsFile = statsFile }
@@ -40,8 +40,7 @@ struct SessionOptions: ParsableArguments {
 
     /// Runs the VM, or waits for one to be configured, to its end, and reports that.
     func run(_ resources: MachineResources, startsNow: Bool) throws {
-        let swapConfiguration = try swap.map { text throws(ControlError) in try SwapConfiguration(option: text) }
-        let end = try Session.run(resources, swapConfiguration, startsNow: startsNow)
+        let end = try Session.run(resources, startsNow: startsNow)
         try Session.report(end, name: resources.name, quiet: quiet)
     }
 }

@@ -8,8 +8,10 @@ import vmm
 from swap import SwapTest
 from symbiotic import FULL
 
-SECONDS = 600 if FULL else 15
+SECONDS = int(os.environ.get("SYMVMM_SWAP_SECONDS", 600 if FULL else 15))
 ROUNDS = 500 if FULL else 15
+# guest/tests/swapworks.c
+WORKS = ["dump", "direct", "futex", "userfault", "exec", "ksm", "huge", "compaction", "group", "views", "oom"]
 
 
 class Swap(SwapTest):
@@ -73,6 +75,33 @@ class Swap(SwapTest):
         self.assert_healthy(machine)
         self.power_off(machine)
 
+    def test_what_the_kernel_does_with_memory_works_on_6_1(self):
+        self.run_works("cloud-6.1")
+
+    def test_what_the_kernel_does_with_memory_works_on_6_12(self):
+        self.run_works("cloud-6.12")
+
+    def run_works(self, flavour):
+        with open(self.path("other"), "wb") as file:
+            file.truncate(4 << 20)
+        machine = self.start_swapping(2, flavour, options=("--disk", self.path("other")))
+        other = next(name for name in machine.shell("cd /sys/block; echo vd*").split() if name != self.disk)
+        for name in WORKS:
+            with self.subTest(work=name):
+                mapped = self.swap_counters()["guest_mapped"]
+                output, status = machine.shell(f"/tests/swapworks {name} /dev/{other} 2>&1", 150, check=False)
+                self.assertEqual(status, 0, f"{name}: {output}")
+                self.assertGreater(self.swap_counters()["guest_mapped"], mapped, f"{name}: bypass mapped nothing")
+            if name == "oom":
+                self.assertIn("Memory cgroup out of memory", machine.shell("dmesg -c"))
+            else:
+                self.assert_healthy(machine)
+        self.assertEqual(self.turn("off"), "off")
+        self.assert_balanced()
+        self.assert_no_slot_leaked(machine)
+        self.assert_healthy(machine)
+        self.power_off(machine)
+
     def test_the_switch_under_load(self):
         machine = self.start_swapping(2)
         machine.shell(f"(/tests/swapcheck 160 3 {SECONDS} >/tmp/result 2>&1; echo done >>/tmp/result) & true")
@@ -108,7 +137,7 @@ class Swap(SwapTest):
         machine.shell(f"(/tests/swapcheck 160 3 {SECONDS} >/tmp/result 2>&1; echo done >>/tmp/result) & true")
         most = 0
         for budget in (40, 0, 80, 16, 40) * 2:
-            self.http("PUT", "/swap-bypass", {"budget_bytes": budget * megabyte})
+            self.answer("bypass", "sym", "--budget", f"{budget}M")
             for _ in range(5):
                 most = max(most, self.swap_counters()["store_resident_bytes"])
                 machine.shell("usleep 100000")

@@ -141,6 +141,7 @@ import Testing
             NetworkInterfaceConfiguration(id: "n", tap: "t0", mac: MACAddress("52:54:00:00:00:01")),
             NetworkInterfaceConfiguration(id: "m", tap: "t1"),
         ]
+        resources.swap = SwapConfiguration(byteCount: 8 << 20, path: "/swap", budget: 4 << 20, bypass: true)
         resources.console = .file(path: "/c")
         resources.symbiotic = false
         var logger = LoggerConfiguration()
@@ -195,6 +196,13 @@ import Testing
             #"{"boot-source": {"kernel_image_path": "k"}, "network-interfaces": [{"iface_id": "a", "host_dev_name": "t", "guest_mac": "z"}]}"#,
             "network-interfaces[0].guest_mac: 'z' is not a MAC"
         ),
+        (#"{"boot-source": {"kernel_image_path": "k"}, "swap": {}}"#, "swap.size_bytes: missing"),
+        (#"{"boot-source": {"kernel_image_path": "k"}, "swap": {"size_bytes": -4096}}"#, "swap.size_bytes: '-4096': give 1M to 1T"),
+        (#"{"boot-source": {"kernel_image_path": "k"}, "swap": {"size_bytes": 1048577}}"#, "swap.size_bytes: '1048577': give 1M to 1T"),
+        (#"{"boot-source": {"kernel_image_path": "k"}, "swap": {"size_bytes": 1048576, "path_on_host": ""}}"#, "path_on_host: empty"),
+        (#"{"boot-source": {"kernel_image_path": "k"}, "swap": {"size_bytes": 1048576, "budget_bytes": 1}}"#, "budget_bytes: a budget"),
+        (#"{"boot-source": {"kernel_image_path": "k"}, "swap": {"size_bytes": 1048576, "bypass": true}}"#, "bypass: expected a string"),
+        (#"{"boot-source": {"kernel_image_path": "k"}, "swap": {"size_bytes": 1048576, "size": 1}}"#, "swap.size: unknown field"),
         (#"{"boot-source": {"kernel_image_path": "k"}, "symbiotic": "on"}"#, "symbiotic: expected true or false"),
         (#"{"boot-source": {"kernel_image_path": "k"}, "console": "vga"}"#, "console: 'vga' is not a console"),
         (#"{"boot-source": {"kernel_image_path": "k"}, "entropy": {"rate_limiter": {}}}"#, "entropy.rate_limiter: not offered"),

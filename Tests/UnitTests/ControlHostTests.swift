@@ -27,7 +27,7 @@ private final class HostUnderTest: Sendable {
             record.launches.withLock { $0.append(launch) }
             return machine
         }
-        router = host.router(services: [])
+        router = host.router()
     }
 
     func respond(_ method: APIMethod, _ target: String, _ body: String = "") -> APIResponse {

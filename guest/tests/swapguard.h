@@ -3,23 +3,7 @@
 #ifndef SWAPGUARD_H
 #define SWAPGUARD_H
 
-#include <stdbool.h>
-
-#include "swaptools.h"
-
-#define SOME_PAGES	64
-#define MANY_PAGES	4096
-
-/* swapguard.c */
-int wrong(const char *what, size_t page);
-uint64_t *word(unsigned char *base, size_t page);
-void fill(unsigned char *base, size_t pages, uint64_t value);
-int check(unsigned char *base, size_t pages, uint64_t value, const char *what);
-void swap_out(unsigned char *base, size_t pages);
-void put_back(unsigned char *base, size_t page, size_t pages);
-void find_device(char device[64]);
-void become_known(void);
-unsigned char *swapped_region(size_t pages, uint64_t value);
+#include "swapout.h"
 
 /* swapguard-slots.c, swapguard-paths.c */
 int guard_cache(void);

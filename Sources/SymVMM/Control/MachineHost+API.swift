@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
 extension MachineHost {
-    /// The whole API of this VM: its own resources and those of its services.
-    func router(services: [SymbioticService]) -> APIRouter {
+    /// The whole API of this VM: its own resources, and others beside them.
+    func router(beside others: [APIRoute] = []) -> APIRouter {
         let log = log
-        return APIRouter(routes + services.flatMap { $0.routes() }) { request, response in
+        return APIRouter(routes + others) { request, response in
             let level: LoggerConfiguration.Level = response.status >= 400 ? .warning : request.method == .get ? .debug : .info
             log.write(level, "\(request.method.rawValue) \(request.path): \(response.status)")
         }

@@ -40,14 +40,17 @@ public final class MachineSession: Sendable {
         stopper = MachineStopper(host)
     }
 
+    /// The machine of this session; nil before it has begun. Any thread.
+    public var machine: VirtualMachine? { host.machine as? VirtualMachine }
+
     /// Serves the API, waits for the end of the machine, writes the statistics file and leaves nothing behind.
     ///
     /// - Parameters:
     ///   - socket: bound already, so that a VM of the same name was found before the machine was made.
-    ///   - services: what is put beside the machine.
+    ///   - routes: resources of the API beside the VM's own: those of its services.
     ///   - startsNow: whether the configuration is complete and the machine starts at once, before the API answers; otherwise the API
     ///     configures and starts it.
-    public func run(socket: ControlSocket, services: [SymbioticService], startsNow: Bool) throws(ControlError) -> End {
+    public func run(socket: ControlSocket, routes: [APIRoute] = [], startsNow: Bool) throws(ControlError) -> End {
         let statsFile = host.resources.statsFile
         if let statsFile { try MachineSession.checkWritable(statsFile) }
         do throws(KVMError) {
@@ -66,7 +69,7 @@ public final class MachineSession: Sendable {
         }
         let server: APIServer
         do throws(ControlError) {
-            server = try APIServer(socket: socket, router: host.router(services: services))
+            server = try APIServer(socket: socket, router: host.router(beside: routes))
         } catch {
             host.kill()
             _ = host.wait()

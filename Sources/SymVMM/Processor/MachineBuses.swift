@@ -58,7 +58,8 @@ struct MachineBuses {
     mutating func attach(_ device: VirtioDevice, _ memory: GuestMemory, _ machine: borrowing VirtualMachineHandle) throws(MachineError) {
         guard virtio.count < MachineBuses.freeInterrupts.count else {
             throw MachineError(
-                .configuration, "too many devices: \(MachineBuses.freeInterrupts.count - 1) disks and network interfaces at most")
+                .configuration,
+                "too many devices: \(MachineBuses.freeInterrupts.count - 1) disks, network interfaces and the swap disk at most")
         }
         let base = MachineBuses.mmioBase + UInt64(virtio.count) * MachineBuses.mmioStride
         let gsi = MachineBuses.freeInterrupts[virtio.count]

@@ -134,6 +134,11 @@ public final class VirtualMachine: Sendable {
         return outcome
     }
 
+    /// The service of a kind that the machine was built with. Any thread.
+    public func service<Service: SymbioticService>(_ kind: Service.Type) -> Service? {
+        services.lazy.compactMap { $0 as? Service }.first
+    }
+
     /// Tells the services once that the run is over.
     private func endServices() {
         let isFirst = life.withLock { life in

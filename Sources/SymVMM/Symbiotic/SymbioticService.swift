@@ -3,7 +3,7 @@
 /// A service of the VMM that works together with the guest: it answers doorbells, and may make symcalls while it does so.
 ///
 /// The command puts services and the VMM together; SymVMM knows none of them. A service may bring virtio devices, memory beside the guest's
-/// RAM, API resources and counters; each hook does nothing unless it is overridden.
+/// RAM, and counters; each hook does nothing unless it is overridden.
 open class SymbioticService: @unchecked Sendable {
     /// Name in messages and statistics.
     public let name: String
@@ -38,11 +38,6 @@ open class SymbioticService: @unchecked Sendable {
     /// - Parameters:
     ///   - values: the guest's RBX, RCX, RDX, RSI and RDI. They may hold anything.
     open func answer(doorbell: UInt8, _ values: SymCallValues, on processor: VirtualProcessor) {
-    }
-
-    /// The service's resources of the API.
-    open func routes() -> [APIRoute] {
-        []
     }
 
     /// What the service has counted, in the order to print. Any thread.

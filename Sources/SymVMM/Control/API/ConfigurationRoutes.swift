@@ -20,6 +20,7 @@ enum ConfigurationRoutes {
             },
             change(host, .put, "/boot-source") { (resources, fields, _) throws(ControlError) in try resources.setBootSource(fields) },
             change(host, .put, "/entropy") { (resources, fields, _) throws(ControlError) in try resources.checkEntropy(fields) },
+            change(host, .put, "/swap") { (resources, fields, _) throws(ControlError) in try resources.setSwap(fields) },
             change(host, .put, "/serial") { (resources, fields, _) throws(ControlError) in try resources.setSerial(fields) },
             APIRoute(.put, "/metrics") { request throws(APIError) in
                 guard host.state == .notStarted else { throw APIError(400, MachineHost.tooLate.message) }

@@ -18,6 +18,8 @@ public struct MachineConfiguration: Sendable, Equatable {
     public var drives: [DriveConfiguration]
     /// Network interfaces, in the order in which the guest finds them.
     public var networkInterfaces: [NetworkInterfaceConfiguration]
+    /// The swap disk of the service SwapBypass; nil: none. The service brings it: a machine that is built without it has none.
+    public var swap: SwapConfiguration?
     /// Where the serial console goes.
     public var console: ConsoleConfiguration
     /// Whether the guest is offered the symbiotic interface.
@@ -33,6 +35,7 @@ public struct MachineConfiguration: Sendable, Equatable {
         commandLine = ""
         drives = []
         networkInterfaces = []
+        swap = nil
         console = .none
         symbiotic = true
     }

@@ -110,6 +110,13 @@ extension MachineResources {
         try fields.checkAllTaken()
     }
 
+    /// `swap`: size_bytes, path_on_host, budget_bytes, bypass.
+    mutating func setSwap(_ fields: JSONFields) throws(ControlError) {
+        let configuration = try SwapConfiguration(fields)
+        if swap == nil { try checkRoomForOneMore() }
+        swap = configuration
+    }
+
     /// `serial`: serial_out_path; standard output without one.
     mutating func setSerial(_ fields: JSONFields) throws(ControlError) {
         var fields = fields
@@ -165,8 +172,12 @@ extension MachineResources {
         let isTaken = isDrive ? networkInterfaces.contains { $0.id == id } : drives.contains { $0.id == id }
         guard !isTaken else { throw .usage("the identifier '\(id)' is used twice: give each drive and interface its own") }
         let isNew = !drives.contains { $0.id == id } && !networkInterfaces.contains { $0.id == id }
-        guard !isNew || drives.count + networkInterfaces.count < MachineResources.deviceLimit else {
-            throw .usage("too many devices: \(MachineResources.deviceLimit) drives and network interfaces at most")
+        if isNew { try checkRoomForOneMore() }
+    }
+
+    private func checkRoomForOneMore() throws(ControlError) {
+        guard drives.count + networkInterfaces.count + (swap == nil ? 0 : 1) < MachineResources.deviceLimit else {
+            throw .usage("too many devices: \(MachineResources.deviceLimit) drives, network interfaces and the swap disk at most")
         }
     }
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 /// The resources as one JSON object: what a configuration file holds and `GET /vm/config` answers, in Firecracker's schema with our own fields
-/// `name`, `console`, `symbiotic`, `stats_file` and `api_socket` beside it.
+/// `name`, `swap`, `console`, `symbiotic`, `stats_file` and `api_socket` beside it.
 extension MachineResources {
     /// Longest configuration file in bytes.
     private static let fileLimit = 1 << 20
@@ -35,6 +35,7 @@ extension MachineResources {
             try setNetworkInterface(fields)
         }
         if let fields = try root.object("entropy") { try checkEntropy(fields) }
+        if let fields = try root.object("swap") { try setSwap(fields) }
         if let fields = try root.object("logger") { try setLogger(fields) }
         if let fields = try root.object("metrics") { try setMetrics(fields) }
         let serial = try root.object("serial")
@@ -92,6 +93,7 @@ extension MachineResources {
                 "show_level": .boolean(logger.showsLevel), "show_log_origin": .boolean(false),
             ])
         }
+        if let swap { fields["swap"] = swap.document }
         if let metricsPath { fields["metrics"] = .object(["metrics_path": .string(metricsPath)]) }
         if let statsFile { fields["stats_file"] = .string(statsFile) }
         if let apiSocket { fields["api_socket"] = .string(apiSocket) }

@@ -17,6 +17,8 @@ public struct MachineResources: Sendable, Equatable {
     public var drives: [DriveConfiguration] = []
     /// Network interfaces in the order in which the guest finds them.
     public var networkInterfaces: [NetworkInterfaceConfiguration] = []
+    /// The swap disk; nil: none. The guest finds it behind drives and network interfaces.
+    public var swap: SwapConfiguration?
     /// Where the serial console goes.
     public var console = ConsoleConfiguration.stdio
     /// Whether the guest is offered the symbiotic interface.
@@ -48,6 +50,7 @@ public struct MachineResources: Sendable, Equatable {
         machine.memoryByteCount = memoryByteCount
         machine.drives = drives.filter(\.isRootDevice) + drives.filter { !$0.isRootDevice }
         machine.networkInterfaces = networkInterfaces
+        machine.swap = swap
         machine.console = console
         machine.symbiotic = symbiotic
         if let root = machine.drives.first, root.isRootDevice {

@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: GPL-2.0
+/* Swaps memory of our own out on demand, and looks at what comes back. */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "swapout.h"
+
+int wrong(const char *what, size_t page)
+{
+	printf("%s: not as it should be, page %zu\n", what, page);
+	return 1;
+}
+
+uint64_t *word(unsigned char *base, size_t page)
+{
+	return (uint64_t *)(base + page * PAGE);
+}
+
+void fill(unsigned char *base, size_t pages, uint64_t value)
+{
+	size_t i;
+
+	for (i = 0; i < pages; i++)
+		*word(base, i) = value + i;
+}
+
+int check(unsigned char *base, size_t pages, uint64_t value, const char *what)
+{
+	size_t i;
+
+	for (i = 0; i < pages; i++)
+		if (*word(base, i) != value + i)
+			return wrong(what, i);
+	return 0;
+}
+
+/* ---- Swapping out ------------------------------------------------------------ */
+
+int put(const char *path, const char *text)
+{
+	int file = open(path, O_WRONLY);
+	ssize_t written = file < 0 ? -1 : write(file, text, strlen(text));
+
+	if (file >= 0)
+		close(file);
+	return written < 0 ? -1 : 0;
+}
+
+/* A control group of our own, whose memory can be reclaimed on demand */
+void enter_group(void)
+{
+	mkdir(CGROUPS, 0700);
+	if (mount("none", CGROUPS, "cgroup2", 0, NULL) && errno != EBUSY)
+		die("cgroup2");
+	if (put(CGROUPS "/cgroup.subtree_control", "+memory"))
+		die("memory control group");
+	mkdir(CGROUPS "/own", 0700);
+	if (put(CGROUPS "/own/cgroup.procs", "0"))
+		die("cgroup.procs");
+}
+
+void find_device(char device[64])
+{
+	FILE *file = fopen("/proc/swaps", "r");
+
+	if (!file || fscanf(file, "%*[^\n] %63s", device) != 1)
+		die("/proc/swaps");
+	fclose(file);
+}
+
+/* To the page table, whatever of it was mapped */
+void put_back(unsigned char *base, size_t page, size_t pages)
+{
+	if (mprotect(base + page * PAGE, pages * PAGE, PROT_READ) ||
+	    mprotect(base + page * PAGE, pages * PAGE, PROT_READ | PROT_WRITE))
+		die("mprotect");
+}
+
+/* To the disk, and then out of the swap cache */
+void swap_out(unsigned char *base, size_t pages)
+{
+	unsigned char *states = malloc(pages);
+	size_t i, in = pages;
+	char text[32];
+	int tries;
+
+	if (!states)
+		die("malloc");
+	for (tries = 0; in && tries < 30; tries++) {
+		madvise(base, pages * PAGE, MADV_PAGEOUT);
+		usleep(20000);
+		snprintf(text, sizeof(text), "%zu", in * PAGE);
+		/* EAGAIN: not all of it was found */
+		put(CGROUPS "/own/memory.reclaim", text);
+		if (mincore(base, pages * PAGE, states))
+			die("mincore");
+		for (in = i = 0; i < pages; i++)
+			in += states[i] & 1;
+	}
+	free(states);
+	if (in * 8 > pages) {
+		fprintf(stderr, "swap: %zu of %zu pages won't go\n", in, pages);
+		exit(2);
+	}
+}
+
+/* A process is bypassed some time after its first fault */
+void become_known(void)
+{
+	unsigned char *base = reserve(SOME_PAGES * PAGE);
+
+	fill(base, SOME_PAGES, 1);
+	swap_out(base, SOME_PAGES);
+	check(base, SOME_PAGES, 1, "at the start");
+	usleep(300000);
+}
+
+/* Not a child's: a page that two processes have is not bypassed */
+unsigned char *swapped_region(size_t pages, uint64_t value)
+{
+	unsigned char *base = reserve(pages * PAGE);
+
+	if (madvise(base, pages * PAGE, MADV_DONTFORK))
+		die("MADV_DONTFORK");
+	fill(base, pages, value);
+	swap_out(base, pages);
+	return base;
+}

@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* Swaps memory of our own out on demand, and looks at what comes back. */
+#ifndef SWAPOUT_H
+#define SWAPOUT_H
+
+#include <stdbool.h>
+
+#include "swaptools.h"
+
+#define SOME_PAGES	64
+#define MANY_PAGES	4096
+
+#define CGROUPS		"/tmp/swap-cgroups"
+#define OWN_GROUP	CGROUPS "/own"
+
+int put(const char *path, const char *text);
+void enter_group(void);
+int wrong(const char *what, size_t page);
+uint64_t *word(unsigned char *base, size_t page);
+void fill(unsigned char *base, size_t pages, uint64_t value);
+int check(unsigned char *base, size_t pages, uint64_t value, const char *what);
+void swap_out(unsigned char *base, size_t pages);
+void put_back(unsigned char *base, size_t page, size_t pages);
+void find_device(char device[64]);
+void become_known(void);
+unsigned char *swapped_region(size_t pages, uint64_t value);
+
+#endif /* SWAPOUT_H */
