@@ -16,6 +16,7 @@ struct Run: ParsableCommand {
             Examples:
               symvmm run --kernel vmlinuz --initrd initrd.img --append "console=ttyS0 reboot=k panic=1" --memory 256M --cpus 2
               symvmm run --kernel vmlinuz --disk root.img --append "console=ttyS0 root=/dev/vda rw" --net tap=tap0
+              symvmm run --config vm.json --name db --swap 2G,bypass=on
 
             Exit status: 0 the guest powered off or rebooted, 2 usage, 3 the host cannot, 4 the guest crashed, 130 interrupted.
             """)

@@ -53,21 +53,7 @@ import Testing
     @Test func eachDoorbellIsExecutedOnceWithSymcallsInsideAndFromOutside() throws {
         let service = DoorbellService()
         let puppet = try puppet(service, gate: .gateLoop)
-        puppet.begin(.gateLoop, [2000])
-        var count: UInt64 = 0
-        var answer: UInt32?
-        while answer == nil, count < 100_000 {
-            _ = try puppet.machine.symcall(SYMBIOTIC_SYMCALL_PING, SymCallTests.values, vcpu: 0)
-            count += 1
-            if count % 8 == 0 { answer = puppet.answer(timeout: 1) }
-        }
-        #expect(answer == 1)
-        #expect(puppet.changedRegisters(rax: 0x30).isEmpty)
-        #expect(puppet.counter("doorbells") == 2000)
-        #expect(puppet.word(SymCallPuppet.Place.handlerCalls) == puppet.counter("completed"))
-        #expect(service.calls.count == 2000)
-        #expect(service.calls.allSatisfy { $0 })
-        #expect(puppet.counter("completed") == count + 4000)
+        try expectEachDoorbellOnce(puppet, .gateLoop, service)
     }
 
     @Test func faultsAndErrorsAreTheCallsOwn() throws {

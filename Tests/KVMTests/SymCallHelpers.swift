@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
+import CKVM
 import Testing
 
 @testable import SymVMM
@@ -18,6 +19,31 @@ func error(_ puppet: SymCallPuppet, _ number: UInt32, _ values: SymCallValues = 
     } catch {
         return error
     }
+}
+
+/// Calls from outside, as often as it goes, until the guest has done its command, and says how often.
+func pingUntilDone(_ puppet: SymCallPuppet) throws -> UInt64 {
+    var count: UInt64 = 0
+    var answer: UInt32?
+    while answer == nil, count < 100_000 {
+        _ = try puppet.machine.symcall(SYMBIOTIC_SYMCALL_PING, SymCallTests.values, vcpu: 0)
+        count += 1
+        if count % 8 == 0 { answer = puppet.answer(timeout: 1) }
+    }
+    #expect(answer == 1)
+    return count
+}
+
+/// Has the guest ring 2,000 doorbells, in each of which the service calls twice, while calls come from outside.
+func expectEachDoorbellOnce(_ puppet: SymCallPuppet, _ command: SymCallPuppet.Command, _ service: DoorbellService) throws {
+    puppet.begin(command, [2000])
+    let count = try pingUntilDone(puppet)
+    #expect(puppet.changedRegisters(rax: 0x30).isEmpty)
+    #expect(puppet.counter("doorbells") == 2000)
+    #expect(puppet.word(SymCallPuppet.Place.handlerCalls) == puppet.counter("completed"))
+    #expect(service.calls.count == 2000)
+    #expect(service.calls.allSatisfy { $0 })
+    #expect(puppet.counter("completed") == count + 4000)
 }
 
 func expectAlive(_ puppet: SymCallPuppet) {

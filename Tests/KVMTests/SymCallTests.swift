@@ -61,14 +61,7 @@ import Testing
     @Test func eachOutIsExecutedOnceWhileSymcallsArrive() throws {
         let puppet = try armed()
         puppet.begin(.outLoop, [20_000])
-        var count = 0
-        var answer: UInt32?
-        while answer == nil, count < 100_000 {
-            _ = try puppet.machine.symcall(SYMBIOTIC_SYMCALL_PING, SymCallTests.values, vcpu: 0)
-            count += 1
-            if count % 8 == 0 { answer = puppet.answer(timeout: 1) }
-        }
-        #expect(answer == 1)
+        let count = try pingUntilDone(puppet)
         #expect(puppet.writes(to: 0x80) == 20_000)
         #expect(puppet.changedRegisters(rax: 0xf0).isEmpty)
         #expect(count > 50)
@@ -77,21 +70,7 @@ import Testing
     @Test func eachDoorbellIsExecutedOnceWithSymcallsInsideAndFromOutside() throws {
         let service = DoorbellService(number: 0x30)
         let puppet = try armed(services: [service])
-        puppet.begin(.doorbellLoop, [2000])
-        var count: UInt64 = 0
-        var answer: UInt32?
-        while answer == nil, count < 100_000 {
-            _ = try puppet.machine.symcall(SYMBIOTIC_SYMCALL_PING, SymCallTests.values, vcpu: 0)
-            count += 1
-            if count % 8 == 0 { answer = puppet.answer(timeout: 1) }
-        }
-        #expect(answer == 1)
-        #expect(puppet.changedRegisters(rax: 0x30).isEmpty)
-        #expect(puppet.counter("doorbells") == 2000)
-        #expect(puppet.word(SymCallPuppet.Place.handlerCalls) == puppet.counter("completed"))
-        #expect(service.calls.count == 2000)
-        #expect(service.calls.allSatisfy { $0 })
-        #expect(puppet.counter("completed") == count + 4000)
+        try expectEachDoorbellOnce(puppet, .doorbellLoop, service)
     }
 
     @Test func aCallWithinACallIsRefusedAndADoorbellInAHandlerIsIgnored() throws {

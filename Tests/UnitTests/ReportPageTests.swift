@@ -5,6 +5,22 @@ import Testing
 @testable import SymVMM
 
 @Suite struct ReportPageTests {
+    @Test func theRowsOfAProcessAreOneWhateverItsName() {
+        func task(_ vcpu: Int, _ tgid: UInt32?, _ name: String, _ reason: String, _ count: UInt64) -> ExitReport.Task {
+            ExitReport.Task(vcpu: vcpu, tgid: tgid, name: name, reason: reason, count: count, totalNanoseconds: 10 * count)
+        }
+        let report = ExitReport(
+            name: "vm", uptimeNanoseconds: 1, exits: [], vcpus: [],
+            tasks: [
+                task(0, 0, "swapper/0", "halt", 3), task(1, 0, "swapper/1", "halt", 4), task(0, 5, "sh", "port_write", 1),
+                task(1, 5, "sleep", "halt", 8), task(0, nil, "others", "halt", 1),
+            ])
+        #expect(report.processes.map(\.name) == ["sleep", "(idle)", "others"])
+        #expect(report.processes.map(\.count) == [9, 7, 1])
+        #expect(report.processes.map(\.reasons) == ["halt 8, port_write 1", "halt 7", "halt 1"])
+        #expect(report.processes.map(\.totalNanoseconds) == [90, 70, 10])
+    }
+
     @Test func wordsOfOthersAreEscaped() {
         #expect(HTMLText.escaped("a<b>&\"c'\n\u{1b}\u{202e}\u{e9}") == "a&lt;b&gt;&amp;&quot;c&#39;&#10;??\u{e9}")
         let table = HTMLText.table(id: "t", [("<x>", true)], [["<y>"], ["1", "surplus"]])

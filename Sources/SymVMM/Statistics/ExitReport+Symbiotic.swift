@@ -23,41 +23,21 @@ extension ExitReport {
                 ? "\(name): started with --symbiotic off, so the guest's processes are not known\n"
                 : "\(name): the guest has not loaded symbiotic.ko, so its processes are not known\n"
         }
-        struct Process: Hashable {
-            let tgid: UInt32?
-        }
-        struct Sum {
-            var name = ""
-            var count: UInt64 = 0
-            var time: UInt64 = 0
-            var reasons: [String: UInt64] = [:]
-        }
-        var sums: [Process: Sum] = [:]
-        for row in tasks {
-            var sum = sums[Process(tgid: row.tgid)] ?? Sum()
-            sum.name = row.name
-            sum.count &+= row.count
-            sum.time &+= row.totalNanoseconds
-            sum.reasons[row.reason, default: 0] &+= row.count
-            sums[Process(tgid: row.tgid)] = sum
-        }
-        let whole = sums.values.reduce(0) { $0 &+ $1.time }
+        let processes = processes
+        let whole = processes.reduce(0) { $0 &+ $1.totalNanoseconds }
         var table = TextTable(
             [.numbers("PROCESS"), .words("NAME"), .numbers("EXITS")] + (rates ? [.numbers("PER S")] : []) + [
                 .numbers("VMM TIME"), .numbers("TIME%"), .numbers("MEAN"), .words("REASONS"),
             ])
-        let ordered = sums.sorted { ($0.value.time, $1.key.tgid ?? 0) > ($1.value.time, $0.key.tgid ?? 0) }
-        for (process, sum) in ordered.prefix(max(1, rowLimit)) {
-            let reasons = sum.reasons.sorted { $0.value != $1.value ? $0.value > $1.value : $0.key < $1.key }
+        for process in processes.prefix(max(1, rowLimit)) {
             table.add(
-                [process.tgid.map { "\($0)" } ?? "", process.tgid == 0 ? "(idle)" : sum.name, Readable.count(sum.count)]
-                    + (rates ? [Readable.rate(sum.count, in: countedNanoseconds)] : []) + [
-                        Readable.duration(sum.time), Readable.percent(sum.time, of: whole),
-                        Readable.duration(sum.count == 0 ? 0 : sum.time / sum.count),
-                        reasons.map { "\($0.key) \(Readable.count($0.value))" }.joined(separator: ", "),
+                [process.tgid.map { "\($0)" } ?? "", process.name, Readable.count(process.count)]
+                    + (rates ? [Readable.rate(process.count, in: countedNanoseconds)] : []) + [
+                        Readable.duration(process.totalNanoseconds), Readable.percent(process.totalNanoseconds, of: whole),
+                        Readable.duration(process.count == 0 ? 0 : process.totalNanoseconds / process.count), process.reasons,
                     ])
         }
-        let rest = ordered.dropFirst(max(1, rowLimit))
+        let rest = processes.dropFirst(max(1, rowLimit))
         let note = rest.isEmpty ? "" : "(\(rest.count) more processes)\n"
         return table.text + note
     }

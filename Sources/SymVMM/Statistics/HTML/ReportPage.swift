@@ -164,34 +164,17 @@ public struct ReportPage: Sendable {
     }
 
     private var tasks: String {
-        struct Sum {
-            var count: UInt64 = 0
-            var time: UInt64 = 0
-            var reasons: [String: UInt64] = [:]
-        }
-        struct Process: Hashable {
-            let tgid: UInt32?
-            let name: String
-        }
-        var sums: [Process: Sum] = [:]
-        for row in whole.tasks {
-            var sum = sums[Process(tgid: row.tgid, name: row.name)] ?? Sum()
-            sum.count &+= row.count
-            sum.time &+= row.totalNanoseconds
-            sum.reasons[row.reason, default: 0] &+= row.count
-            sums[Process(tgid: row.tgid, name: row.name)] = sum
-        }
-        guard !sums.isEmpty else {
+        let processes = whole.processes
+        guard !processes.isEmpty else {
             let words =
                 whole.symbiotic == nil
                 ? "Not known: the VM was started with --symbiotic off." : "Not known: the guest has not loaded symbiotic.ko."
             return HTMLText.section(id: "tasks", "Exits by guest process", words, "")
         }
-        let rows = sums.sorted { ($0.value.time, $1.key.tgid ?? 0) > ($1.value.time, $0.key.tgid ?? 0) }.prefix(100).map { process, sum in
-            let reasons = sum.reasons.sorted { $0.value != $1.value ? $0.value > $1.value : $0.key < $1.key }
-            return [
-                process.tgid.map { "\($0)" } ?? "", process.tgid == 0 ? "(idle)" : process.name, Readable.count(sum.count),
-                Readable.duration(sum.time), reasons.map { "\($0.key) \(Readable.count($0.value))" }.joined(separator: ", "),
+        let rows = processes.prefix(100).map { process in
+            [
+                process.tgid.map { "\($0)" } ?? "", process.name, Readable.count(process.count),
+                Readable.duration(process.totalNanoseconds), process.reasons,
             ]
         }
         return HTMLText.section(
