@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Many symcalls to Linux guests at work: nothing that they interrupt may notice.
 
-From outside, fewer by default than they should be: QEMU loses the state of a guest with 4 vCPUs that was called 20,000 to 40,000 times
-(docs/SPECIFICATION.md, known faults).
-SYMVMM_STRESS=1 makes 100,000 each way, and unloads the module and takes vCPUs off-line meanwhile.
+100,000 from outside and 100,000 from inside exits; a handful from outside in a lab whose QEMU is not mended, as it loses the state of guests that
+are called that often (docs/SPECIFICATION.md, known faults), unless SYMVMM_STRESS=1 says that it is to be tried. That also unloads the module and
+takes vCPUs off-line five times as often.
 """
 
 import re
@@ -14,13 +14,14 @@ from symbiotic import FULL, SymbioticTest
 
 COUNT = 100_000
 STEADY = not vmm.emulator_doubles_interrupts()
-# Symcalls from outside to a guest with one vCPU, and to one with several.
-ALONE, SEVERAL = (100_000, 100_000) if FULL else (20_000, 500) if STEADY else (8, 8)
+MANY = FULL or STEADY
+# Symcalls from outside alone, and while others are made from inside.
+OUTSIDE, MEANWHILE = (COUNT * 4 // 5, COUNT // 5) if MANY else (8, 2)
 ROUNDS = 25 if FULL else 5
 
 
 class Stress(SymbioticTest):
-    limit = 1500 if FULL else 300
+    limit = 1500 if FULL else 900
 
     def test_nothing_changes_behind_a_program_on_6_1_with_1_vcpu(self):
         self.check_registers("cloud-6.1", 1)
@@ -46,20 +47,19 @@ class Stress(SymbioticTest):
             self.assertIn("page tables isolation: enabled", machine.shell("dmesg | grep isolation"))
         self.start_checks(machine, cpus)
         # From outside, at whatever is running.
-        outside = ALONE if cpus == 1 else SEVERAL
-        mean = self.pings(outside)
+        mean = self.pings(OUTSIDE)
         before = self.counters()
         # From inside exits, with more from outside.
         machine.send(self.inside_loop(cpus))
-        self.pings(outside // 4)
+        self.pings(MEANWHILE)
         machine.wait_for("^doorbells over", self.limit)
         after = self.counters()
         self.assertEqual(after["doorbells"] - before["doorbells"], COUNT)
-        self.assertEqual(after["completed"] - before["completed"], COUNT + outside // 4)
+        self.assertEqual(after["completed"] - before["completed"], COUNT + MEANWHILE)
         for name in ("failed", "faulted", "timed_out", "refused", "refused_nested", "unanswered", "doorbells_ignored", "returns_ignored"):
             self.assertEqual(after[name], 0, name)
         said = self.end_checks(machine)
-        print(f"       {flavour}, {cpus} vCPUs{append and ', ' + append}: {outside} from outside, {mean:.0f} us each; {COUNT} inside; {said}")
+        print(f"       {flavour}, {cpus} vCPUs{append and ', ' + append}: {OUTSIDE + MEANWHILE} from outside, {mean:.0f} us each; {COUNT} inside; {said}")
         self.assert_healthy(machine)
         self.power_off(machine)
 
@@ -72,8 +72,8 @@ class Stress(SymbioticTest):
         )
 
     def wants_many_from_outside(self):
-        if not FULL:
-            self.skipTest("many symcalls from outside: SYMVMM_STRESS=1")
+        if not MANY:
+            self.skipTest("many symcalls from outside want the mended QEMU in the lab: scripts/lab --qemu mended")
 
     def start_checks(self, machine, cpus):
         machine.shell("/tests/regcheck -x")
@@ -97,9 +97,9 @@ class Stress(SymbioticTest):
         machine.send(f"( (echo outs 1 {COUNT} >{self.TEST}; echo; echo outs over) & )\n")
         made = 0
         while not self.has_said(machine, "outs over"):
-            self.pings(200 if FULL else 1)
-            made += 200 if FULL else 1
-            time.sleep(0 if FULL else 0.5)
+            self.pings(200 if MANY else 1)
+            made += 200 if MANY else 1
+            time.sleep(0 if MANY else 0.5)
         report = self.answer("stats", "sym")
         rows = [row for row in report["exits"] if row["reason"] == "port_write" and row.get("address") == 0x505]
         self.assertEqual(sum(row["count"] for row in rows), COUNT)
@@ -157,7 +157,7 @@ class Stress(SymbioticTest):
             self.http("PATCH", "/vm", {"state": "Paused"})
             self.assertIn("not running", self.refusal("ping"))
             self.http("PATCH", "/vm", {"state": "Resumed"})
-            self.pings(10 if FULL else 1)
+            self.pings(10 if MANY else 1)
         machine.wait_for("^doorbells over", self.limit)
         self.assertEqual(self.counters()["doorbells"] - before, COUNT)
         self.end_checks(machine)
