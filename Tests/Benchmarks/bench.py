@@ -25,6 +25,7 @@ BENCHMARKS = [
     "swap_hook_cost",
     "swap_zram_vs_on",
     "swap_qemu_vs_on",
+    "swap_programs",
 ]
 
 

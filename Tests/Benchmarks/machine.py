@@ -114,7 +114,7 @@ def with_module(*kind, others=()):
     image = os.path.join(ROOT, "scripts", "guest-image")
     kernel, _ = linux_guest()
     module = run(image, "module", FLAVOUR, *kind, timeout=600).strip()
-    output = os.path.join(TOOLS, f"symbiotic{'-test' if kind else ''}{'-swap' if others else ''}-{FLAVOUR}.cpio")
+    output = os.path.join(TOOLS, f"symbiotic{'-test' if kind else ''}{f'-{len(others)}' if others else ''}-{FLAVOUR}.cpio")
     os.makedirs(TOOLS, exist_ok=True)
     words = ["initramfs", "--kernel", FLAVOUR, "--module", module, *(word for name in others for word in ("--add", name)), "--output", output]
     return kernel, run(image, *words, timeout=600).strip()

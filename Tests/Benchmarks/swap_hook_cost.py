@@ -8,7 +8,6 @@ from result import Result
 
 
 def measure():
-    guests = swap_guests.measured()
-    plain, off, on = (statistics.median(one["ns"] for one in guests[name]["new"]) for name in ("plain", "off", "on"))
+    plain, off, on = (statistics.median(one["ns"] for one in guest["new"]) for guest in swap_guests.of("plain", "off", "on"))
     return Result(
         "swap_hook_cost", {"on_ns": on, "off_ns": off, "without_module_ns": plain}, max(on, off) / plain, "x", 1.05, {}, swap_guests.where())

@@ -8,6 +8,5 @@ from result import Result
 
 
 def measure():
-    guests = swap_guests.measured()
-    on, ram = (statistics.mean(one["ns"] for one in guests[name]["passes"][1:]) for name in ("on", "ram"))
+    on, ram = (statistics.mean(one["ns"] for one in guest["passes"][1:]) for guest in swap_guests.of("on", "ram"))
     return Result("swap_later_touch_on_vs_ram", {"on_ns": on, "ram_ns": ram}, on / ram, "x", 1.1, {}, swap_guests.where())

@@ -8,6 +8,5 @@ from result import Result
 
 
 def measure():
-    guests = swap_guests.measured()
-    other, on = (statistics.mean(one["ns"] for one in guests[name]["passes"][1:]) for name in ("zram", "on"))
+    other, on = (statistics.mean(one["ns"] for one in guest["passes"][1:]) for guest in swap_guests.of("zram", "on"))
     return Result("swap_zram_vs_on", {"zram_ns": other, "on_ns": on}, other / on, "x", 20, {}, swap_guests.where(), at_least=True)
