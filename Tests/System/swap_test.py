@@ -56,11 +56,17 @@ class Swap(SwapTest):
         output = machine.shell("/tests/swaptime 160 seq 2>&1", 150)
         return int(re.search(r"pass 1 seq \d+ pages (\d+) ns/page", output).group(1))
 
-    def test_checker_on_6_1(self):
-        self.run_checker("cloud-6.1", 2)
+    def test_checker_on_6_1_with_1_vcpu(self):
+        self.run_checker("cloud-6.1", 1)
 
-    def test_checker_on_6_12(self):
-        self.run_checker("cloud-6.12", 2)
+    def test_checker_on_6_1_with_4_vcpus(self):
+        self.run_checker("cloud-6.1", 4)
+
+    def test_checker_on_6_12_with_1_vcpu(self):
+        self.run_checker("cloud-6.12", 1)
+
+    def test_checker_on_6_12_with_4_vcpus(self):
+        self.run_checker("cloud-6.12", 4)
 
     def run_checker(self, flavour, cpus):
         machine = self.start_swapping(cpus, flavour)

@@ -180,6 +180,7 @@ static void *count_up(void *data)
 	volatile uint64_t *at = NULL;
 	uint64_t mine = 0;
 
+	stay_on(1);
 	while (counting->state != 2) {
 		if (counting->at != at) {
 			at = counting->at;
@@ -206,6 +207,8 @@ int guard_flush(void)
 	counting.at = word(base, 0);
 	if (pthread_create(&thread, NULL, count_up, &counting))
 		die("pthread_create");
+	/* On one processor they would take turns, and nobody would have an old translation */
+	stay_on(0);
 	for (i = 0; i < 8 * SOME_PAGES; i++) {
 		counting.at = word(base, i);
 		usleep(2000);
