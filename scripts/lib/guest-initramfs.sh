@@ -7,7 +7,7 @@
 LOADED_MODULES=(virtio virtio_ring virtio_mmio virtio_pci virtio_blk virtio_net virtio_rng virtio_console
     crc32c_generic ext4 button evdev)
 # There for modprobe: what tests and measurements want now and then.
-OPTIONAL_MODULES=(zram lzo_rle lzo lz4 brd loop virtio_balloon vmw_vsock_virtio_transport virtio_pmem)
+OPTIONAL_MODULES=(zram lzo_rle lzo lz4 brd loop virtio_balloon vmw_vsock_virtio_transport virtio_pmem nd_pmem)
 
 initramfs_command() {
     local flavour=cloud-6.1 compress=$INITRAMFS_COMPRESSION output='' extra=() with=() add=() stamp folder
