@@ -74,6 +74,11 @@ package_installed() {
     [[ $(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null) == installed ]]
 }
 
+# package_known NAME: whether apt can get it, or it is installed.
+package_known() {
+    [[ $(LC_ALL=C apt-cache policy "$1" 2>/dev/null) =~ Candidate:\ [^\(] ]]
+}
+
 # apt_update: refreshes apt's lists once in the life of this process and of those that it starts.
 apt_update() {
     [[ -z ${SYMVMM_APT_UPDATED:-} ]] || return 0

@@ -48,16 +48,17 @@ fetch_kernel() {
     local flavour=$1 folder=$2 package scratch
     [[ ! -e $folder/version ]] || return 0
     need_packages kmod xz-utils
-    package=$(concrete_kernel_package "$(kernel_package "$flavour")") || {
-        ((EUID != 0)) || apt_update
-        package=$(concrete_kernel_package "$(kernel_package "$flavour")") ||
-            die "apt knows no package $(kernel_package "$flavour"): Debian 12's main and security archives are needed"
-    }
     scratch=$folder.part
     rm -rf "$scratch" "$folder"
     mkdir -p "$scratch/download"
-    info "downloading $package"
-    download_package "$package" "$scratch/download" || die "cannot download $package"
+    # With package lists that are old, or none, the archive has moved on: then once more, with the name that it has now.
+    if ! { package=$(concrete_kernel_package "$(kernel_package "$flavour")") &&
+        download_package "$package" "$scratch/download" 2>/dev/null; }; then
+        ((EUID != 0)) || apt_update
+        package=$(concrete_kernel_package "$(kernel_package "$flavour")") ||
+            die "apt knows no package $(kernel_package "$flavour"): Debian 12's main and security archives are needed"
+        download_package "$package" "$scratch/download" || die "cannot download $package"
+    fi
     dpkg -x "$scratch"/download/*.deb "$scratch/package"
     arrange_kernel "$scratch" "${package#linux-image-}"
     mv "$scratch" "$folder"
@@ -70,14 +71,10 @@ concrete_kernel_package() {
     [[ -n $name ]] && printf '%s\n' "$name"
 }
 
-# download_package PACKAGE FOLDER: with stale package lists (the archive has moved on) it tries again with fresh ones.
+# download_package PACKAGE FOLDER
 download_package() {
-    local log=$BUILD_FOLDER/logs/download-$1.log
-    (cd "$2" && run_logged "$log" apt-get download "$1") 2>/dev/null && return 0
-    if ((EUID == 0)); then
-        apt_update
-    fi
-    (cd "$2" && run_logged "$log" apt-get download "$1")
+    info "downloading $1"
+    (cd "$2" && run_logged "$BUILD_FOLDER/logs/download-$1.log" apt-get download "$1")
 }
 
 arrange_kernel() {

@@ -15,8 +15,21 @@ module_command() {
     printf '%s\n' "$output/symbiotic/symbiotic.ko"
 }
 
+# A kernel that was fetched some time ago may have no headers in the archive any more: then the present one takes its place.
+ensure_kernel_with_headers() {
+    local headers
+    headers=linux-headers-$(cat "$(kernel_folder "$1")/version")
+    ! package_installed "$headers" && ! package_known "$headers" || return 0
+    ((EUID != 0)) || apt_update
+    ! package_known "$headers" || return 0
+    warn "$headers is not in the archive any more: getting the present kernel"
+    rm -rf "$(kernel_folder "$1")"
+    ensure_kernel "$1"
+}
+
 make_module() {
     local version
+    ensure_kernel_with_headers "$1"
     version=$(cat "$(kernel_folder "$1")/version")
     need_packages "linux-headers-$version" gcc make
     run_logged "$BUILD_FOLDER/logs/module-$1.log" \

@@ -69,7 +69,6 @@ fetch_backports_qemu() {
         return 0
     fi
     warn "no QEMU from $(debian_release)-backports, going on with the system's (log: $log)"
-    touch "$LAB_QEMU_FOLDER.absent"
     return 1
 }
 
@@ -81,7 +80,12 @@ unpack_backports_qemu() {
     # A state of apt's of its own beside the system's.
     apt=(apt-get -o "Dir::Etc::SourceList=$scratch/apt/sources.list" -o "Dir::Etc::SourceParts=$scratch/apt/empty"
         -o "Dir::State::Lists=$scratch/apt/lists" -o "Dir::Cache=$scratch/apt/cache")
-    "${apt[@]}" update || return 1
+    "${apt[@]}" -o APT::Update::Error-Mode=any update || return 1
+    if [[ $("${apt[@]/#apt-get/apt-cache}" policy qemu-system-x86) != *"$(debian_release)-backports"* ]]; then
+        echo "the archive has no QEMU for $(debian_release)-backports"
+        touch "$LAB_QEMU_FOLDER.absent"
+        return 1
+    fi
     for package in qemu-system-x86 qemu-system-data; do
         (cd "$scratch/apt" && "${apt[@]}" download "$package/$(debian_release)-backports") || return 1
     done
