@@ -17,6 +17,8 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/random.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 static int value_or_errno(int result)
@@ -323,6 +325,19 @@ int ckvm_unblock_signal(int signal)
 int ckvm_eventfd(bool nonblocking)
 {
 	return value_or_errno(eventfd(0, EFD_CLOEXEC | (nonblocking ? EFD_NONBLOCK : 0)));
+}
+
+int ckvm_peer_process(int socket)
+{
+	struct ucred peer;
+	socklen_t length = sizeof(peer);
+
+	if (getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &peer, &length) < 0)
+		return -errno;
+	/* 0: in another process namespace */
+	if (peer.pid <= 0)
+		return -ESRCH;
+	return value_or_errno((int)syscall(SYS_pidfd_open, peer.pid, 0));
 }
 
 int ckvm_memory_file(const char *name, uint64_t bytes)

@@ -82,8 +82,20 @@ enum Words {
                 unsafe Glibc.write(number, buffer.baseAddress, buffer.count)
             }
             if count < 0, errno == EINTR { continue }
-            guard count > 0 else { return }
+            guard count > 0 else { return nobodyReads(number) }
             rest = rest.dropFirst(count)
         }
+    }
+
+    /// Output that can't be written ends the command, however long it would go on: as the signal does that the sockets' library ignores when the
+    /// reader has left, and with a word otherwise. Whoever runs a VM writes to standard output after its end only.
+    private static func nobodyReads(_ number: Int32) {
+        guard number == STDOUT_FILENO else { return }
+        if errno == EPIPE {
+            signal(SIGPIPE, SIG_DFL)
+            raise(SIGPIPE)
+        }
+        error("symvmm: \(KVMError(call: "write to standard output", errno: errno))")
+        Glibc.exit(ExitStatus.host.rawValue)
     }
 }

@@ -53,6 +53,7 @@ struct Stats: ParsableCommand {
         if reset, vcpu != nil || reason != nil || device != nil { throw ValidationError("--reset is for all counts: give no filter") }
         if json, watch != nil, !follow { throw ValidationError("--watch is for people: for JSON give --follow") }
         if count != nil, watch == nil, !follow { throw ValidationError("--count goes with --watch or --follow") }
+        if by == .task, device != nil { throw ValidationError("--by task goes not with --device: processes are not known by device") }
         if count == 0 { throw ValidationError("--count: give 1 or more") }
     }
 

@@ -230,6 +230,16 @@ class API(api.ServeTest):
             self.assertEqual(machine.errors, "")
             self.assertFalse(os.path.lexists(self.path("api.sock")))
 
+    def test_nohup_keeps_hang_ups_away(self):
+        machine = vmm.Machine(self, ["--quiet", "--name", "served"], command="serve", preexec=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
+        self.wait_until("it serves", lambda: os.path.lexists(os.path.join(self.runtime, "symvmm", "served.sock")))
+        for _ in range(3):
+            machine.signal(signal.SIGHUP)
+        self.assertEqual(self.symvmm("ps", "--json").returncode, 0)
+        self.assertIsNone(machine.process.poll())
+        machine.signal(signal.SIGTERM)
+        self.assert_ended(machine, 0)
+
     def test_sigterm_ends_a_guest_that_does_not_listen(self):
         machine = self.serve("--api-socket", self.path("api.sock"))
         self.start(machine, "wait")

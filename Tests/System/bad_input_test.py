@@ -130,6 +130,7 @@ class BadInput(vmm.SystemTest):
         self.assertIn(second.end(), (2, 3))
         self.assertRegex(second.errors, r"\Asymvmm: .*disk\.img.*\n\Z")
         self.symvmm("kill", "owner")
+        self.assertIsNotNone(first.process.poll(), "what it had is free once kill has returned")
         self.assert_ended(first, 130)
 
     def test_a_disk_that_its_permissions_hold_read_only(self):
@@ -267,6 +268,9 @@ class BadInput(vmm.SystemTest):
     def test_options_that_there_are_not(self):
         for words in (["--colour", "red"], ["--symbiotic", "maybe"], ["--memory"], ["surplus"]):
             self.refused(2, "--help", *words)
+        result = self.symvmm("stats", "vm", "--by", "task", "--device", "serial")
+        self.assertEqual(result.returncode, 2)
+        self.assertIn("not known by device", result.stderr)
 
     def test_commands_for_a_machine_that_is_not_there(self):
         for name in ("ps", "nonsense"):

@@ -208,6 +208,18 @@ class Top(vmm.SystemTest):
             self.assertEqual(self.symvmm("top", *words).returncode, 2)
         self.end()
 
+    def test_a_reader_that_leaves_ends_it(self):
+        for words in ("top --interval 0.1", "top --interval 0.1 --json", "stats busy --follow --watch 0.1", "stats busy --watch 0.1"):
+            shell = subprocess.run(
+                ["bash", "-c", f'{vmm.SYMVMM} {words} | head -n 1; echo "${{PIPESTATUS[0]}}"'], env=self.environment, capture_output=True, text=True,
+                timeout=30, check=False)
+            self.assertEqual(shell.stdout.split()[-1], str(128 + signal.SIGPIPE), words)
+            self.assertEqual(shell.stderr, "", words)
+        full = subprocess.run(f"{vmm.SYMVMM} ps >/dev/full", shell=True, env=self.environment, capture_output=True, text=True, timeout=20, check=False)
+        self.assertEqual(full.returncode, 3)
+        self.assertEqual(full.stderr, "symvmm: write to standard output: No space left on device\n")
+        self.end()
+
     def test_no_machine_is_no_fault(self):
         self.end()
         self.started = {}

@@ -86,6 +86,22 @@ private final class Folder {
         #expect(text == taken.joined() + last)
     }
 
+    /// Only root can mount.
+    @Test(.enabled(if: geteuid() == 0)) func aFullDiskLosesWholeLinesOnly() throws {
+        try #require(unsafe mount("tmpfs", folder.path, "tmpfs", 0, "size=8k") == 0, "mount: \(errno)")
+        defer { _ = unsafe umount2(folder.path, Int32(2)) }
+        var output = try LineOutput(path: "\(folder.path)/lines")
+        let line = [UInt8](repeating: UInt8(ascii: "a"), count: 4999) + [10]
+        #expect(try output.write(line))
+        // Begun, and so taken; the next one is not begun.
+        #expect(try output.write(line))
+        #expect(throws: KVMError.self) { _ = try output.write(line) }
+        unsafe truncate("\(folder.path)/lines", 0)
+        #expect(try output.write([UInt8(ascii: "b"), 10]))
+        let text = read(try FileDescriptor.open("\(folder.path)/lines", O_RDONLY))
+        #expect(text.hasSuffix("a\nb\n") && text.split(separator: "\n").count == 2)
+    }
+
     @Test func aLineHasFirecrackersNames() throws {
         let latency = LatencySummary(total: 9000, minimum: 2000, maximum: 7000, buckets: [.init(upperBound: 7000, count: 2)])
         let report = ExitReport(

@@ -35,6 +35,7 @@ import Testing
     }
 
     @Test func ticksAreRound() {
+        #expect([0.25, 12, 3601, 123_456.5].map(TimeChart.moment) == ["0.25", "12", "3601", "123456.5"])
         #expect(TimeChart.ticks(0, 10, 4) == [0, 2, 4, 6, 8, 10])
         #expect(TimeChart.ticks(3.5, 4.1, 4).count >= 4)
         #expect(TimeChart.ticks(0, 37_000, 4) == [0, 5000, 10_000, 15_000, 20_000, 25_000, 30_000, 35_000])

@@ -84,6 +84,8 @@ int ckvm_unblock_signal(int signal);
 int ckvm_eventfd(bool nonblocking);
 /* Names the calling thread; the kernel keeps 15 bytes. */
 /* Anonymous memory with a descriptor: zeroes, `bytes` long. */
+/* A descriptor of the process that listens where a Unix socket is connected to: unix(7) SO_PEERCRED, pidfd_open(2). */
+int ckvm_peer_process(int socket);
 int ckvm_memory_file(const char *name, uint64_t bytes);
 /* CPUID 0x80000008; 36 when the processor does not have it, at most 52. */
 int ckvm_physical_address_bits(void);

@@ -17,6 +17,7 @@ public final class ControlSocket: Sendable {
     private let link: String?
     private let identity: FileIdentity
     private let number: Atomic<Int32>
+    private let isRemoved = Atomic<Bool>(false)
 
     /// Binds and listens. A socket that a dead process left is replaced; a living one is an error.
     ///
@@ -58,6 +59,8 @@ public final class ControlSocket: Sendable {
     public func remove() {
         let descriptor = takeDescriptor()
         if descriptor >= 0 { close(descriptor) }
+        // From then on the names may be another VM's.
+        guard !isRemoved.exchange(true, ordering: .acquiringAndReleasing) else { return }
         // SAFETY: the strings live for the calls.
         if identity.isKnown, FileIdentity(path) == identity { _ = unsafe unlink(path) }
         if let link, ControlSocket.target(of: link) != nil { _ = unsafe unlink(link) }
@@ -72,6 +75,13 @@ public final class ControlSocket: Sendable {
         guard let descriptor = try? connect(to: path) else { return false }
         close(descriptor)
         return true
+    }
+
+    /// The process that listens at the path; nil when nobody does, or it can't be seen from here.
+    static func listener(at path: String) -> RunningProcess? {
+        guard let descriptor = try? connect(to: path) else { return nil }
+        defer { close(descriptor) }
+        return RunningProcess(behind: descriptor)
     }
 
     /// Removes a socket, or a link to one, that nobody listens at. Nothing else is touched.

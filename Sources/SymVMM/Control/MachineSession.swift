@@ -24,9 +24,14 @@ public final class MachineSession: Sendable {
     /// Seconds that a guest has to shut down after SIGTERM or the first SIGINT.
     private static let grace: UInt32 = 10
 
+    /// Nanoseconds within which signals of different kinds are one wish.
+    private static let oneWish: UInt64 = 1_000_000_000
+
     private let host: MachineHost
     private let stopper: MachineStopper
     private let interrupted = Atomic<Bool>(false)
+    /// When the first signal came, in nanoseconds of CLOCK_MONOTONIC.
+    private let firstSignal = Atomic<UInt64>(0)
 
     /// Puts a session together; nothing has started yet. `SignalWatcher.blockSignals()` was called before any thread was made.
     ///
@@ -104,9 +109,19 @@ public final class MachineSession: Sendable {
         guard unsafe access(folder, W_OK | X_OK) == 0 else { throw .usage("--stats-file: \(KVMError.last("write in \(folder)"))") }
     }
 
-    /// The first signal asks the guest; the second, or a guest that cannot be asked, ends it.
+    /// The first signal asks the guest; another one ends it, as does a guest that cannot be asked.
+    ///
+    /// A host that shuts down, or a terminal that is closed, sends several at once, SIGHUP among them: those are one wish. Ctrl-C twice is two.
     private func take(_ request: SignalWatcher.Request, _ count: Int) {
+        let now = TickClock.monotonicNanoseconds()
+        if count == 1 { firstSignal.store(now, ordering: .relaxed) }
+        let isLater = now &- firstSignal.load(ordering: .relaxed) >= MachineSession.oneWish
+        let isSecondInterrupt = interrupted.load(ordering: .relaxed) && request == .interrupt
         if request == .interrupt { interrupted.store(true, ordering: .relaxed) }
-        if count == 1 { stopper.stop(within: MachineSession.grace) } else { host.kill() }
+        if count == 1 {
+            stopper.stop(within: MachineSession.grace)
+        } else if request != .hangUp, isLater || isSecondInterrupt {
+            host.kill()
+        }
     }
 }

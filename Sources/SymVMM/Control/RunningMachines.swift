@@ -42,30 +42,34 @@ public enum RunningMachines {
     ///
     /// - Returns: whether the guest powered off by itself.
     public static func stop(_ socket: String, client: APIClient, timeout: UInt32) throws(ControlError) -> Bool {
+        let process = ControlSocket.listener(at: socket)
         let response = try client.request(.put, "/actions", body: body("action_type", "Stop"), socket: socket)
-        if response.status < 300, waitForEnd(socket, milliseconds: UInt64(timeout) * 1000) { return true }
+        if response.status < 300, waitForEnd(socket, process, milliseconds: UInt64(timeout) * 1000) { return true }
         try kill(socket, client: client)
         return false
     }
 
-    /// Ends the VM and waits until its socket is gone.
+    /// Ends the VM and waits until its process is gone, and with it what it had: disks, taps, memory.
     public static func kill(_ socket: String, client: APIClient) throws(ControlError) {
+        let process = ControlSocket.listener(at: socket)
         do throws(ControlError) {
             _ = try client.perform(.put, "/actions", body: body("action_type", "Kill"), socket: socket)
         } catch {
             // It may have ended a moment before.
             if ControlSocket.isAlive(socket) { throw error }
         }
-        guard waitForEnd(socket, milliseconds: 10_000) else { throw .host("\(socket): the VM has not ended within 10 seconds") }
+        guard waitForEnd(socket, process, milliseconds: 10_000) else { throw .host("\(socket): the VM has not ended within 10 seconds") }
     }
 
-    private static func waitForEnd(_ socket: String, milliseconds: UInt64) -> Bool {
+    /// False when the VM lives on. One whose socket is gone is ending: its process is waited for, within reason.
+    private static func waitForEnd(_ socket: String, _ process: borrowing RunningProcess?, milliseconds: UInt64) -> Bool {
         var waited: UInt64 = 0
         while ControlSocket.isAlive(socket) {
             guard waited < milliseconds else { return false }
             usleep(50_000)
             waited += 50
         }
+        process?.waitForEnd(milliseconds: 10_000)
         return true
     }
 

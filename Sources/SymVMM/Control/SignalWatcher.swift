@@ -8,15 +8,20 @@ public final class SignalWatcher: Sendable {
     public enum Request: Sendable, Equatable {
         /// SIGINT: Ctrl-C.
         case interrupt
-        /// SIGTERM, SIGHUP or SIGQUIT.
+        /// SIGTERM or SIGQUIT.
         case terminate
+        /// SIGHUP: the terminal is gone, or the login session ends.
+        case hangUp
     }
 
     private static let numbers = [SIGINT, SIGTERM, SIGHUP, SIGQUIT]
 
     /// Blocks the signals for this thread and all that it starts, and ignores SIGPIPE. To be called first, before any other thread exists.
+    ///
+    /// A SIGHUP that nohup(1) has had ignored stays so: blocked, it would be delivered all the same.
     public static func blockSignals() {
         var signals = set()
+        if ignoresHangUp { unsafe sigdelset(&signals, SIGHUP) }
         // SAFETY: the call reads only the variable.
         _ = unsafe pthread_sigmask(SIG_BLOCK, &signals, nil)
         _ = signal(SIGPIPE, SIG_IGN)
@@ -32,9 +37,16 @@ public final class SignalWatcher: Sendable {
                 // SAFETY: the call reads and writes only the variables.
                 guard unsafe sigwait(&signals, &number) == 0 else { continue }
                 count += 1
-                received(number == SIGINT ? .interrupt : .terminate, count)
+                received(number == SIGINT ? .interrupt : number == SIGHUP ? .hangUp : .terminate, count)
             }
         }
+    }
+
+    private static var ignoresHangUp: Bool {
+        var action = sigaction()
+        // SAFETY: the call reads nothing and writes only the variable; an ignored signal has no handler with three arguments.
+        guard unsafe sigaction(SIGHUP, nil, &action) == 0 else { return false }
+        return unsafe unsafeBitCast(action.__sigaction_handler.sa_handler, to: Int.self) == unsafeBitCast(SIG_IGN, to: Int.self)
     }
 
     private static func set() -> sigset_t {

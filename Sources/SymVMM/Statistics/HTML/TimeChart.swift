@@ -62,7 +62,7 @@ struct TimeChart {
         }
         svg += TimeChart.text(TimeChart.left, 10, "start", unit)
         for value in TimeChart.ticks(first, last, 8) {
-            svg += TimeChart.text(x(value), TimeChart.height - 8, "middle", TimeChart.short(value) + " s")
+            svg += TimeChart.text(x(value), TimeChart.height - 8, "middle", TimeChart.moment(value) + " s")
         }
         svg += isStacked ? areas(x, y) : lines(x, y)
         for mark in marks where mark.seconds >= first && mark.seconds <= last {
@@ -121,7 +121,7 @@ struct TimeChart {
     private func hits(_ x: (Double) -> Double) -> String {
         (0..<(moments.count - 1)).map { index in
             let numbers = series.filter { TimeChart.value($0, index) > 0 }.map { "\($0.name)  \(TimeChart.short($0.values[index]))" }
-            let words = (["\(TimeChart.short(moments[index + 1])) s (\(unit))"] + numbers).joined(separator: "\n")
+            let words = (["\(TimeChart.moment(moments[index + 1])) s (\(unit))"] + numbers).joined(separator: "\n")
             let start = x(moments[index])
             return "<rect class=\"hit\" x=\"\(HTMLText.coordinate(start))\" y=\"\(Int(TimeChart.top))\" "
                 + "width=\"\(HTMLText.coordinate(x(moments[index + 1]) - start))\" "
@@ -168,6 +168,12 @@ struct TimeChart {
     static func short(_ value: Double) -> String {
         for (unit, word) in [(1e9, "G"), (1e6, "M"), (1e3, "k")] where value >= unit * 0.99995 { return decimals(value / unit) + word }
         return decimals(value)
+    }
+
+    /// Seconds for an axis, however many: `0.25`, `12.5`, `3601`.
+    static func moment(_ seconds: Double) -> String {
+        let rounded = (seconds * 1000).rounded() / 1000
+        return rounded == rounded.rounded() && abs(rounded) < 1e15 ? "\(Int(rounded))" : "\(rounded)"
     }
 
     private static func decimals(_ value: Double) -> String {

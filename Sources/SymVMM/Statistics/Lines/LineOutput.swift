@@ -37,9 +37,16 @@ struct LineOutput: ~Copyable {
         if file == nil { file = try LineOutput.open(path) }
         guard file != nil, try writeRest(), rest.isEmpty, file != nil else { return false }
         rest = line[...]
-        let isTaken = try writeRest()
-        if !isTaken, rest.count == line.count { rest = [] }
-        return isTaken
+        do throws(KVMError) {
+            let isTaken = try writeRest()
+            if !isTaken, rest.count == line.count { rest = [] }
+            return isTaken
+        } catch {
+            // One that was begun is finished later, and so counts as taken.
+            guard rest.count == line.count else { return true }
+            rest = []
+            throw error
+        }
     }
 
     /// Writes what is left; false when nothing of it went out, though there is something.
