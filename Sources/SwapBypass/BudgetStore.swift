@@ -26,9 +26,12 @@ final class BudgetStore: SwapStore, @unchecked Sendable {
 
     init(path: String, byteCount: UInt64, budget: UInt64) throws(KVMError) {
         let memory = try MemoryMapping(anonymous: Int(clamping: byteCount), alignment: BudgetStore.chunkBytes)
-        // SAFETY: the whole mapping, which stays. The first two are advice only, the last closes what is not held.
+        // SAFETY: the whole mapping, which stays. The first two are advice only; then a page shows that populating works, and is given back;
+        // the last closes what is not held.
         _ = unsafe madvise(memory.baseAddress, memory.byteCount, MADV_HUGEPAGE)
         _ = unsafe madvise(memory.baseAddress, memory.byteCount, MADV_DONTDUMP)
+        guard MemoryStore.populate(memory, 0, BudgetStore.pageBytes) else { throw MemoryStore.populateError() }
+        _ = unsafe madvise(memory.baseAddress, memory.byteCount, MADV_DONTNEED)
         guard unsafe mprotect(memory.baseAddress, memory.byteCount, PROT_NONE) == 0 else {
             throw KVMError(call: "swap store", errno: errno)
         }

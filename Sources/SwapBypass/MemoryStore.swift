@@ -17,9 +17,7 @@ final class MemoryStore: SwapStore, @unchecked Sendable {
         super.init(memory)
         let header = SwapHeader.bytes(pageCount: byteCount / GuestMemory.pageSize)
         guard MemoryStore.populate(mapping, 0, header.count) else {
-            throw KVMError(
-                call: "swap store", errno: errno,
-                advice: errno == EINVAL ? "the host's kernel is older than Linux 5.14" : "the host has no memory left")
+            throw MemoryStore.populateError()
         }
         // SAFETY: the header is a page, and the mapping has at least one.
         unsafe header.withUnsafeBytes { source in
@@ -69,13 +67,20 @@ final class MemoryStore: SwapStore, @unchecked Sendable {
     }
 
     /// Has the kernel back a range with memory (madvise(2), since Linux 5.14). False: it has none, says errno.
-    private static func populate(_ mapping: borrowing MemoryMapping, _ offset: Int, _ byteCount: Int) -> Bool {
+    static func populate(_ mapping: borrowing MemoryMapping, _ offset: Int, _ byteCount: Int) -> Bool {
         guard byteCount > 0 else { return true }
         while true {
             // SAFETY: the callers have checked that the range lies in the mapping; populating changes no contents.
             if unsafe madvise(mapping.baseAddress + offset, byteCount, MADV_POPULATE_WRITE) == 0 { return true }
             guard errno == EINTR || errno == EAGAIN else { return false }
         }
+    }
+
+    /// What to say when the first page can't be had, by errno.
+    static func populateError() -> KVMError {
+        KVMError(
+            call: "swap store", errno: errno,
+            advice: errno == EINVAL ? "the host's kernel is older than Linux 5.14" : "the host has no memory left")
     }
 
     /// A range of the mapping; an error for what does not lie in it.

@@ -106,7 +106,7 @@ public final class SwapBypassService: SymbioticService, @unchecked Sendable {
 
     /// The guest's module is there: show it the window and tell it where everything is.
     private func attach() {
-        guard let machine, let page = machine.symbioticGlobalPage else { return tally.invalid.count() }
+        guard let machine else { return tally.invalid.count() }
         let isThere = hasWindow.withLock { mapped in
             if !mapped {
                 do throws(KVMError) {
@@ -119,11 +119,14 @@ public final class SwapBypassService: SymbioticService, @unchecked Sendable {
             }
             return true
         }
-        writeWish(machine, page)
-        try? machine.memory.store(diskRegisters, at: page + GlobalPage.disk)
-        try? machine.memory.store(store.heldSlots == nil ? 0 : heldAddress, at: page + GlobalPage.held)
-        try? machine.memory.store(isThere ? store.byteCount / GuestMemory.pageSize : 0, at: page + GlobalPage.windowPages)
-        try? machine.memory.store(isThere ? windowAddress : 0, at: page + GlobalPage.window)
+        let hasPage = machine.withSymbioticGlobalPage { page in
+            writeWish(machine, page)
+            try? machine.memory.store(diskRegisters, at: page + GlobalPage.disk)
+            try? machine.memory.store(store.heldSlots == nil ? 0 : heldAddress, at: page + GlobalPage.held)
+            try? machine.memory.store(isThere ? store.byteCount / GuestMemory.pageSize : 0, at: page + GlobalPage.windowPages)
+            try? machine.memory.store(isThere ? windowAddress : 0, at: page + GlobalPage.window)
+        }
+        if !hasPage { tally.invalid.count() }
     }
 
     /// Tells a module that is being loaded what is wanted. The switch first, as it is read in the other order.
@@ -158,8 +161,10 @@ public final class SwapBypassService: SymbioticService, @unchecked Sendable {
             isWanted.store(on, ordering: .relaxed)
             tally.switches.count()
             guard let machine else { return "the VM is not running" }
-            guard let page = machine.symbioticGlobalPage else { return on ? SymCallError.noModule.description : nil }
-            let number = writeWish(machine, page)
+            var number: UInt32 = 0
+            guard machine.withSymbioticGlobalPage({ page in number = writeWish(machine, page) }) else {
+                return on ? SymCallError.noModule.description : nil
+            }
             do throws(SymCallError) {
                 _ = try machine.symcall(SYMBIOTIC_SYMCALL_SWAP_SWITCH, SymCallValues(on ? switchOn : 0, UInt64(number)))
             } catch {

@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Modules that misbehave (docs/ABI.md, section 8): the machine lives, the counters tell, later symcalls say why not."""
 
+import re
+import time
+
 from symbiotic import SymbioticTest
 
 SPIN, UD, PF, GP, DOORBELL, STACK, SCRIBBLE, OUTS, BURN, TWICE = range(0x1E0, 0x1EA)
@@ -89,6 +92,24 @@ class Hostile(SymbioticTest):
         self.reload(machine)
         self.assertGreater(len(self.ask("tasks")), 10)
         self.power_off(machine)
+
+    def test_a_list_without_an_end_is_given_up(self):
+        machine = self.start_guest(2)
+        self.order(machine, "endless")
+        before = self.resident(machine)
+        for call, reason in (("tasks", "makes no sense"), ("threads", "makes no sense"), ("log", "in time|makes no sense")):
+            start = time.monotonic()
+            self.assertRegex(self.refusal(call) or "", reason)
+            self.assertLess(time.monotonic() - start, 30, call)
+        self.assertLess(self.resident(machine) - before, 64 << 10)
+        self.pings(5)
+        self.assert_healthy(machine)
+        self.power_off(machine)
+
+    def resident(self, machine):
+        """KiB of the VMM in memory."""
+        with open(f"/proc/{machine.pid}/status", encoding="ascii") as file:
+            return int(re.search(r"VmRSS:\s+(\d+)", file.read()).group(1))
 
     def test_registrations_that_break_the_rules(self):
         machine = self.start_guest(2)

@@ -139,6 +139,25 @@ static noinstr u64 return_twice(struct symbiotic_registers *regs)
 	return SYMBIOTIC_OK;
 }
 
+/* TASKS with always another page of them; what is in the records, nobody knows */
+static noinstr u64 endless_tasks(struct symbiotic_registers *regs)
+{
+	regs->rbx = regs->rcx / sizeof(struct symbiotic_task_record);
+	regs->rcx = regs->rbx * sizeof(struct symbiotic_task_record);
+	regs->rdx++;
+	regs->rsi = sizeof(struct symbiotic_task_record);
+	return SYMBIOTIC_OK;
+}
+
+/* LOG with always an older message, of no length */
+static noinstr u64 endless_log(struct symbiotic_registers *regs)
+{
+	regs->rbx = 0;
+	regs->rcx = 0;
+	regs->rdx = regs->rdx ? regs->rdx - 1 : BIT_ULL(40);
+	return SYMBIOTIC_OK;
+}
+
 static const struct {
 	unsigned int number;
 	symbiotic_handler handler;
@@ -194,6 +213,16 @@ static int any_doorbell(u64 number)
 {
 	symbiotic_doorbell(number, ~0ULL, ~0ULL, ~0ULL, ~0ULL, ~0ULL);
 	return 0;
+}
+
+static int endless(u64 number)
+{
+	int err;
+
+	symbiotic_remove_symcall(SYMBIOTIC_SYMCALL_TASKS);
+	symbiotic_remove_symcall(SYMBIOTIC_SYMCALL_LOG);
+	err = symbiotic_add_symcall(SYMBIOTIC_SYMCALL_TASKS, endless_tasks);
+	return err ? err : symbiotic_add_symcall(SYMBIOTIC_SYMCALL_LOG, endless_log);
 }
 
 static int scribble_pages(u64 number)
@@ -390,7 +419,8 @@ static const struct command {
 } commands[] = {
 	COMMAND(stray_return), COMMAND(stray_fail), COMMAND(doorbells),
 	{ "outs", port_outs },
-	COMMAND(serve), COMMAND(any_doorbell), COMMAND(scribble_pages),
+	COMMAND(serve), COMMAND(any_doorbell), COMMAND(endless),
+	COMMAND(scribble_pages),
 	COMMAND(rearm), COMMAND(bad_rip), COMMAND(bad_rsp), COMMAND(wild_rip),
 	COMMAND(user_rip), COMMAND(wild_gs), COMMAND(wild_idt),
 	COMMAND(wild_gate), COMMAND(user_gate),

@@ -10,11 +10,14 @@ struct CPUIDPolicy {
     let vcpuCount: Int
     /// The local APIC's timer has a TSC-deadline mode (KVM_CAP_TSC_DEADLINE_TIMER).
     let hasDeadlineTimer: Bool
-    /// Leaves of symvmm's own, from 0x40000100.
+    /// Leaves of symvmm's own, from 0x40000100. With them a guest has no virtualization of its own: KVM gives and takes the registers of
+    /// whatever the vCPU runs, and a symcall into a guest of the guest would be the end of both.
     let ownLeaves: [kvm_cpuid_entry2]
 
     private enum Leaf {
         static let features: UInt32 = 0x1
+        static let amdFeatures: UInt32 = 0x8000_0001
+        static let amdVirtualization: UInt32 = 0x8000_000a
         static let topology: UInt32 = 0xb
         static let topologyV2: UInt32 = 0x1f
         static let hypervisor: ClosedRange<UInt32> = 0x4000_0000...0x4fff_ffff
@@ -38,6 +41,11 @@ struct CPUIDPolicy {
             entry.ecx |= 1 << 31  // a hypervisor is present
             if hasDeadlineTimer { entry.ecx |= 1 << 24 }
             if vcpuCount > 1 { entry.edx |= 1 << 28 }  // the count in EBX is valid
+            if !ownLeaves.isEmpty { entry.ecx &= ~(1 << 5) }  // VMX
+        case Leaf.amdFeatures:
+            if !ownLeaves.isEmpty { entry.ecx &= ~(1 << 2) }  // SVM
+        case Leaf.amdVirtualization:
+            if !ownLeaves.isEmpty { (entry.eax, entry.ebx, entry.ecx, entry.edx) = (0, 0, 0, 0) }
         case Leaf.amdSizes:
             entry.ecx = entry.ecx & ~0xf0ff | UInt32(vcpuCount - 1) | UInt32(topologyBits) << 12
         case Leaf.amdTopology:

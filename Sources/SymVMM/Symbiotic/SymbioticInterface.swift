@@ -17,6 +17,8 @@ final class SymbioticInterface: MSRDevice, @unchecked Sendable {
 
     /// GPA of the global page, 0 when there is none.
     private let globalPageAddress = Atomic<UInt64>(0)
+    /// Held by who writes to the global page, so that nobody does once the guest has it back. Not on the exit path.
+    private let writing = Mutex<Void>(())
     /// Counts the drops of everything registered: a vCPU's registration is of one generation.
     private let generationNumber = Atomic<UInt64>(1)
     private let isSwitchedOff = Atomic<Bool>(false)
@@ -54,7 +56,7 @@ final class SymbioticInterface: MSRDevice, @unchecked Sendable {
 
     private func writeGlobalPage(_ value: UInt64) -> Bool {
         if value == 0 {
-            globalPageAddress.store(0, ordering: .sequentiallyConsistent)
+            writing.withLock { _ in globalPageAddress.store(0, ordering: .sequentiallyConsistent) }
             generationNumber.wrappingAdd(1, ordering: .sequentiallyConsistent)
             isLeaving.store(false, ordering: .relaxed)
             return true
@@ -62,8 +64,10 @@ final class SymbioticInterface: MSRDevice, @unchecked Sendable {
         // Two vCPUs may write at once: one of them wins.
         guard isPage(value), globalPageAddress.compareExchange(expected: 0, desired: value, ordering: .sequentiallyConsistent).exchanged
         else { return false }
-        try? memory.store(SYMBIOTIC_ABI_VERSION, at: value + GlobalPage.vmmVersion)
-        try? memory.store(UInt32(0), at: value + GlobalPage.vmmFlags)
+        withGlobalPage { page in
+            try? memory.store(SYMBIOTIC_ABI_VERSION, at: page + GlobalPage.vmmVersion)
+            try? memory.store(UInt32(0), at: page + GlobalPage.vmmFlags)
+        }
         isSwitchedOff.store(false, ordering: .relaxed)
         return true
     }
@@ -77,6 +81,19 @@ final class SymbioticInterface: MSRDevice, @unchecked Sendable {
 
     /// GPA of the global page, 0 when there is none.
     var globalPage: UInt64 { globalPageAddress.load(ordering: .acquiring) }
+
+    /// Gives the global page, if there is one, to somebody who writes to it: meanwhile the guest does not get it back. No symcall in there.
+    ///
+    /// - Returns: whether there was one.
+    @discardableResult
+    func withGlobalPage(_ write: (UInt64) -> Void) -> Bool {
+        writing.withLock { _ in
+            let page = globalPage
+            guard page != 0 else { return false }
+            write(page)
+            return true
+        }
+    }
 
     /// The present generation of registrations.
     var generation: UInt64 { generationNumber.load(ordering: .acquiring) }
@@ -93,8 +110,7 @@ final class SymbioticInterface: MSRDevice, @unchecked Sendable {
     /// A handler outran its time: no more symcalls until the guest registers anew.
     func switchOff() {
         isSwitchedOff.store(true, ordering: .relaxed)
-        let page = globalPage
-        if page != 0 { try? memory.store(SYMBIOTIC_VMM_SYMCALLS_OFF, at: page + GlobalPage.vmmFlags) }
+        withGlobalPage { page in try? memory.store(SYMBIOTIC_VMM_SYMCALLS_OFF, at: page + GlobalPage.vmmFlags) }
     }
 
     /// Whether the guest's bitmap says that it has a symcall.
@@ -151,8 +167,8 @@ final class SymbioticInterface: MSRDevice, @unchecked Sendable {
     }
 
     private func raiseInterrupt() {
-        let page = globalPage
-        if page != 0, let count: UInt64 = try? memory.load(page + GlobalPage.requests) {
+        withGlobalPage { page in
+            let count: UInt64 = (try? memory.load(page + GlobalPage.requests)) ?? 0
             try? memory.store(count &+ 1, at: page + GlobalPage.requests)
         }
         counters.interruptsRaised.increment()

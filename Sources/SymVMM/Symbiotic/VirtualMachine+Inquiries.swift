@@ -7,8 +7,10 @@ internal import Synchronization
 extension VirtualMachine {
     /// Most bytes asked for at once; the handler runs with the guest's interrupts off.
     private static let rangeByteCount = 64 << 10
-    /// Most calls for one list: a guest that always has more is one that lies.
-    private static let callLimit = 4096
+    /// Most time for one list, in nanoseconds, however quick each call: others wait for their turn meanwhile.
+    private static let listPatience: UInt64 = 10_000_000_000
+    /// A kernel's stack for a task, the least memory that one takes.
+    private static let taskByteCount: UInt64 = 16 << 10
 
     /// Five values there and back, injected into a vCPU.
     public func ping(_ values: SymCallValues, vcpu: Int) throws(SymCallError) -> SymCallValues {
@@ -39,20 +41,24 @@ extension VirtualMachine {
     public func guestTasks(threads: Bool = false) throws(SymCallError) -> [GuestTask] {
         var tasks: [GuestTask] = []
         var cursor: UInt64 = 0
-        for _ in 0..<VirtualMachine.callLimit {
+        // More than the guest has memory for is a lie.
+        let limit = Int(clamping: memory.byteCount / VirtualMachine.taskByteCount)
+        let deadline = TickClock.monotonicNanoseconds() &+ VirtualMachine.listPatience
+        while true {
+            if TickClock.monotonicNanoseconds() > deadline { throw .noAnswer }
             let (record, results) = try fill(
                 SYMBIOTIC_SYMCALL_TASKS, byteCount: VirtualMachine.rangeByteCount, cursor,
                 threads ? UInt64(SYMBIOTIC_TASKS_THREADS) : 0
             ) { $0.rcx }
             guard let stride = Int(exactly: results.rsi), stride >= GuestTask.recordByteCount,
-                let count = Int(exactly: results.rbx), count <= record.bytes.count / stride
+                let count = Int(exactly: results.rbx), count <= record.bytes.count / stride,
+                count <= limit - tasks.count
             else { throw .badAnswer }
             tasks += (0..<count).map { GuestTask(record: GuestRecord(bytes: record.bytes.dropFirst($0 * stride).prefix(stride))) }
             guard results.rdx != 0 else { return tasks }
             guard results.rdx > cursor else { throw .badAnswer }
             cursor = results.rdx
         }
-        throw .badAnswer
     }
 
     /// The newest kernel messages, oldest first.
@@ -62,7 +68,9 @@ extension VirtualMachine {
         var pieces: [String] = []
         var byteCount = 0
         var cursor: UInt64 = 0
-        for _ in 0..<VirtualMachine.callLimit {
+        let deadline = TickClock.monotonicNanoseconds() &+ VirtualMachine.listPatience
+        while true {
+            if TickClock.monotonicNanoseconds() > deadline { throw .noAnswer }
             let (record, results) = try fill(SYMBIOTIC_SYMCALL_LOG, byteCount: VirtualMachine.rangeByteCount, cursor) { $0.rcx }
             byteCount += record.bytes.count
             guard byteCount <= byteLimit else { break }

@@ -8,7 +8,8 @@ internal import Synchronization
 extension VirtualMachine {
     /// GPA of the first byte behind all that the guest can address.
     public var addressLimit: UInt64 {
-        1 << UInt64(HostProcessor.physicalAddressBits)
+        // Processors with more need five levels of nested page tables for it, which KVM may not have.
+        1 << UInt64(min(HostProcessor.physicalAddressBits, 48))
     }
 
     /// Shows `mapping` to the guest as memory from `gpa` on. It is no RAM: the guest is not told of it, and no device reads or writes it.
@@ -40,7 +41,16 @@ extension VirtualMachine {
         return MachineBuses.mmioBase + UInt64(index) * MachineBuses.mmioStride
     }
 
-    /// GPA of the symbiotic global page (docs/ABI.md, section 3.1); nil while the guest's module has not registered one.
+    /// Gives the symbiotic global page, if there is one, to a service that writes to it: meanwhile the guest does not get it back. No symcall
+    /// in there. Any thread.
+    ///
+    /// - Returns: whether there was one.
+    @discardableResult
+    public func withSymbioticGlobalPage(_ write: (UInt64) -> Void) -> Bool {
+        symbiotic?.withGlobalPage(write) ?? false
+    }
+
+    /// GPA of the symbiotic global page (docs/ABI.md, section 3.1), to read; nil while the guest's module has not registered one.
     public var symbioticGlobalPage: UInt64? {
         guard let page = symbiotic?.globalPage, page != 0 else { return nil }
         return page

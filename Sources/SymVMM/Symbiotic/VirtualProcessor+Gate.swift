@@ -54,13 +54,15 @@ extension VirtualProcessor {
 
     /// A handler called at the gate was cut off, anywhere, and its last exit finished with all registers given: makes of the session one that puts
     /// back all that the gate's OUT is executed with, and drops what is on its way into the handler.
-    func leaveGate(_ symbiotic: SymbioticProcessor, _ interface: SymbioticInterface) {
+    ///
+    /// - Parameter registration: the one that the handler was called with. It may have been dropped since.
+    func leaveGate(_ symbiotic: SymbioticProcessor, _ registration: SymbioticRegistration) {
         guard symbiotic.isAtGate else { return }
         symbiotic.isAtGate = false
         var state = handle.syncedRegisters
         // SAFETY: as in enterGate(_:_:).
         state.regs = unsafe symbiotic.savedAtGate.pointee
-        VirtualProcessor.setHandlerSegments(&state.sregs, symbiotic.registration(interface))
+        VirtualProcessor.setHandlerSegments(&state.sregs, registration)
         state.events.exception.injected = 0
         state.events.exception.pending = 0
         state.events.interrupt.injected = 0

@@ -144,7 +144,7 @@ extension VirtualProcessor {
             symbiotic.setLocal(interface, SymbioticProcessor.LocalPage.active, 0)
             symbiotic.durations.record(.other, address: UInt64(number), ticks: ckvm_ticks() &- started)
         }
-        let ending = try runHandler(call, symbiotic, interface)
+        let ending = try runHandler(call, registration, symbiotic, interface)
         let registers = handle.syncedGeneralRegisters
         // The return port's OUT needs no finishing: KVM would move RIP past it, but only if RIP still points to it (complete_fast_pio_out
         // compares), and the next KVM_RUN sets RIP first. So the instruction after the OUT is never executed.
@@ -165,9 +165,9 @@ extension VirtualProcessor {
 
     /// Runs the guest until the handler says that it is done, serving its exits as usual.
     @inline(__always)
-    private func runHandler(_ call: UInt64, _ symbiotic: SymbioticProcessor, _ interface: SymbioticInterface) throws(SymCallError)
-        -> SymbioticProcessor.Ending
-    {
+    private func runHandler(
+        _ call: UInt64, _ registration: SymbioticRegistration, _ symbiotic: SymbioticProcessor, _ interface: SymbioticInterface
+    ) throws(SymCallError) -> SymbioticProcessor.Ending {
         while true {
             // Before each run: a kick may have come while an exit was being finished, which takes KVM_RUN's interruption for its own.
             if isEnding { throw .notRunning }
@@ -186,7 +186,7 @@ extension VirtualProcessor {
             if symbiotic.overdue.load(ordering: .relaxed) == call {
                 // What the handler was doing has to be finished too before the state is put back.
                 if result == 0 || symbiotic.isAtGate { _ = finishExit(symbiotic) }
-                leaveGate(symbiotic, interface)
+                leaveGate(symbiotic, registration)
                 // A handler that halted has left the vCPU waiting; what it interrupted did not wait, or says so when the session ends.
                 if let state = try? handle.multiprocessorState(), state == UInt32(KVM_MP_STATE_HALTED) {
                     try? handle.setMultiprocessorState(UInt32(KVM_MP_STATE_RUNNABLE))
