@@ -29,6 +29,10 @@ struct workqueue_struct *swap_queue;
 unsigned int swap_without;
 module_param_named(without, swap_without, uint, 0600);
 MODULE_PARM_DESC(without, "Mask of the guards of swap bypass that are out");
+
+unsigned int swap_pause;
+module_param_named(pause, swap_pause, uint, 0600);
+MODULE_PARM_DESC(pause, "Milliseconds in which the page of a fault may be read");
 #endif
 
 static bool is_on;		/* written on the queue */
@@ -72,9 +76,10 @@ static bool find_symbols(void)
 static bool zswap_is_in_the_way(void)
 {
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 12, 0) && IS_ENABLED(CONFIG_ZSWAP)
-	struct static_key *ever = (void *)symbiotic_symbol("zswap_ever_enabled");
-
-	return !ever || static_key_count(ever) > 0;
+	swap_symbols.zswap_ever_enabled =
+		(void *)symbiotic_symbol("zswap_ever_enabled");
+	return !swap_symbols.zswap_ever_enabled ||
+	       static_key_count(swap_symbols.zswap_ever_enabled) > 0;
 #else
 	return false;
 #endif
@@ -261,7 +266,12 @@ void symbiotic_stop_swap(void)
 	irq_work_sync(&turn_irq_work);
 	WRITE_ONCE(wish, READ_ONCE(wish) & ~(u64)SYMBIOTIC_SWAP_ON);
 	queue_work(swap_queue, &turn_work);
-	/* With all that is behind it: processes that end meanwhile */
+	/*
+	 * A queue that is being destroyed takes work from nobody else: first
+	 * no fault and no end of a process brings any. What they have brought
+	 * is behind the turn.
+	 */
+	flush_work(&turn_work);
 	destroy_workqueue(swap_queue);
 	symbiotic_remove_symcall(SYMBIOTIC_SYMCALL_SWAP_MAP);
 	is_started = false;

@@ -17,6 +17,8 @@
 #ifndef SYMBIOTIC_SWAPBYPASS_H
 #define SYMBIOTIC_SWAPBYPASS_H
 
+#include <linux/delay.h>
+#include <linux/jump_label.h>
 #include <linux/mm_types.h>
 #include <linux/mmu_notifier.h>
 #include <linux/pgtable.h>
@@ -68,6 +70,8 @@ struct swap_symbols {
 				   unsigned long end, unsigned int stride_shift,
 				   bool freed_tables);
 	struct swap_info_struct *(*swp_swap_info)(swp_entry_t entry);
+	/* Since 6.12: counts who has ever switched zswap on; NULL: it is not compiled in */
+	struct static_key *zswap_ever_enabled;
 };
 
 /* swapbypass.c; written before the hooks are in place only */
@@ -103,19 +107,34 @@ enum swap_guard {
 	SWAP_GUARD_USABLE,	/* nothing of a device that is going */
 	SWAP_GUARD_CLEAN,	/* not what nobody has written since clear_refs */
 	SWAP_GUARD_DEVICE,	/* only pages of this disk */
+	SWAP_GUARD_LOCKED,	/* nothing of locked areas */
+	SWAP_GUARD_MLOCK,	/* put back what becomes locked */
+	SWAP_GUARD_LOOK,	/* not what came into the swap cache meanwhile */
+	SWAP_GUARD_ZSWAP,	/* 6.1: not what zswap has */
 };
 
 #ifdef SYMBIOTIC_TEST
 extern unsigned int swap_without;
+extern unsigned int swap_pause;
 
 static inline bool swap_guards(enum swap_guard guard)
 {
 	return !(READ_ONCE(swap_without) & BIT(guard));
 }
+
+/* Between the first look at a page and naming its owner; at most 100 ms */
+static inline void swap_pause_for_tests(void)
+{
+	mdelay(min(READ_ONCE(swap_pause), 100U));
+}
 #else
 static inline bool swap_guards(enum swap_guard guard)
 {
 	return true;
+}
+
+static inline void swap_pause_for_tests(void)
+{
 }
 #endif
 
@@ -139,6 +158,7 @@ void swap_request_mm(struct mm_struct *mm);
 bool swap_prepare_region(struct swap_mm *owner, unsigned long address);
 bool swap_is_changing(const struct swap_mm *owner, unsigned long start,
 		      unsigned long end);
+void swap_restore_locked(unsigned long start, unsigned long end);
 void swap_restore_all(void);
 void swap_forget_all(void);
 

@@ -23,11 +23,21 @@ static unsigned long first_argument(struct ftrace_regs *fregs)
 {
 	return ftrace_regs_get_argument(fregs, 0);
 }
+
+static unsigned long second_argument(struct ftrace_regs *fregs)
+{
+	return ftrace_regs_get_argument(fregs, 1);
+}
 #else
 #define READ_FUNCTION	"swap_readpage"
 static unsigned long first_argument(struct ftrace_regs *fregs)
 {
 	return fregs->regs.di;
+}
+
+static unsigned long second_argument(struct ftrace_regs *fregs)
+{
+	return fregs->regs.si;
 }
 
 #define ftrace_regs_set_instruction_pointer ftrace_instruction_pointer_set
@@ -111,6 +121,21 @@ static void notrace on_swapoff(unsigned long ip, unsigned long parent_ip,
 		swap_restore_all();
 }
 
+/*
+ * __mm_populate(start, len, ...): mlock() and its like have marked the areas,
+ * so that nothing is mapped there any more, and would have their pages in. The
+ * kernel takes a mapped entry for a page that is. Nothing is held.
+ */
+static void notrace on_populate(unsigned long ip, unsigned long parent_ip,
+				struct ftrace_ops *ops, struct ftrace_regs *fregs)
+{
+	const unsigned long start = first_argument(fregs);
+	const unsigned long length = second_argument(fregs);
+
+	if (length && length <= ULONG_MAX - start && swap_guards(SWAP_GUARD_MLOCK))
+		swap_restore_locked(start, start + length);
+}
+
 /* ---- One user of ftrace for all of them ---------------------------------------- */
 
 /* Within so many bytes of its beginning a function calls ftrace */
@@ -125,6 +150,7 @@ static struct hook {
 	{ .function = READ_FUNCTION, .callback = on_read },
 	{ .function = "get_dev_pagemap", .callback = on_pin },
 	{ .function = "disable_swap_slots_cache_lock", .callback = on_swapoff },
+	{ .function = "__mm_populate", .callback = on_populate },
 };
 
 static void notrace on_call(unsigned long ip, unsigned long parent_ip,

@@ -31,10 +31,11 @@ static DEFINE_PER_CPU(struct swap_fault, current_fault);
 static bool qualifies(const struct vm_area_struct *area)
 {
 	const unsigned long wanted = VM_READ | VM_WRITE;
-	const unsigned long refused = VM_SHARED | VM_MAYSHARE | VM_LOCKED |
-				      VM_PFNMAP | VM_MIXEDMAP | VM_IO |
-				      VM_HUGETLB;
+	unsigned long refused = VM_SHARED | VM_MAYSHARE | VM_PFNMAP |
+				VM_MIXEDMAP | VM_IO | VM_HUGETLB;
 
+	if (swap_guards(SWAP_GUARD_LOCKED))
+		refused |= VM_LOCKED;
 #ifdef VM_SHADOW_STACK
 	if (area->vm_flags & VM_SHADOW_STACK)
 		return false;
@@ -211,10 +212,17 @@ static bool is_candidate(const struct swap_fault *fault, pte_t pte)
 		swap_count(SYMBIOTIC_SWAP_ZERO, 1);
 		return false;
 	}
+	/* Counted before zswap takes its first page, and so before we see one user */
+	if (swap_symbols.zswap_ever_enabled &&
+	    static_key_count(swap_symbols.zswap_ever_enabled) > 0) {
+		swap_count(SYMBIOTIC_SWAP_ZERO, 1);
+		return false;
+	}
 #endif
 #ifdef CONFIG_FRONTSWAP
 	/* In zswap, not on the disk */
-	if (device->frontswap_map && test_bit(slot, device->frontswap_map)) {
+	if (device->frontswap_map && test_bit(slot, device->frontswap_map) &&
+	    swap_guards(SWAP_GUARD_ZSWAP)) {
 		swap_count(SYMBIOTIC_SWAP_ZERO, 1);
 		return false;
 	}
@@ -241,6 +249,7 @@ static unsigned int map_entries(struct swap_fault *fault,
 {
 	DECLARE_BITMAP(candidates, SWAP_ENTRIES);
 	struct swap_mm *owner = fault->owner;
+	const unsigned int wanted = (fault->address & ~PMD_MASK) >> PAGE_SHIFT;
 	unsigned int i, count = 0;
 	unsigned long slot;
 	pte_t pte;
@@ -250,6 +259,8 @@ static unsigned int map_entries(struct swap_fault *fault,
 		pte = ptep_get(base + i);
 		if (!is_candidate(fault, pte))
 			continue;
+		if (i == wanted)
+			swap_pause_for_tests();
 		slot = swp_offset(pte_to_swp_entry(pte));
 		swap_slots[slot].address = region->address + i * PAGE_SIZE;
 		WRITE_ONCE(swap_slots[slot].owner, owner);
@@ -264,7 +275,8 @@ static unsigned int map_entries(struct swap_fault *fault,
 	for_each_set_bit(i, candidates, SWAP_ENTRIES) {
 		pte = ptep_get(base + i);
 		slot = swp_offset(pte_to_swp_entry(pte));
-		if (!has_one_user(fault->device, slot)) {
+		if (!has_one_user(fault->device, slot) &&
+		    swap_guards(SWAP_GUARD_LOOK)) {
 			WRITE_ONCE(swap_slots[slot].owner, NULL);
 			swap_count(SYMBIOTIC_SWAP_SHARED, 1);
 			continue;

@@ -38,7 +38,8 @@ static int on_range_start(struct mmu_notifier *notifier,
 		owner->change_start = min(owner->change_start, range->start);
 		owner->change_end = max(owner->change_end, range->end);
 	}
-	if (owner->mapped && range->start < range->end &&
+	/* Also where nothing is mapped any more: the books of what goes are freed */
+	if (!xa_empty(&owner->regions) && range->start < range->end &&
 	    swap_guards(SWAP_GUARD_RANGE))
 		swap_restore_range(owner, range->start, range->end);
 	spin_unlock(&owner->lock);
@@ -212,6 +213,25 @@ bool swap_prepare_region(struct swap_mm *owner, unsigned long address)
 free:
 	kfree(region);
 	return false;
+}
+
+/*
+ * Puts back what this process has mapped in a range that it has locked, for
+ * the kernel to swap it in. Process context, no spinlock held, interrupts on.
+ */
+void swap_restore_locked(unsigned long start, unsigned long end)
+{
+	struct swap_mm *owner;
+
+	rcu_read_lock();
+	owner = swap_find_mm(current->mm);
+	if (owner) {
+		spin_lock(&owner->lock);
+		if (owner->mapped)
+			swap_restore_range(owner, start, end);
+		spin_unlock(&owner->lock);
+	}
+	rcu_read_unlock();
 }
 
 /*

@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /* swapguard: what else comes to a mapped page. */
 #define _GNU_SOURCE
-#include <fcntl.h>
 #include <pthread.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <sys/swap.h>
@@ -38,84 +36,6 @@ static bool is_stuck(void (*work)(void *), void *data)
 }
 
 /* ---- Changes of the page table -------------------------------------------------- */
-
-struct race {
-	unsigned char *base;
-	volatile int go, seen, end;
-};
-
-static void stay_on(int number)
-{
-	cpu_set_t set;
-
-	CPU_ZERO(&set);
-	CPU_SET(number, &set);
-	if (sched_setaffinity(0, sizeof(set), &set))
-		die("sched_setaffinity");
-}
-
-static void *touch_from_the_end(void *data)
-{
-	struct race *race = data;
-	size_t i;
-
-	stay_on(1);
-	while (!race->go)
-		;
-	race->seen = 1;
-	for (i = MANY_PAGES; i > 0; i -= 8)
-		*(volatile uint64_t *)word(race->base, i - 1);
-	return NULL;
-}
-
-/* Takes the first processor away from who would rather have it, again and again */
-static void *disturb(void *data)
-{
-	struct race *race = data;
-	double start;
-
-	stay_on(0);
-	while (!race->end) {
-		for (start = now(); race->go && now() < start + 0.005;)
-			;
-		usleep(100);
-	}
-	return NULL;
-}
-
-/* A thread touches what is being thrown away, which takes its time */
-int guard_change(void)
-{
-	const struct sched_param none = { 0 };
-	struct race race = { 0 };
-	pthread_t toucher, disturber;
-	int round;
-
-	if (pthread_create(&disturber, NULL, disturb, &race))
-		die("pthread_create");
-	for (round = 0; round < 3; round++) {
-		race.base = swapped_region(MANY_PAGES, 1);
-		race.go = 0;
-		if (pthread_create(&toucher, NULL, touch_from_the_end, &race))
-			die("pthread_create");
-		usleep(50000);
-		stay_on(0);
-		if (sched_setscheduler(0, SCHED_IDLE, &none))
-			die("SCHED_IDLE");
-		race.go = 1;
-		if (madvise(race.base, MANY_PAGES * PAGE, MADV_DONTNEED))
-			die("MADV_DONTNEED");
-		sched_setscheduler(0, SCHED_OTHER, &none);
-		while (!race.seen)
-			;
-		race.go = race.seen = 0;
-		pthread_join(toucher, NULL);
-		munmap(race.base, MANY_PAGES * PAGE);
-	}
-	race.end = 1;
-	pthread_join(disturber, NULL);
-	return 0;
-}
 
 int guard_range(void)
 {
@@ -168,61 +88,6 @@ int guard_pin(void)
 	return is_stuck(pin, base) ? wrong("stuck", 0) : 0;
 }
 
-struct counting {
-	volatile uint64_t *volatile at;
-	volatile int state;	/* 0: wait, 1: count, 2: end */
-	volatile int is_lost;
-};
-
-static void *count_up(void *data)
-{
-	struct counting *counting = data;
-	volatile uint64_t *at = NULL;
-	uint64_t mine = 0;
-
-	stay_on(1);
-	while (counting->state != 2) {
-		if (counting->at != at) {
-			at = counting->at;
-			mine = *at;
-		}
-		if (*at != mine)
-			counting->is_lost = 1;
-		*at = ++mine;
-	}
-	return NULL;
-}
-
-/* A thread writes to the page while it is being moved from its slot to RAM */
-int guard_flush(void)
-{
-	struct counting counting = { 0 };
-	struct iovec from, to;
-	unsigned char *base;
-	pthread_t thread;
-	uint64_t copy;
-	size_t i;
-
-	base = swapped_region(8 * SOME_PAGES, 1);
-	counting.at = word(base, 0);
-	if (pthread_create(&thread, NULL, count_up, &counting))
-		die("pthread_create");
-	/* On one processor they would take turns, and nobody would have an old translation */
-	stay_on(0);
-	for (i = 0; i < 8 * SOME_PAGES; i++) {
-		counting.at = word(base, i);
-		usleep(2000);
-		from = (struct iovec){ word(base, i), 8 };
-		to = (struct iovec){ &copy, 8 };
-		if (process_vm_readv(getpid(), &to, 1, &from, 1, 0) != 8)
-			die("process_vm_readv");
-		usleep(5000);
-	}
-	counting.state = 2;
-	pthread_join(thread, NULL);
-	return counting.is_lost ? wrong("a write was lost", 0) : 0;
-}
-
 /*
  * The kernel reads ahead, and so the slot of a mapped page, which is then
  * written. Pinning restores one page and swaps it in; mprotect() would restore
@@ -230,15 +95,12 @@ int guard_flush(void)
  */
 int guard_read(void)
 {
-	int setting = open("/sys/kernel/mm/swap/vma_ra_enabled", O_WRONLY);
 	struct iovec from, to;
 	unsigned char *base;
 	uint64_t copy;
 	size_t i, k;
 
-	/* By the place on the disk, not in the address space */
-	if (setting < 0 || write(setting, "false", 5) != 5)
-		die("vma_ra_enabled");
+	read_around_slots();
 	base = swapped_region(8 * SOME_PAGES, 1);
 	check(base, 8 * SOME_PAGES, 1, "swapped");
 	for (i = 0; i + 12 < 8 * SOME_PAGES; i += 9) {
@@ -260,6 +122,11 @@ int guard_read(void)
 }
 
 /* ---- swapoff ------------------------------------------------------------------------ */
+
+struct race {
+	unsigned char *base;
+	volatile int go;
+};
 
 static char device[64];
 

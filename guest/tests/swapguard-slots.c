@@ -72,6 +72,51 @@ int guard_device(void)
 	return check(swapped_region(SOME_PAGES, 5000), SOME_PAGES, 5000, "of another device");
 }
 
+/* The pages are in zswap, and the slots hold what was in them before */
+int guard_zswap(void)
+{
+	return check(swapped_region(SOME_PAGES, 6000), SOME_PAGES, 6000, "in zswap");
+}
+
+/* From one border of 2 MiB to the next: within, the kernel would split a huge page, and say so */
+#define LOCKED_PAGES	512
+
+/*
+ * What is locked has to be in RAM, and no more counted as swapped. Half of it
+ * at least: some may not have gone, and Linux 6.1 counts 64 at a time.
+ */
+static int check_locked(unsigned char *base, long before)
+{
+	if (check(base, LOCKED_PAGES, 1, "locked"))
+		return 1;
+	return before - swapped_kibibytes() < (long)(LOCKED_PAGES * PAGE / 2048) ?
+	       wrong("locked, and not in RAM", 0) : 0;
+}
+
+/* Touched after it was locked */
+int guard_locked(void)
+{
+	unsigned char *base = swapped_region(LOCKED_PAGES, 1);
+	long before = swapped_kibibytes();
+
+	if (mlock2(base, LOCKED_PAGES * PAGE, MLOCK_ONFAULT))
+		die("mlock2");
+	return check_locked(base, before);
+}
+
+/* Touched before, so that it is mapped */
+int guard_mlock(void)
+{
+	unsigned char *base = swapped_region(LOCKED_PAGES, 1);
+	long before = swapped_kibibytes();
+
+	if (check(base, LOCKED_PAGES, 1, "swapped"))
+		return 1;
+	if (mlock(base, LOCKED_PAGES * PAGE))
+		die("mlock");
+	return check_locked(base, before);
+}
+
 /* A page that was only read is not to be told as written */
 int guard_clean(void)
 {

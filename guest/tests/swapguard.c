@@ -5,7 +5,7 @@
  * been told to leave that guard out.
  *
  *   swapguard cache|shared|zero|change|flush|read|user|pin|range|swapoff|
- *             usable|clean|device
+ *             usable|clean|device|locked|mlock|look|zswap
  *
  * Status 0: nothing is wrong; 1: something is; 2: it could not be tested. What
  * change and range find, is seen in the module's counter of lost pages.
@@ -29,6 +29,10 @@ static const struct {
 	{ "usable", guard_usable },
 	{ "clean", guard_clean },
 	{ "device", guard_device },
+	{ "locked", guard_locked },
+	{ "mlock", guard_mlock },
+	{ "look", guard_look },
+	{ "zswap", guard_zswap },
 };
 
 int main(int argc, char **argv)

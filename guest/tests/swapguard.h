@@ -5,7 +5,7 @@
 
 #include "swapout.h"
 
-/* swapguard-slots.c, swapguard-paths.c */
+/* swapguard-slots.c, swapguard-paths.c, swapguard-races.c */
 int guard_cache(void);
 int guard_shared(void);
 int guard_zero(void);
@@ -19,5 +19,9 @@ int guard_flush(void);
 int guard_read(void);
 int guard_swapoff(void);
 int guard_usable(void);
+int guard_locked(void);
+int guard_mlock(void);
+int guard_look(void);
+int guard_zswap(void);
 
 #endif /* SWAPGUARD_H */

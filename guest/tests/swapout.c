@@ -49,6 +49,13 @@ int put(const char *path, const char *text)
 	return written < 0 ? -1 : 0;
 }
 
+/* Reads ahead by the place on the disk, not in the address space */
+void read_around_slots(void)
+{
+	if (put("/sys/kernel/mm/swap/vma_ra_enabled", "false"))
+		die("vma_ra_enabled");
+}
+
 /* A control group of our own, whose memory can be reclaimed on demand */
 void enter_group(void)
 {
@@ -69,6 +76,22 @@ void find_device(char device[64])
 	if (!file || fscanf(file, "%*[^\n] %63s", device) != 1)
 		die("/proc/swaps");
 	fclose(file);
+}
+
+/* Of this process, by the kernel's books */
+long swapped_kibibytes(void)
+{
+	FILE *file = fopen("/proc/self/status", "r");
+	char line[128];
+	long number = -1;
+
+	while (file && fgets(line, sizeof(line), file))
+		if (sscanf(line, "VmSwap: %ld", &number) == 1)
+			break;
+	if (number < 0)
+		die("VmSwap");
+	fclose(file);
+	return number;
 }
 
 /* To the page table, whatever of it was mapped */
@@ -114,7 +137,8 @@ void become_known(void)
 
 	fill(base, SOME_PAGES, 1);
 	swap_out(base, SOME_PAGES);
-	check(base, SOME_PAGES, 1, "at the start");
+	if (check(base, SOME_PAGES, 1, "at the start"))
+		_exit(1);
 	usleep(300000);
 }
 

@@ -15,6 +15,7 @@
 
 int put(const char *path, const char *text);
 void enter_group(void);
+void read_around_slots(void);
 int wrong(const char *what, size_t page);
 uint64_t *word(unsigned char *base, size_t page);
 void fill(unsigned char *base, size_t pages, uint64_t value);
@@ -22,6 +23,7 @@ int check(unsigned char *base, size_t pages, uint64_t value, const char *what);
 void swap_out(unsigned char *base, size_t pages);
 void put_back(unsigned char *base, size_t page, size_t pages);
 void find_device(char device[64]);
+long swapped_kibibytes(void);
 void become_known(void);
 unsigned char *swapped_region(size_t pages, uint64_t value);
 
