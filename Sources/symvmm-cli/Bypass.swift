@@ -6,7 +6,7 @@ internal import SymVMM
 
 struct Bypass: ParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "Let a guest reach its swapped-out pages directly, or not; or say how it stands.",
+        commandName: "bypass", abstract: "Let a guest reach its swapped-out pages directly, or not; or say how it stands.",
         discussion: """
             The VM was started with --swap, and the guest has loaded symbiotic.ko.
 

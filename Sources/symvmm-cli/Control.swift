@@ -29,7 +29,8 @@ struct Target: ParsableArguments {
 
 struct Stop: ParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "Ask the guest to power off; end the VM when it does not in time.", discussion: "Example:\n  symvmm stop vm1 --timeout 30"
+        commandName: "stop", abstract: "Ask the guest to power off; end the VM when it does not in time.",
+        discussion: "Example:\n  symvmm stop vm1 --timeout 30"
     )
 
     @OptionGroup var target: Target
@@ -49,7 +50,7 @@ struct Stop: ParsableCommand {
 
 struct Kill: ParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "End a VM at once, as if its power were cut.", discussion: "Example:\n  symvmm kill vm1")
+        commandName: "kill", abstract: "End a VM at once, as if its power were cut.", discussion: "Example:\n  symvmm kill vm1")
 
     @OptionGroup var target: Target
     @Flag(help: "Print JSON.")
@@ -66,7 +67,7 @@ struct Kill: ParsableCommand {
 
 struct Pause: ParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "Hold a VM's vCPUs between two exits.", discussion: "Example:\n  symvmm pause vm1")
+        commandName: "pause", abstract: "Hold a VM's vCPUs between two exits.", discussion: "Example:\n  symvmm pause vm1")
 
     @OptionGroup var target: Target
     @Flag(help: "Print JSON.")
@@ -79,7 +80,8 @@ struct Pause: ParsableCommand {
 }
 
 struct Resume: ParsableCommand {
-    static let configuration = CommandConfiguration(abstract: "Let a paused VM go on.", discussion: "Example:\n  symvmm resume vm1")
+    static let configuration = CommandConfiguration(
+        commandName: "resume", abstract: "Let a paused VM go on.", discussion: "Example:\n  symvmm resume vm1")
 
     @OptionGroup var target: Target
     @Flag(help: "Print JSON.")
@@ -93,7 +95,7 @@ struct Resume: ParsableCommand {
 
 struct Doctor: ParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "Say what this host has for virtual machines, and what follows.",
+        commandName: "doctor", abstract: "Say what this host has for virtual machines, and what follows.",
         discussion: "Exit status 0 when a Linux guest can run here, otherwise 3.\n\nExample:\n  symvmm doctor --json")
 
     @Flag(help: "Print JSON.")

@@ -5,7 +5,7 @@ internal import SymVMM
 
 struct Ps: ParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "List the running VMs.",
+        commandName: "ps", abstract: "List the running VMs.",
         discussion: "EXITS/S is measured over a tenth of a second.\n\nExample:\n  symvmm ps --json")
 
     @Flag(help: "Print JSON.")

@@ -7,7 +7,7 @@ internal import SymVMM
 
 struct Report: ParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "Write a VM's exits over a time as one HTML page.",
+        commandName: "report", abstract: "Write a VM's exits over a time as one HTML page.",
         discussion: """
             The command looks at the VM for --seconds and draws what happened in that time; nothing is kept in the VM's process for it.
             For a longer time, or after the end, keep the lines of stats --follow and give them with --from.

@@ -9,7 +9,7 @@ enum Switch: String, ExpressibleByArgument, CaseIterable {
 
 struct Run: ParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "Boot a guest and show its console until it ends.",
+        commandName: "run", abstract: "Boot a guest and show its console until it ends.",
         discussion: """
             On a terminal, Ctrl-A x ends the VM and Ctrl-A h lists the escapes.
 

@@ -5,7 +5,7 @@ internal import SymVMM
 
 struct Serve: ParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "Wait for a guest to be configured and started over the API.",
+        commandName: "serve", abstract: "Wait for a guest to be configured and started over the API.",
         discussion: """
             The resources, their fields and the answers are Firecracker's where the thing is the same (docs/openapi.yaml).
 

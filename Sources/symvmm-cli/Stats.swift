@@ -6,7 +6,7 @@ internal import SymVMM
 
 struct Stats: ParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "Show a VM's exits: how many, where from, how long they took.",
+        commandName: "stats", abstract: "Show a VM's exits: how many, where from, how long they took.",
         discussion: """
             Examples:
               symvmm stats vm1                                the exits since the start (or the last reset) as tables

@@ -5,7 +5,7 @@ internal import SymVMM
 
 struct Symcall: ParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "Ask a symbiotic guest: the VMM calls a function of the guest's module.",
+        commandName: "symcall", abstract: "Ask a symbiotic guest: the VMM calls a function of the guest's module.",
         discussion: """
             ping     five values there and back, on one vCPU, whatever it is doing
             task     what runs on a vCPU now

@@ -7,7 +7,7 @@ internal import Synchronization
 
 struct Top: ParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "Watch all VMs, live; with Enter, one of them.",
+        commandName: "top", abstract: "Watch all VMs, live; with Enter, one of them.",
         discussion: """
             On a terminal it takes the whole screen: h shows the keys, q ends it. Elsewhere it prints a table at each interval.
 
