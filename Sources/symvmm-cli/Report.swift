@@ -69,7 +69,9 @@ struct Report: ParsableCommand {
         let settings = settings(client, socket)
         let step = max(seconds / Double(Report.intervals), 0.1)
         var interval = Interval(seconds: step)
-        for _ in 0..<Int((seconds / step).rounded()) {
+        // By the clock: on a busy host a look may take longer than its interval.
+        let end = ContinuousClock.now + .seconds(seconds > 0 ? max(seconds, step) - step / 2 : 0)
+        while ContinuousClock.now < end {
             interval.wait()
             guard let sample = try statistics.reportUntilTheEnd() else { break }
             // After a reset the counts before it are of no use.
