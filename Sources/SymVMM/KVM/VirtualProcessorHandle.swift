@@ -121,70 +121,50 @@ public struct VirtualProcessorHandle: ~Copyable, @unchecked Sendable {
 
     /// The general registers, RIP and RFLAGS (KVM API 4.11).
     public func registers() throws(KVMError) -> kvm_regs {
-        var value = kvm_regs()
-        // SAFETY: the call reads or writes only the variable.
-        let result = unsafe ckvm_get_regs(descriptor.rawValue, &value)
-        _ = try KVMError.check(result, "KVM_GET_REGS")
-        return value
+        // SAFETY: the ioctl fills in one value of this type.
+        try unsafe get("KVM_GET_REGS", kvm_regs(), ckvm_get_regs)
     }
 
     /// Sets the general registers, RIP and RFLAGS (KVM API 4.12).
     public func setRegisters(_ value: kvm_regs) throws(KVMError) {
-        var value = value
-        // SAFETY: the call reads or writes only the variable.
-        let result = unsafe ckvm_set_regs(descriptor.rawValue, &value)
-        _ = try KVMError.check(result, "KVM_SET_REGS")
+        // SAFETY: the ioctl reads one value of this type.
+        try unsafe set("KVM_SET_REGS", value, ckvm_set_regs)
     }
 
     /// Segments, control registers, EFER and the APIC base (KVM API 4.13).
     public func specialRegisters() throws(KVMError) -> kvm_sregs {
-        var value = kvm_sregs()
-        // SAFETY: the call reads or writes only the variable.
-        let result = unsafe ckvm_get_sregs(descriptor.rawValue, &value)
-        _ = try KVMError.check(result, "KVM_GET_SREGS")
-        return value
+        // SAFETY: the ioctl fills in one value of this type.
+        try unsafe get("KVM_GET_SREGS", kvm_sregs(), ckvm_get_sregs)
     }
 
     /// Sets segments, control registers, EFER and the APIC base (KVM API 4.14).
     public func setSpecialRegisters(_ value: kvm_sregs) throws(KVMError) {
-        var value = value
-        // SAFETY: the call reads or writes only the variable.
-        let result = unsafe ckvm_set_sregs(descriptor.rawValue, &value)
-        _ = try KVMError.check(result, "KVM_SET_SREGS")
+        // SAFETY: the ioctl reads one value of this type.
+        try unsafe set("KVM_SET_SREGS", value, ckvm_set_sregs)
     }
 
     /// Exceptions, interrupts and NMIs on their way into the guest (KVM API 4.31).
     func events() throws(KVMError) -> kvm_vcpu_events {
-        var value = kvm_vcpu_events()
-        // SAFETY: the call reads or writes only the variable.
-        let result = unsafe ckvm_get_vcpu_events(descriptor.rawValue, &value)
-        _ = try KVMError.check(result, "KVM_GET_VCPU_EVENTS")
-        return value
+        // SAFETY: the ioctl fills in one value of this type.
+        try unsafe get("KVM_GET_VCPU_EVENTS", kvm_vcpu_events(), ckvm_get_vcpu_events)
     }
 
     /// Sets what is on its way into the guest (KVM API 4.32).
     func setEvents(_ value: kvm_vcpu_events) throws(KVMError) {
-        var value = value
-        // SAFETY: the call reads or writes only the variable.
-        let result = unsafe ckvm_set_vcpu_events(descriptor.rawValue, &value)
-        _ = try KVMError.check(result, "KVM_SET_VCPU_EVENTS")
+        // SAFETY: the ioctl reads one value of this type.
+        try unsafe set("KVM_SET_VCPU_EVENTS", value, ckvm_set_vcpu_events)
     }
 
     /// Running, halted, waiting for start-up, and so on: a KVM_MP_STATE_ constant (KVM API 4.38).
     func multiprocessorState() throws(KVMError) -> UInt32 {
-        var value = kvm_mp_state()
-        // SAFETY: the call reads or writes only the variable.
-        let result = unsafe ckvm_get_mp_state(descriptor.rawValue, &value)
-        _ = try KVMError.check(result, "KVM_GET_MP_STATE")
-        return value.mp_state
+        // SAFETY: the ioctl fills in one value of this type.
+        try unsafe get("KVM_GET_MP_STATE", kvm_mp_state(), ckvm_get_mp_state).mp_state
     }
 
     /// Sets the multiprocessor state (KVM API 4.39).
     func setMultiprocessorState(_ state: UInt32) throws(KVMError) {
-        var value = kvm_mp_state(mp_state: state)
-        // SAFETY: the call reads or writes only the variable.
-        let result = unsafe ckvm_set_mp_state(descriptor.rawValue, &value)
-        _ = try KVMError.check(result, "KVM_SET_MP_STATE")
+        // SAFETY: the ioctl reads one value of this type.
+        try unsafe set("KVM_SET_MP_STATE", kvm_mp_state(mp_state: state), ckvm_set_mp_state)
     }
 
     /// Reads a model-specific register that KVM keeps for the guest (KVM API 4.18).
@@ -204,33 +184,46 @@ public struct VirtualProcessorHandle: ~Copyable, @unchecked Sendable {
 
     /// Sets the x87 and SSE state (KVM API 4.23).
     func setFloatingPoint(_ value: kvm_fpu) throws(KVMError) {
-        var value = value
-        // SAFETY: the call reads or writes only the variable.
-        let result = unsafe ckvm_set_fpu(descriptor.rawValue, &value)
-        _ = try KVMError.check(result, "KVM_SET_FPU")
+        // SAFETY: the ioctl reads one value of this type.
+        try unsafe set("KVM_SET_FPU", value, ckvm_set_fpu)
     }
 
     /// The local APIC's registers (KVM API 4.57).
     func localAPIC() throws(KVMError) -> kvm_lapic_state {
-        var value = kvm_lapic_state()
-        // SAFETY: the call reads or writes only the variable.
-        let result = unsafe ckvm_get_lapic(descriptor.rawValue, &value)
-        _ = try KVMError.check(result, "KVM_GET_LAPIC")
-        return value
+        // SAFETY: the ioctl fills in one value of this type.
+        try unsafe get("KVM_GET_LAPIC", kvm_lapic_state(), ckvm_get_lapic)
     }
 
     /// Sets the local APIC's registers (KVM API 4.58).
     func setLocalAPIC(_ value: kvm_lapic_state) throws(KVMError) {
-        var value = value
-        // SAFETY: the call reads or writes only the variable.
-        let result = unsafe ckvm_set_lapic(descriptor.rawValue, &value)
-        _ = try KVMError.check(result, "KVM_SET_LAPIC")
+        // SAFETY: the ioctl reads one value of this type.
+        try unsafe set("KVM_SET_LAPIC", value, ckvm_set_lapic)
     }
 
     /// Tells the guest's kvmclock that the vCPU was stopped, so that its watchdogs do not take the pause for a lock-up (KVM API 4.74).
     /// A guest without kvmclock is left alone.
     func noteClockPause() {
         _ = ckvm_kvmclock_ctrl(descriptor.rawValue)
+    }
+
+    /// Runs an ioctl of the shim's that fills in `value`.
+    @inline(__always)
+    private func get<Value>(
+        _ call: String, _ value: Value, _ ioctl: (Int32, UnsafeMutablePointer<Value>) -> Int32
+    ) throws(KVMError) -> Value {
+        var value = value
+        // SAFETY: the variable outlives the call.
+        _ = try KVMError.check(unsafe ioctl(descriptor.rawValue, &value), call)
+        return value
+    }
+
+    /// Runs an ioctl of the shim's that reads `value`.
+    @inline(__always)
+    private func set<Value>(
+        _ call: String, _ value: Value, _ ioctl: (Int32, UnsafePointer<Value>) -> Int32
+    ) throws(KVMError) {
+        // SAFETY: the variable outlives the call.
+        _ = try KVMError.check(unsafe withUnsafePointer(to: value) { unsafe ioctl(descriptor.rawValue, $0) }, call)
     }
 
     /// KVM's own counters for this vCPU (KVM API 4.133). Any thread.
