@@ -5,10 +5,8 @@ The raw figures have the passes after the first: in order, at random, with write
 """
 
 import swap_guests
-from result import Result
 
 
 def measure():
-    on, off = (guest["passes"][0]["ns"] for guest in swap_guests.of("on", "off"))
-    return Result(
-        "swap_first_touch_off_vs_on", {"off_ns": off, "on_ns": on}, off / on, "x", 20, swap_guests.measured(), swap_guests.where(), at_least=True)
+    figures = ("on", "off"), lambda on, off: {"off_ns": off["passes"][0]["ns"], "on_ns": on["passes"][0]["ns"]}
+    return swap_guests.result("swap_first_touch_off_vs_on", 20, figures, lambda its: its["off_ns"] / its["on_ns"], at_least=True)

@@ -21,20 +21,37 @@ PLOT = os.path.join(machine.TOOLS, "swap_programs.svg")
 
 
 def measure():
+    guests = measured(icount=True)
+    shown, raw, note = times(guests), {"guests": guests}, swap_guests.where()
+    if not machine.has_hardware_virtualization():
+        guests = measured(icount=False)
+        raw["wall_clock"] = {"figures": times(guests), "guests": guests}
+        shown |= {f"{name}_off_vs_on_by_wall_clock": round(off_vs_on(guests, name), 3) for name in guests["on"]}
+    rows = [(guests[guest][name]["ms"], name, guest, guest) for name in guests["on"] for guest in ("off", "on", "ram")]
+    with open(PLOT, "w", encoding="utf-8") as file:
+        file.write(bars.plot("Milliseconds of a program, wall clock: bypass off, on, and enough RAM", rows))
+    worst = min(off_vs_on(raw["guests"], name) for name in guests["on"])
+    note += f"; the plot, of the wall clock: {os.path.relpath(PLOT, machine.ROOT)}"
+    return Result("swap_programs", shown, worst, "x", 1.0, raw, note, at_least=True)
+
+
+def measured(icount):
+    """{guest: {program: {ms, result}}}"""
     kernel, initrd = machine.with_module(
         others=[f"{machine.ROOT}/guest/tests/swapprograms:/tests/swapprograms", f"{debian_programs.folder()}:/debian"])
     words = machine.python("swap_programs.py", machine.SYMVMM, kernel, initrd)
-    text = machine.linux_host(*words, timeout=swap_guests.SECONDS, icount=True)
-    guests = json.loads(text.splitlines()[-1])
+    guests = json.loads(machine.linux_host(*words, timeout=swap_guests.SECONDS, icount=icount).splitlines()[-1])
     if len({json.dumps({name: one["result"] for name, one in guest.items()}) for guest in guests.values()}) != 1:
         raise BenchmarkError(f"the programs' results differ: {guests}")
-    times = {f"{name}_{guest}_ms": one["ms"] for guest, programs in guests.items() for name, one in programs.items()}
-    rows = [(guests[guest][name]["ms"], name, guest, guest) for name in guests["on"] for guest in ("off", "on", "ram")]
-    with open(PLOT, "w", encoding="utf-8") as file:
-        file.write(bars.plot("Milliseconds of a program: bypass off, on, and enough RAM", rows))
-    worst = min(guests["off"][name]["ms"] / guests["on"][name]["ms"] for name in guests["on"])
-    return Result(
-        "swap_programs", times, worst, "x", 1.0, guests, f"{swap_guests.where()}; the plot: {os.path.relpath(PLOT, machine.ROOT)}", at_least=True)
+    return guests
+
+
+def times(guests):
+    return {f"{name}_{guest}_ms": one["ms"] for guest, programs in guests.items() for name, one in programs.items()}
+
+
+def off_vs_on(guests, name):
+    return guests["off"][name]["ms"] / guests["on"][name]["ms"]
 
 
 def run_guest(name, symvmm, kernel, initrd):

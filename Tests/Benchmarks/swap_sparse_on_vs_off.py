@@ -4,9 +4,12 @@
 import statistics
 
 import swap_guests
-from result import Result
 
 
 def measure():
-    on, off = (statistics.median(one["ns"] for one in guest["sparse"]) for guest in swap_guests.of("on", "off"))
-    return Result("swap_sparse_on_vs_off", {"on_ns": on, "off_ns": off}, on / off, "x", 1.0, {}, swap_guests.where())
+    figures = ("on", "off"), lambda on, off: {"on_ns": median(on), "off_ns": median(off)}
+    return swap_guests.result("swap_sparse_on_vs_off", 1.0, figures, lambda its: its["on_ns"] / its["off_ns"])
+
+
+def median(guest):
+    return statistics.median(one["ns"] for one in guest["sparse"])

@@ -1,12 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """A page of a region of twice the RAM, touched again and again in order: zram against bypass."""
 
-import statistics
-
 import swap_guests
-from result import Result
 
 
 def measure():
-    other, on = (statistics.mean(one["ns"] for one in guest["passes"][1:]) for guest in swap_guests.of("zram", "on"))
-    return Result("swap_zram_vs_on", {"zram_ns": other, "on_ns": on}, other / on, "x", 20, {}, swap_guests.where(), at_least=True)
+    figures = ("zram", "on"), lambda zram, on: {"zram_ns": swap_guests.again(zram), "on_ns": swap_guests.again(on)}
+    return swap_guests.result("swap_zram_vs_on", 20, figures, lambda its: its["zram_ns"] / its["on_ns"], at_least=True)
