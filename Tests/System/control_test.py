@@ -5,6 +5,7 @@ import os
 import time
 
 import vmm
+from symbiotic import SymbioticTest
 
 
 class Control(vmm.SystemTest):
@@ -59,6 +60,18 @@ class Control(vmm.SystemTest):
     def text(self, path):
         with open(path, encoding="utf-8", errors="replace") as file:
             return file.read()
+
+
+class LastWords(SymbioticTest):
+    def test_what_a_guest_says_last_is_seen(self):
+        machine = self.start_guest(2)
+        # All that runs does so on the second vCPU; the first sends the console's output, and hardly ever comes to it.
+        machine.shell("for process in /proc/[0-9]*; do taskset -p 2 ${process#/proc/}; done >/dev/null 2>&1; true")
+        machine.shell("echo 1 >/proc/irq/4/smp_affinity; echo 2 >/proc/irq/9/smp_affinity")
+        machine.send(f"while :; do echo 'interrupts_off 0 150000' >{self.TEST}; done &\n")
+        self.assertEqual(self.answer("stop", "sym"), {"name": "sym", "result": "powered off"})
+        self.assert_ended(machine, 0)
+        self.assertIn("power button pressed", machine.seen)
 
 
 class Debian(vmm.SystemTest):
