@@ -10,7 +10,7 @@ import vmm
 from swap import SwapTest
 from symbiotic import FULL
 
-SECONDS = int(os.environ.get("SYMVMM_SWAP_SECONDS", 600 if FULL else 15))
+SECONDS = int(os.environ.get("SYMVMM_SWAP_SECONDS", 600 if FULL else 30))
 ROUNDS = 500 if FULL else 15
 # guest/tests/swapworks.c
 WORKS = ["dump", "direct", "futex", "userfault", "exec", "ksm", "huge", "compaction", "group", "views", "oom"]
@@ -42,21 +42,21 @@ class Swap(SwapTest):
         self.assert_healthy(machine)
         self.power_off(machine)
 
-    def test_bypass_is_faster_than_the_disk(self):
+    def test_bypass_spares_the_guest_its_faults(self):
         machine = self.start_swapping()
-        on = self.first_touch(machine)
+        on = self.faults_of_first_touch(machine)
         self.assertGreater(self.swap_counters()["guest_mapped"], 1000)
         self.assertEqual(self.turn("off"), "off")
-        off = self.first_touch(machine)
-        print(f"first touch: {on} ns with bypass, {off} ns without")
-        self.assertLess(4 * on, off)
+        off = self.faults_of_first_touch(machine)
+        self.assertLess(10 * on, off)
         self.assert_balanced()
         self.assert_healthy(machine)
         self.power_off(machine)
 
-    def first_touch(self, machine):
+    def faults_of_first_touch(self, machine):
         output = machine.shell("/tests/swaptime 160 seq 2>&1", 150)
-        return int(re.search(r"pass 1 seq \d+ pages (\d+) ns/page", output).group(1))
+        major, minor = re.search(r"pass 1 seq .* (\d+) major and (\d+) minor faults", output).groups()
+        return int(major) + int(minor)
 
     def test_checker_on_6_1_with_1_vcpu(self):
         self.run_checker("cloud-6.1", 1)
