@@ -6,7 +6,9 @@ import SymVMM
 import Synchronization
 import Testing
 
-@Suite struct VirtioNetTests {
+/// Serialized: while a process that one test starts has not reached its exec, it holds every descriptor of ours, so that a tap
+/// which another test closes then stays busy.
+@Suite(.serialized) struct VirtioNetTests {
     private func failure(_ tap: String) throws -> KVMError? {
         let thread = try IOThread()
         defer { thread.stop() }
