@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Each guard of SwapBypass has a test that finds something wrong when that guard is left out, and nothing when it is not."""
 
+import contextlib
+
 import vmm
 from swap import SwapTest
 
@@ -11,6 +13,9 @@ ABSENT = {"cloud-6.1": {"zero", "zswap"}, "cloud-6.12": {"zswap"}}
 # The kernel itself may be the worse for these: last.
 HARMFUL = ["change", "range", "swapoff", "usable"]
 ATTEMPTS = 5
+# The write that it is about is lost while the second vCPU stays in the guest. A thread of the VMM on the same processor ends
+# that, and each entry flushes the TLB: 0 to 248 of 512 writes were lost so, and 194 to 349 with a processor apart.
+UNDISTURBED = "flush"
 # Seconds, and the status of a test that took longer.
 PATIENCE = 60
 KILLED = 128 + 9
@@ -47,9 +52,11 @@ class SwapGuards(SwapTest):
         for name in [name for name in guards if name not in HARMFUL] + [name for name in guards if name in HARMFUL]:
             machine.shell(f"echo {1 << GUARDS.index(name)} >{PARAMETER}")
             # What goes wrong without a guard is a race, which this guest may win now and then.
-            found = next(filter(None, (self.finding(machine, name) for _ in range(ATTEMPTS))), "")
+            for attempt in range(1, ATTEMPTS + 1):
+                if found := self.finding(machine, name):
+                    break
             machine.shell(f"echo 0 >{PARAMETER}")
-            print(f"without {name}: {found or 'nothing'}")
+            print(f"without {name}, attempt {attempt}: {found or 'nothing'}")
             if not found:
                 unnoticed.append(name)
         self.assertEqual(unnoticed, [], "guards whose absence nobody noticed")
@@ -60,7 +67,8 @@ class SwapGuards(SwapTest):
         lost = self.swap_counters()["guest_lost"]
         if name == "device":
             machine.shell(f"swapoff /dev/{self.disk}; mkswap /dev/{self.other(machine)} >/dev/null && swapon /dev/{self.other(machine)}", 60)
-        output, status = machine.shell(f"timeout -s KILL {PATIENCE} /tests/swapguard {name} 2>&1", 150, check=False)
+        with machine.processor_apart("vcpu1") if name == UNDISTURBED else contextlib.nullcontext():
+            output, status = machine.shell(f"timeout -s KILL {PATIENCE} /tests/swapguard {name} 2>&1", 150, check=False)
         if name == "device":
             machine.shell(f"swapoff /dev/{self.other(machine)}; swapon /dev/{self.disk}", 60)
         self.assertIn(status, (0, 1, KILLED), output)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Starts symvmm, speaks with its console, looks at how it ends. For the tests beside this file; the standard library only."""
 
+import contextlib
 import fcntl
 import json
 import os
@@ -119,6 +120,26 @@ class Machine:
     @property
     def pid(self):
         return self.process.pid
+
+    @contextlib.contextmanager
+    def processor_apart(self, thread):
+        """Meanwhile that thread, and no other of this process, has the last of the processors."""
+        *others, last = sorted(os.sched_getaffinity(0))
+        if not others:
+            raise RuntimeError("wants two processors")
+        try:
+            self.place(lambda name: {last} if name == thread else set(others))
+            yield
+        finally:
+            self.place(lambda name: {*others, last})
+
+    def place(self, processors):
+        """Gives each thread the processors that its name gets."""
+        for identity in os.listdir(f"/proc/{self.pid}/task"):
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                with open(f"/proc/{self.pid}/task/{identity}/comm") as file:
+                    name = file.read().strip()
+                os.sched_setaffinity(int(identity), processors(name))
 
     def wait_for(self, pattern, timeout=60, where="seen"):
         """Waits for a regular expression in what the console has said since the last match; returns the match."""
