@@ -21,7 +21,59 @@ info() {
 
 # warn TEXT...: one line on stderr, always.
 warn() {
+    clear_ticker
     printf '%s: %s\n' "$SCRIPT_NAME" "$*" >&2
+}
+
+# slow USUALLY TITLE COMMAND...: a step that takes seconds or more. stderr says what it does, how long that usually takes, and how
+# long it took: one line before and one after, in a pipe; on a terminal one line that counts the seconds.
+# The command runs in this shell, and an error in it ends the script, as it would without this.
+slow() {
+    local usually=$1 title=$2 start=$SECONDS status verb=done
+    shift 2
+    if [[ -t 2 ]]; then
+        start_ticker "$title" "$usually"
+    else
+        printf '%s: %s (usually %s) ...\n' "$SCRIPT_NAME" "$title" "$usually" >&2
+    fi
+    # Not `"$@" || status=$?`, as in with_lock.
+    "$@"
+    status=$?
+    clear_ticker
+    ((status == 0)) || verb=failed
+    printf '%s: %s: %s after %s\n' "$SCRIPT_NAME" "$title" "$verb" "$(duration $((SECONDS - start)))" >&2
+    return "$status"
+}
+
+# duration SECONDS: such as `2 min 5 s`.
+duration() {
+    if (($1 < 60)); then printf '%d s' "$1"; else printf '%d min %d s' $(($1 / 60)) $(($1 % 60)); fi
+}
+
+TICKER=''
+
+# start_ticker TITLE USUALLY: rewrites one line of the terminal every second, until clear_ticker or the script's end. A step inside a
+# step takes the line over.
+start_ticker() {
+    clear_ticker
+    (
+        trap 'exit 0' TERM
+        begin=$SECONDS
+        while kill -0 $$ 2>/dev/null; do
+            printf '\r\e[K%s: %s (usually %s): %s' "$SCRIPT_NAME" "$1" "$2" "$(duration $((SECONDS - begin)))" >&2
+            sleep 1
+        done
+        printf '\r\e[K' >&2
+    ) &
+    TICKER=$!
+}
+
+clear_ticker() {
+    [[ -n $TICKER ]] || return 0
+    kill "$TICKER" 2>/dev/null || true
+    wait "$TICKER" 2>/dev/null || true
+    TICKER=''
+    printf '\r\e[K' >&2
 }
 
 # die [-s STATUS] TEXT...: one line on stderr, then exit (status 1 unless told otherwise).
@@ -45,15 +97,23 @@ option_value() {
     (($2 >= 2)) || usage_error "$1 wants a value"
 }
 
-# run_logged LOG COMMAND...: runs a command with its output in LOG; on failure says so with the log's last line.
+# Seconds that one logged program, or the wait for another script, may take.
+STEP_LIMIT=3600
+
+# run_logged LOG PROGRAM...: runs a program with its output in LOG; on failure says so with the log's last line.
 run_logged() {
-    local log=$1
+    local log=$1 status=0
     shift
     mkdir -p "$(dirname "$log")"
-    if ! "$@" </dev/null >"$log" 2>&1; then
+    # In the foreground, so that Ctrl-C reaches it.
+    timeout --foreground --kill-after=10 "$STEP_LIMIT" "$@" </dev/null >"$log" 2>&1 || status=$?
+    ((status != 0)) || return 0
+    if ((status == 124)); then
+        warn "not done within $(duration "$STEP_LIMIT"): $1 (log: $log)"
+    else
         warn "failed: $1: $(grep -v '^[[:space:]]*$' "$log" | tail -n 1) (log: $log)"
-        return 1
     fi
+    return 1
 }
 
 # with_lock NAME COMMAND...: one at a time, among all the processes that use this build folder.
@@ -62,7 +122,8 @@ with_lock() {
     shift
     mkdir -p "$BUILD_FOLDER/locks"
     exec {descriptor}>"$BUILD_FOLDER/locks/$name"
-    flock "$descriptor"
+    flock --nonblock "$descriptor" || slow 'until that one is done' "waiting for another script that holds build/locks/$name" \
+        flock --timeout "$STEP_LIMIT" "$descriptor"
     # Not `"$@" || status=$?`: as a condition, the command would go on after its own errors.
     "$@"
     status=$?
@@ -82,8 +143,7 @@ package_known() {
 # apt_update: refreshes apt's lists once in the life of this process and of those that it starts.
 apt_update() {
     [[ -z ${SYMVMM_APT_UPDATED:-} ]] || return 0
-    info "refreshing apt's package lists"
-    run_logged "$BUILD_FOLDER/logs/apt-update.log" apt-get update
+    slow '20 s' "refreshing apt's package lists" run_logged "$BUILD_FOLDER/logs/apt-update.log" apt-get update
     export SYMVMM_APT_UPDATED=1
 }
 
@@ -104,12 +164,15 @@ need_packages() {
 install_packages() {
     local log=$BUILD_FOLDER/logs/apt-install.log
     local apt=(apt-get install -y --no-install-recommends -o DPkg::Lock::Timeout=300 "$@")
-    info "installing $*"
     export DEBIAN_FRONTEND=noninteractive
-    # The lists may be there and good: refresh them only when they are not.
-    with_lock apt run_logged "$log" "${apt[@]}" 2>/dev/null && return 0
-    with_lock apt apt_update || return 1
-    with_lock apt run_logged "$log" "${apt[@]}"
+    slow 'up to 1 min' "installing $*" with_lock apt install_or_update
+}
+
+# The lists may be there and good: refreshes them only when they are not. Uses the variables of install_packages.
+install_or_update() {
+    run_logged "$log" "${apt[@]}" 2>/dev/null && return 0
+    apt_update
+    run_logged "$log" "${apt[@]}"
 }
 
 # debian_sources SUITE...: apt source lines for suites of this Debian release, from the archives that apt is configured

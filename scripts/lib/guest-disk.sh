@@ -33,7 +33,7 @@ disk_command() {
     stamp=$(content_stamp "$version" "$size" "$ROOT_FOLDER/scripts/lib/guest-disk.sh")
     if [[ ! -e $output || $(cat "$output.stamp" 2>/dev/null) != "$stamp" ]]; then
         mkdir -p "$(dirname "$output")"
-        with_lock disk make_disk
+        slow '1 min' "making $output" with_lock disk make_disk
         printf '%s\n' "$stamp" >"$output.stamp"
     fi
     printf '%s\n' "$output"
@@ -45,7 +45,6 @@ make_disk() {
     local tar=$BUILD_FOLDER/guest/debian-root.tar stage=$output.stage
     ((EUID == 0)) || die "only root can make the root disk: it holds files of several owners"
     ensure_root_tar "$tar"
-    info "making $output"
     rm -rf "$stage"
     mkdir -p "$stage"
     tar -C "$stage" --numeric-owner -xpf "$tar"
@@ -63,11 +62,10 @@ ensure_root_tar() {
     local tar=$1 stamp sources lines
     stamp=$(content_stamp "$(declare -f make_root_tar configure_root)" "$DISK_PACKAGES")
     [[ ! -e $tar || $(cat "$tar.stamp" 2>/dev/null) != "$stamp" ]] || return 0
-    info "assembling Debian $(debian_release)"
     sources=$(debian_sources "$(debian_release)" "$(debian_release)-security") ||
         die "apt has no Debian archive configured"
     mapfile -t lines <<<"$sources"
-    make_root_tar "$tar" "${lines[@]}"
+    slow '30 s' "assembling Debian $(debian_release)" make_root_tar "$tar" "${lines[@]}"
     printf '%s\n' "$stamp" >"$tar.stamp"
 }
 

@@ -73,8 +73,7 @@ concrete_kernel_package() {
 
 # download_package PACKAGE FOLDER
 download_package() {
-    info "downloading $1"
-    (cd "$2" && run_logged "$BUILD_FOLDER/logs/download-$1.log" apt-get download "$1")
+    (cd "$2" && slow '10 s' "downloading $1" run_logged "$BUILD_FOLDER/logs/download-$1.log" apt-get download "$1")
 }
 
 arrange_kernel() {

@@ -32,7 +32,7 @@ make_module() {
     ensure_kernel_with_headers "$1"
     version=$(cat "$(kernel_folder "$1")/version")
     need_packages "linux-headers-$version" gcc make
-    run_logged "$BUILD_FOLDER/logs/module-$1.log" \
+    slow '10 s' "building symbiotic.ko for $version" run_logged "$BUILD_FOLDER/logs/module-$1.log" \
         make -C "$ROOT_FOLDER/guest/symbiotic" OUTPUT="$2" KVER="$version" SYMBIOTIC_TEST="$3"
 }
 
