@@ -56,7 +56,7 @@ GUESTS = {
     "pmem": Guest(
         setup="modprobe virtio_pmem; modprobe nd_pmem; mkswap /dev/pmem0; swapon /dev/pmem0; ", runs=("passes",), qemu_disk="virtio-pmem"),
 }
-PASS = re.compile(r"swaptime: pass (\d+) (\w+) (\d+) pages (\d+) ns/page, (\d+) of \d+ were out, (\d+) major and (\d+) minor faults")
+PASS = re.compile(r"swaptime: pass (\d+) (\w+) (\d+) pages ([\d.]+) ns/page, (\d+) of \d+ were out, (\d+) major and (\d+) minor faults")
 
 
 @functools.cache
@@ -138,7 +138,7 @@ def run_guest(name, symvmm, kernel, initrd):
         if line.startswith("run "):
             run = passes.setdefault(line.split()[1].strip(), [])
         elif match := PASS.search(line):
-            numbers = [int(match.group(group)) for group in (4, 3, 5, 6, 7)]
+            numbers = [float(match.group(group)) if group == 4 else int(match.group(group)) for group in (4, 3, 5, 6, 7)]
             run.append({"order": match.group(2), **dict(zip(("ns", "pages", "out", "major", "minor"), numbers))})
     if done.returncode != 0 or len(passes) != len(GUESTS[name].runs) or not all(passes.values()):
         raise BenchmarkError(f"the guest {name} did not measure (status {done.returncode}): {(done.stdout + done.stderr).strip()[-600:]}")

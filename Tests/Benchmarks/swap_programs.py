@@ -16,6 +16,7 @@ sys.path.insert(0, os.path.join(machine.ROOT, "scripts", "lib"))
 import bars  # noqa: E402 pylint: disable=wrong-import-position
 
 GUESTS = ("on", "off", "ram")
+DETAILS = {"on": "bypass on", "off": "bypass off: swapped in from the disk", "ram": "a guest with enough RAM"}
 LINE = re.compile(r"swapprograms: (\w+) (\d+) ms, (.+)")
 PLOT = os.path.join(machine.TOOLS, "swap_programs.svg")
 
@@ -27,9 +28,9 @@ def measure():
         guests = measured(icount=False)
         raw["wall_clock"] = {"figures": times(guests), "guests": guests}
         shown |= {f"{name}_off_vs_on_by_wall_clock": round(off_vs_on(guests, name), 3) for name in guests["on"]}
-    rows = [(guests[guest][name]["ms"], name, guest, guest) for name in guests["on"] for guest in ("off", "on", "ram")]
+    rows = [bars.Bar(guests[guest][name]["ms"], name, DETAILS[guest], guest) for name in guests["on"] for guest in ("off", "on", "ram")]
     with open(PLOT, "w", encoding="utf-8") as file:
-        file.write(bars.plot("Milliseconds of a program, wall clock: bypass off, on, and enough RAM", rows))
+        file.write(bars.plot("Programs with more memory than the guest has, by the wall clock", "ms", rows))
     worst = min(off_vs_on(raw["guests"], name) for name in guests["on"])
     note += f"; the plot, of the wall clock: {os.path.relpath(PLOT, machine.ROOT)}"
     return Result("swap_programs", shown, worst, "x", 1.0, raw, note, at_least=True)

@@ -5,11 +5,12 @@
  *   swaptime MEBIBYTES PASSES [wait]
  *
  * Fills MEBIBYTES, and says of each pass over it how many nanoseconds a touched
- * page took. PASSES: seq, random, write, sparse, new or pageout with commas
- * between, each with *COUNT for more than one. write: in order, and writes;
- * sparse: one page of each 2 MiB; new: touches memory that is mapped anew;
- * pageout: touches nothing, but asks the kernel to swap all of it out.
- * wait: before each pass it says so, and reads a line.
+ * page took. PASSES: seq, random, write, sparse, new, locked or pageout with
+ * commas between, each with *COUNT for more than one. write: in order, and
+ * writes; sparse: one page of each 2 MiB; new: touches memory that is mapped
+ * anew; locked: touches other memory, a quarter as much and four times, which
+ * is locked into RAM; pageout: touches nothing, but asks the kernel to swap all
+ * of it out. wait: before each pass it says so, and reads a line.
  */
 #define _GNU_SOURCE
 #include <stdbool.h>
@@ -64,6 +65,28 @@ static size_t touch(unsigned char *base, size_t pages, const char *order)
 	return count;
 }
 
+/* Returns memory that no pass over it has to wait for */
+static unsigned char *reserve_locked(size_t pages)
+{
+	unsigned char *base = reserve(pages * PAGE);
+
+	fill(base, pages);
+	if (mlock(base, pages * PAGE))
+		die("mlock");
+	touch(base, pages, "seq");
+	return base;
+}
+
+/* As many touches as a pass over the region has */
+static size_t touch_locked(unsigned char *base, size_t pages)
+{
+	size_t i, count = 0;
+
+	for (i = 0; i < 4; i++)
+		count += touch(base, pages, "seq");
+	return count;
+}
+
 static void wait_for_line(int pass)
 {
 	char line[64];
@@ -76,7 +99,7 @@ static void wait_for_line(int pass)
 
 static bool is_known(const char *order)
 {
-	static const char * const known[] = { "seq", "random", "write", "sparse", "new", "pageout" };
+	static const char * const known[] = { "seq", "random", "write", "sparse", "new", "locked", "pageout" };
 	size_t i;
 
 	for (i = 0; i < sizeof(known) / sizeof(*known); i++)
@@ -88,7 +111,9 @@ static bool is_known(const char *order)
 /* Returns where the memory is now */
 static unsigned char *run(int pass, const char *order, unsigned char *base, size_t pages)
 {
-	const bool is_new = !strcmp(order, "new");
+	const bool is_new = !strcmp(order, "new"), is_locked = !strcmp(order, "locked");
+	const size_t quarter = pages / 4;
+	unsigned char *locked = is_locked ? reserve_locked(quarter) : NULL;
 	struct rusage before, after;
 	size_t out, touched;
 	double start, time;
@@ -97,21 +122,25 @@ static unsigned char *run(int pass, const char *order, unsigned char *base, size
 		munmap(base, pages * PAGE);
 		base = reserve(pages * PAGE);
 	}
-	out = not_resident(base, pages);
+	out = is_locked ? not_resident(locked, quarter) : not_resident(base, pages);
 	getrusage(RUSAGE_SELF, &before);
 	start = now();
 	if (is_new)
 		touched = fill(base, pages);
+	else if (is_locked)
+		touched = touch_locked(locked, quarter);
 	else if (!strcmp(order, "pageout"))
 		touched = madvise(base, pages * PAGE, MADV_PAGEOUT) ? 0 : pages;
 	else
 		touched = touch(base, pages, order);
 	time = now() - start;
 	getrusage(RUSAGE_SELF, &after);
-	printf("swaptime: pass %d %s %zu pages %.0f ns/page, %zu of %zu were out, %ld major and %ld minor faults\n",
-	       pass, order, touched, time * 1e9 / (double)(touched ? touched : 1), out, pages,
+	printf("swaptime: pass %d %s %zu pages %.1f ns/page, %zu of %zu were out, %ld major and %ld minor faults\n",
+	       pass, order, touched, time * 1e9 / (double)(touched ? touched : 1), out, is_locked ? quarter : pages,
 	       after.ru_majflt - before.ru_majflt, after.ru_minflt - before.ru_minflt);
 	fflush(stdout);
+	if (is_locked)
+		munmap(locked, quarter * PAGE);
 	return base;
 }
 

@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+"""scripts/lib/watched.py: a program that stands still or takes too long is ended, with a line that says which."""
+
+import os
+import sys
+import unittest
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+sys.path.insert(0, os.path.join(ROOT, "scripts", "lib"))
+import watched  # noqa: E402 pylint: disable=wrong-import-position
+
+
+class WatchedTest(unittest.TestCase):
+    def run_shell(self, script, limit=60, still=1.0):
+        """The lines of a shell's script, and its status."""
+        with watched.Watched("it", ["sh", "-c", script], limit, lambda: watched.processor_time(self.pid), still) as program:
+            self.pid = program.process.pid
+            lines = [line for line, _ in zip(program.lines(), range(3))]
+            return lines, program.end()
+
+    def stopped(self, script, **limits):
+        """What is said of one that has to be ended, which then is gone."""
+        with self.assertRaises(watched.Stopped) as caught:
+            self.run_shell(script, **limits)
+        self.assertFalse(os.path.exists(f"/proc/{self.pid}"))
+        return str(caught.exception)
+
+    def test_lines_and_status_come_through(self):
+        self.assertEqual(self.run_shell("echo one; echo; printf two; exit 3"), (["one", "", "two"], 3))
+
+    def test_one_that_waits_for_ever_stands_still(self):
+        self.assertEqual(self.stopped("echo hello; exec sleep 1000"), "it stood still: 1.0 s without a word or any work; its last words: 'hello'")
+        self.assertIn("it never wrote a word", self.stopped("exec sleep 1000"))
+        self.assertIn("half a line", self.stopped("printf 'half a line'; exec sleep 1000"))
+
+    def test_one_that_works_does_not_stand_still_but_has_a_limit(self):
+        self.assertIn("took longer than 4 s", self.stopped("while :; do :; done", limit=4, still=2.0))
+        self.assertIn("took longer than 2 s", self.stopped("while :; do echo word; done", limit=2))
+
+    def test_one_that_closes_its_output_has_to_end(self):
+        self.assertIn("closed its output", self.stopped("exec sleep 1000 >&-"))
+
+
+if __name__ == "__main__":
+    unittest.main()

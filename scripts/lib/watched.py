@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A program whose output is read line by line, and that is ended when it stands still or takes too long."""
+
+import os
+import select
+import subprocess
+import time
+
+# A program that neither writes nor works for so long will not do so later either.
+STILL = 60
+LONGEST = 65536  # bytes of a line
+LOOK = 5  # seconds between two looks at its work
+
+
+class Stopped(Exception):
+    """It stood still, or took too long; the text says which."""
+
+
+class Watched:
+    """A running program. Leaving the `with` ends it, whatever state it is in.
+
+    work: called now and then; as long as what it returns changes, the program works, even if it writes nothing.
+    name: what the program is, for messages; limit: seconds for all of it; still: seconds without a sign of life.
+    """
+
+    def __init__(self, name, words, limit, work, still=STILL, **options):
+        self.name, self.limit, self.work, self.still = name, limit, work, still
+        self.process = subprocess.Popen(words, stdout=subprocess.PIPE, **options)
+        os.set_blocking(self.process.stdout.fileno(), False)
+        self.started = time.monotonic()
+        self.last = ""  # the last line that is not empty
+        self._rest, self._ended = b"", False
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        self.process.stdout.close()
+        if self.process.stdin:
+            self.process.stdin.close()
+
+    def lines(self):
+        """Each line of its output when it comes, until it closes it."""
+        while not self._ended or self._rest:
+            line, newline, rest = self._rest.partition(b"\n")
+            if newline or self._ended or len(self._rest) > LONGEST:
+                self._rest = rest
+                words = line.decode(errors="replace").rstrip("\r")
+                self.last = words.strip() or self.last
+                yield words
+            else:
+                self._read_more()
+
+    def end(self):
+        """Its status, after reading the rest of its output."""
+        for _ in self.lines():
+            pass
+        try:
+            return self.process.wait(self.still)
+        except subprocess.TimeoutExpired:
+            raise Stopped(f"{self.name} closed its output, but did not end within {self.still} s") from None
+
+    def _read_more(self):
+        moved, before = time.monotonic(), None
+        while not select.select([self.process.stdout], [], [], min(LOOK, self.still / 4))[0]:
+            now, work = time.monotonic(), self.work()
+            if work != before:
+                moved, before = now, work
+            self._check_limit(now)
+            if now - moved > self.still:
+                raise Stopped(f"{self.name} stood still: {self.still} s without a word or any work{self._last_words()}")
+        part = os.read(self.process.stdout.fileno(), 65536)
+        self._ended = not part
+        self._rest += part
+        self._check_limit(time.monotonic())
+
+    def _check_limit(self, now):
+        if now - self.started > self.limit:
+            raise Stopped(f"{self.name} took longer than {self.limit} s{self._last_words()}")
+
+    def _last_words(self):
+        last = self._rest.decode(errors="replace").strip() or self.last
+        return f"; its last words: {last[-200:]!r}" if last else "; it never wrote a word"
+
+
+def processor_time(pid):
+    """What a process has used, in seconds: no number rises while all of its threads only wait. None: it has ended."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
+            fields = file.read().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return (int(fields[11]) + int(fields[12])) // os.sysconf("SC_CLK_TCK")
