@@ -11,6 +11,8 @@ shopt -s inherit_errexit
 ROOT_FOLDER=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd -P)
 BUILD_FOLDER=${SYMVMM_BUILD_FOLDER:-$ROOT_FOLDER/build}
 SCRIPT_NAME=$(basename "$0")
+# shellcheck source=scripts/lib/packages.sh
+source "$ROOT_FOLDER/scripts/lib/packages.sh"
 
 # info TEXT...: what is being done, for a reader at a terminal; quiet in a pipe unless SYMVMM_VERBOSE is set.
 info() {

@@ -30,7 +30,7 @@ initramfs_command() {
     folder=$(kernel_folder "$flavour")
     output=${output:-$BUILD_FOLDER/guest/initramfs-$flavour${symbiotic:+-symbiotic}.cpio}
     ensure_kernel "$flavour"
-    need_packages busybox-static cpio kmod
+    need_packages "${GUEST_PACKAGES[@]}"
     stamp=$(content_stamp "$folder/version" "$compress" "${with[@]}" "${extra[@]}" "${add[@]}" "${add[@]%:*}" \
         "$ROOT_FOLDER/guest/initramfs" "$ROOT_FOLDER/scripts/lib/guest-initramfs.sh" /bin/busybox)
     if [[ ! -e $output || $(cat "$output.stamp" 2>/dev/null) != "$stamp" ]]; then

@@ -47,7 +47,7 @@ ensure_kernel() {
 fetch_kernel() {
     local flavour=$1 folder=$2 package scratch
     [[ ! -e $folder/version ]] || return 0
-    need_packages kmod xz-utils
+    need_packages "${GUEST_PACKAGES[@]}"
     scratch=$folder.part
     rm -rf "$scratch" "$folder"
     mkdir -p "$scratch/download"
@@ -105,7 +105,7 @@ extract_vmlinux() {
     # All but gzip are followed by four bytes with the uncompressed size.
     case $(od -A n -t x1 -j "$offset" -N 4 "$image" | tr -d ' ') in
     1f8b*) payload "$image" "$offset" "$length" | gzip -dc >"$output" ;;
-    28b52ffd) need_packages zstd && payload "$image" "$offset" $((length - 4)) | zstd -qdc >"$output" ;;
+    28b52ffd) payload "$image" "$offset" $((length - 4)) | zstd -qdc >"$output" ;;
     fd377a58) payload "$image" "$offset" $((length - 4)) | xz -dc >"$output" ;;
     02214c18) need_packages lz4 && payload "$image" "$offset" $((length - 4)) | lz4 -qdc >"$output" ;;
     *) die "a compression that this script does not know, in $image" ;;

@@ -39,7 +39,7 @@ make_module() {
 # programs_command: builds guest/tests into build/guest/programs and prints that folder.
 programs_command() {
     (($# == 0)) || usage_error "programs takes no arguments"
-    need_packages gcc make libc6-dev
+    need_packages "${GUEST_PACKAGES[@]}"
     with_lock programs run_logged "$BUILD_FOLDER/logs/programs.log" \
         make -C "$ROOT_FOLDER/guest/tests" OUTPUT="$BUILD_FOLDER/guest/programs"
     printf '%s\n' "$BUILD_FOLDER/guest/programs"

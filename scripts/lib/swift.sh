@@ -6,5 +6,5 @@
 # need_swift: Swift itself is the user's to install; the Debian packages that it compiles and links with are seen to here.
 need_swift() {
     command -v swift >/dev/null || die "no swift in PATH: install Swift 6.2 or later (https://www.swift.org/install)"
-    need_packages git binutils gcc libc6-dev libstdc++-12-dev
+    need_packages "${SWIFT_PACKAGES[@]}"
 }
