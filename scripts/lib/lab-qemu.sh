@@ -26,7 +26,7 @@ choose_lab_qemu() {
     system) LAB_QEMU=(qemu-system-x86_64) ;;
     *)
         [[ -x $choice && ! -d $choice ]] || usage_error "no such program: $choice"
-        LAB_QEMU=("$choice")
+        LAB_QEMU=("$choice" -L /usr/share/qemu -L /usr/share/seabios)
         ;;
     esac
 }
