@@ -13,10 +13,14 @@ import watched  # noqa: E402 pylint: disable=wrong-import-position
 class WatchedTest(unittest.TestCase):
     def run_shell(self, script, limit=60, still=1.0):
         """The lines of a shell's script, and its status."""
-        with watched.Watched("it", ["sh", "-c", script], limit, lambda: watched.processor_time(self.pid), still) as program:
+        with watched.Watched("it", ["sh", "-c", script], limit, self.work, still) as program:
             self.pid = program.process.pid
             lines = [line for line, _ in zip(program.lines(), range(3))]
             return lines, program.end()
+
+    def work(self):
+        used = watched.exact_processor_time(self.pid)
+        return None if used is None else int(20 * used)
 
     def stopped(self, script, **limits):
         """What is said of one that has to be ended, which then is gone."""
@@ -29,12 +33,12 @@ class WatchedTest(unittest.TestCase):
         self.assertEqual(self.run_shell("echo one; echo; printf two; exit 3"), (["one", "", "two"], 3))
 
     def test_one_that_waits_for_ever_stands_still(self):
-        self.assertEqual(self.stopped("echo hello; exec sleep 1000"), "it stood still: 1.0 s without a word or any work; its last words: 'hello'")
+        self.assertEqual(self.stopped("echo hello; exec sleep 1000"), "it stood still: 1 s without a word or any work; its last words: 'hello'")
         self.assertIn("it never wrote a word", self.stopped("exec sleep 1000"))
         self.assertIn("half a line", self.stopped("printf 'half a line'; exec sleep 1000"))
 
     def test_one_that_works_does_not_stand_still_but_has_a_limit(self):
-        self.assertIn("took longer than 4 s", self.stopped("while :; do :; done", limit=4, still=2.0))
+        self.assertIn("took longer than 12 s", self.stopped("while :; do :; done", limit=12, still=6.0))
         self.assertIn("took longer than 2 s", self.stopped("while :; do echo word; done", limit=2))
 
     def test_one_that_closes_its_output_has_to_end(self):

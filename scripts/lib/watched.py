@@ -7,7 +7,7 @@ import subprocess
 import time
 
 # A program that neither writes nor works for so long will not do so later either.
-STILL = 60
+STILL = float(os.environ.get("SYMVMM_STILL", 60))
 LONGEST = 65536  # bytes of a line
 LOOK = 5  # seconds between two looks at its work
 
@@ -61,7 +61,7 @@ class Watched:
         try:
             return self.process.wait(self.still)
         except subprocess.TimeoutExpired:
-            raise Stopped(f"{self.name} closed its output, but did not end within {self.still} s") from None
+            raise Stopped(f"{self.name} closed its output, but did not end within {self.still:g} s") from None
 
     def _read_more(self):
         moved, before = time.monotonic(), None
@@ -71,7 +71,7 @@ class Watched:
                 moved, before = now, work
             self._check_limit(now)
             if now - moved > self.still:
-                raise Stopped(f"{self.name} stood still: {self.still} s without a word or any work{self._last_words()}")
+                raise Stopped(f"{self.name} stood still: {self.still:g} s without a word or any work{self._last_words()}")
         part = os.read(self.process.stdout.fileno(), 65536)
         self._ended = not part
         self._rest += part
@@ -87,10 +87,16 @@ class Watched:
 
 
 def processor_time(pid):
-    """What a process has used, in seconds: no number rises while all of its threads only wait. None: it has ended."""
+    """What a process has used, in whole seconds: no number rises while all of its threads only wait. None: it has ended."""
+    used = exact_processor_time(pid)
+    return None if used is None else int(used)
+
+
+def exact_processor_time(pid):
+    """The same, with the fraction."""
     try:
         with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
             fields = file.read().rpartition(")")[2].split()
     except OSError:
         return None
-    return (int(fields[11]) + int(fields[12])) // os.sysconf("SC_CLK_TCK")
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

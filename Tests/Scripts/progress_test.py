@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""scripts/lib/common.sh: slow steps say what they do and how long it took; scripts/lib/limited: commands that stand still are ended."""
+
+import os
+import pty
+import signal
+import subprocess
+import time
+import unittest
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+COMMON = os.path.join(ROOT, "scripts", "lib", "common.sh")
+LIMITED = os.path.join(ROOT, "scripts", "lib", "limited")
+
+
+def shell(script):
+    return ["bash", "-c", f"set -euo pipefail; source {COMMON}; {script}", "script"]
+
+
+def in_pipe(words):
+    return subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False)
+
+
+def on_terminal(words):
+    """What a command writes to a terminal, and its status."""
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execvp(words[0], words)
+    written = b""
+    while True:
+        try:
+            part = os.read(terminal, 65536)
+        except OSError:
+            break
+        if not part:
+            break
+        written += part
+    _, status = os.waitpid(pid, 0)
+    os.close(terminal)
+    return written.decode(), os.waitstatus_to_exitcode(status)
+
+
+def processes_of(mark):
+    """The processes whose command line has this word."""
+    found = []
+    for name in filter(str.isdecimal, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{name}/cmdline", "rb") as file:
+                if mark.encode() in file.read():
+                    found.append(int(name))
+        except OSError:
+            pass
+    return found
+
+
+class SlowStepTest(unittest.TestCase):
+    def test_in_a_pipe_a_line_before_and_a_line_after(self):
+        result = in_pipe(shell("slow '2 s' 'making it' sleep 0.1"))
+        self.assertEqual(result.stderr, "script: making it (usually 2 s) ...\nscript: making it: done after 0 s\n")
+        self.assertEqual(result.returncode, 0)
+
+    def test_a_failure_is_not_called_done(self):
+        result = in_pipe(shell("slow '2 s' 'making it' false || echo status $?"))
+        self.assertEqual(result.stdout, "status 1\n")
+        self.assertIn("making it: failed after 0 s\n", result.stderr)
+
+    def test_an_error_inside_a_step_ends_the_script(self):
+        result = in_pipe(shell("step() { false; echo went on; }; slow '2 s' 'making it' step; echo went on"))
+        self.assertEqual(result.stdout, "")
+        self.assertEqual(result.returncode, 1)
+
+    def test_on_a_terminal_one_line_counts_the_seconds(self):
+        written, status = on_terminal(shell("slow '2 s' 'making it' sleep 2.5"))
+        self.assertIn("\rscript".replace("\r", "\r\x1b[K") + ": making it (usually 2 s): 1 s", written)
+        self.assertEqual(written.count("\n"), 1, written)
+        self.assertTrue(written.endswith("making it: done after 2 s\r\n") or written.endswith("making it: done after 3 s\r\n"), written)
+        self.assertEqual(status, 0)
+
+    def test_a_step_that_cannot_have_its_lock_says_so(self):
+        folder = os.path.join(ROOT, "build", "locks")
+        os.makedirs(folder, exist_ok=True)
+        with subprocess.Popen(["flock", os.path.join(folder, "progress-test"), "sleep", "2"]):
+            time.sleep(0.5)
+            result = in_pipe(shell("with_lock progress-test true"))
+        self.assertIn("waiting for another script that holds build/locks/progress-test", result.stderr)
+        self.assertEqual(result.returncode, 0)
+
+
+class LimitedTest(unittest.TestCase):
+    def limited(self, still, limit, script):
+        return in_pipe([LIMITED, str(still), str(limit), "bash", "-c", script])
+
+    def test_output_and_status_come_through(self):
+        result = self.limited(5, 30, "echo one; echo two >&2; exit 3")
+        self.assertEqual((result.stdout, result.returncode), ("one\ntwo\n", 3))
+
+    def test_what_stands_still_is_ended_with_all_that_it_started(self):
+        result = self.limited(1, 30, "echo one; sleep 1001.25 & sleep 1002.25")
+        self.assertEqual(result.returncode, 124)
+        self.assertRegex(result.stdout, "limited: bash stood still: 1 s without a word or any work; its last words: 'one'\n$")
+        self.assertEqual(processes_of("1001.25") + processes_of("1002.25"), [])
+
+    def test_work_of_any_process_counts(self):
+        result = self.limited(3, 60, "timeout 8 sh -c 'while :; do :; done' | cat; echo done")
+        self.assertEqual((result.stdout, result.returncode), ("done\n", 0))
+
+    def test_all_has_a_limit(self):
+        result = self.limited(5, 2, "while :; do echo word; sleep 0.1; done")
+        self.assertEqual(result.returncode, 124)
+        self.assertRegex(result.stdout, "limited: bash took longer than 2 s")
+
+    def test_ended_from_outside_it_leaves_nothing(self):
+        with subprocess.Popen([LIMITED, "50", "60", "sleep", "1003.25"], stdout=subprocess.DEVNULL) as process:
+            deadline = time.monotonic() + 20
+            while len(processes_of("1003.25")) < 2 and time.monotonic() < deadline:
+                time.sleep(0.1)
+            process.send_signal(signal.SIGTERM)
+            self.assertEqual(process.wait(20), 143)
+        self.assertEqual(processes_of("1003.25"), [])
+
+
+if __name__ == "__main__":
+    unittest.main()
