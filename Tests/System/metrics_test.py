@@ -24,7 +24,6 @@ print(json.dumps([
 
 class OpenMetrics(vmm.SystemTest):
     group = "host"
-    limit = 90
 
     def start(self, name, *arguments):
         machine = self.tiny("wait", "--quiet", "--console", "none", "--name", name, *arguments)
@@ -43,7 +42,7 @@ class OpenMetrics(vmm.SystemTest):
         self.assertTrue(os.path.exists(python), "no virtual environment: scripts/test system makes it")
         source = self.write("openmetrics", text)
         with open(source, encoding="utf-8") as file:
-            result = vmm.subprocess.run([python, "-c", PARSER], stdin=file, capture_output=True, text=True, timeout=30, check=False)
+            result = vmm.subprocess.run([python, "-c", PARSER], stdin=file, capture_output=True, text=True, timeout=vmm.PATIENCE, check=False)
         self.assertEqual(result.returncode, 0, result.stderr[-600:])
         return {family["name"]: family for family in json.loads(result.stdout)}
 
