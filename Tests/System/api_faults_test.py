@@ -170,6 +170,7 @@ class APIFaults(api.ServeTest):
         self.assertLess(self.memory() - before, 16, "MiB more than before")
         self.end()
 
+    @vmm.slow
     def test_clients_that_dawdle_or_leave_in_the_middle(self):
         slow = []
         for data in (b"", b"GET / HT", b"PUT /actions HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{"):

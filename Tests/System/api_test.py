@@ -275,6 +275,7 @@ class API(api.ServeTest):
 class ManyMachines(api.ServeTest):
     COUNT = 20
 
+    @vmm.slow
     def test_twenty_at_once_with_sockets_and_statistics_of_their_own(self):
         names = [f"vm{number:02d}" for number in range(self.COUNT)]
         machines = {}

@@ -14,6 +14,8 @@ import vmm
 
 # How the reason of a test that this machine cannot run begins: it counts neither as passed nor as failed.
 SKIPPED = "not here: "
+# Why the rest is not run.
+OVER = "the time for the whole run is over (--budget)"
 # Seconds beyond its own limit after which a test's process is killed.
 GRACE = 60
 
@@ -53,10 +55,10 @@ def jobs_of(tests):
 class Worker:
     """The process of a job, as the runner sees it."""
 
-    def __init__(self, job, limit):
+    def __init__(self, job, seconds_left):
+        """`seconds_left` says how long the whole run may still take."""
         self.job = job
         self.left = list(job.tests)
-        self.limit = limit
         self.text = b""
         self.killed = False
         self.begun = time.monotonic()
@@ -66,7 +68,7 @@ class Worker:
         if self.child == 0:
             try:
                 with os.fdopen(writing, "w", encoding="utf-8") as stream:
-                    run_job(job, limit, stream)
+                    run_job(job, seconds_left, stream)
             except BaseException:  # pylint: disable=broad-except
                 traceback.print_exc()
             finally:
@@ -114,7 +116,7 @@ class Worker:
         return (test, problem, "", "", time.monotonic() - self.begun), Job(self.left) if self.left else None
 
 
-def run_job(job, limit, stream):
+def run_job(job, seconds_left, stream):
     """In the job's process: a line of JSON for each test."""
     os.setsid()
     # Whoever runs this with nohup or in the background of a script has them ignored, and the tests' programs would, too.
@@ -125,7 +127,7 @@ def run_job(job, limit, stream):
         start = time.monotonic()
         said = io.StringIO()
         with contextlib.redirect_stdout(said):
-            problem, details = run_test(test, limit(test), test is job.tests[-1])
+            problem, details = run_test(test, min(test.limit, seconds_left()), test is job.tests[-1])
         stream.write(json.dumps([problem, details, said.getvalue(), time.monotonic() - start]) + "\n")
         stream.flush()
     type(job.tests[-1]).end_class()
@@ -133,8 +135,10 @@ def run_job(job, limit, stream):
 
 def run_test(test, limit, last):
     """One line about what is wrong with the test, or None; and where, with the consoles of its machines."""
+    if limit <= 0:
+        return f"not run: {OVER}", ""
     signal.signal(signal.SIGALRM, out_of_time)
-    signal.setitimer(signal.ITIMER_REAL, max(limit, 0.001))
+    signal.setitimer(signal.ITIMER_REAL, limit)
     problem, trace, consoles = None, "", ""
     try:
         test.setUp()
@@ -142,7 +146,8 @@ def run_test(test, limit, last):
         if last:
             test.end_shared_guest()
     except OutOfTime:
-        problem, trace = f"not done within {limit:.0f} s", traceback.format_exc(limit=-4)
+        whole = "" if limit == test.limit else f": {OVER}"
+        problem, trace = f"not done within {limit:.0f} s{whole}", traceback.format_exc(limit=-4)
     except unittest.SkipTest as reason:
         problem = f"{SKIPPED}{reason}"
     except Exception as error:  # pylint: disable=broad-except

@@ -144,6 +144,6 @@ class OpenMetrics(vmm.SystemTest):
 
     def test_promtool_takes_the_sample_configuration(self):
         if not shutil.which("promtool"):
-            self.skipTest("not here: promtool is not installed (Debian's package prometheus)")
+            self.skipTest("promtool is not installed (Debian's package prometheus)")
         for words in (["check", "config", "prometheus.yml"], ["check", "rules", "symvmm-alerts.yml"], ["test", "rules", "symvmm-alerts-test.yml"]):
             self.assertIn("SUCCESS", vmm.checked("promtool", *words, cwd=MONITORING))

@@ -96,6 +96,7 @@ class Report(vmm.SystemTest):
     def number(self, text):
         return int(text.replace(",", ""))
 
+    @vmm.slow
     def test_a_page_of_a_running_machine(self):
         machine = self.start("drawn", "wait", "--cpus", "2", "--swap", "1M")
         page = self.path("drawn.html")
@@ -215,6 +216,7 @@ class Report(vmm.SystemTest):
         self.assertTrue(result.stdout.startswith("<!DOCTYPE html>"))
         self.end(machine, "plain")
 
+    @vmm.slow
     def test_a_machine_that_ends_meanwhile_has_a_page(self):
         machine = self.start("short")
         page = self.path("short.html")

@@ -10,8 +10,12 @@ HOSTILE = "/sys/module/symbiotic/parameters/hostile"
 
 
 class SwapHostile(SwapTest):
+    """Two tests share a guest, which is none the worse for what it did."""
+
+    shared = True
+
     def test_a_guest_that_breaks_the_rules(self):
-        machine = self.start_swapping(2, swap="400M,bypass=on")
+        machine = self.swapping_guest(2, swap="400M,bypass=on")
         before = self.swap_counters()
         machine.shell(f"for i in 1 2 3; do echo doorbells >{HOSTILE} & done; wait")
         after = self.swap_counters()
@@ -42,10 +46,9 @@ class SwapHostile(SwapTest):
         self.check(machine, 3, mebibytes=100)
         self.assertEqual(self.turn("off"), "off")
         self.assert_balanced()
-        self.power_off(machine)
 
     def test_swap_headers_full_of_nonsense(self):
-        machine = self.start_swapping(swap="64M,bypass=on")
+        machine = self.swapping_guest(2, swap="400M,bypass=on")
         machine.shell("swapoff /dev/vda; dd if=/dev/vda of=/tmp/header bs=4096 count=1 2>/dev/null")
         # last_page beyond the disk; more bad pages than there can be; no version; a label without end.
         for offset, octal in ((1028, "\\377\\377\\377\\377"), (1032, "\\377\\377\\377\\177"), (1024, "\\377"), (1036, "\\377" * 50)):
@@ -56,7 +59,6 @@ class SwapHostile(SwapTest):
             self.assertEqual(self.bypass()["state"], "on")
         machine.shell("mkswap /dev/vda && swapon /dev/vda")
         self.check(machine, 3, mebibytes=80)
-        self.power_off(machine)
 
     def test_memory_that_the_store_does_not_hold_can_not_be_taken(self):
         path = self.path("swap")

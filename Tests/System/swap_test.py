@@ -10,7 +10,7 @@ import vmm
 from swap import SwapTest
 from symbiotic import FULL
 
-SECONDS = int(os.environ.get("SYMVMM_SWAP_SECONDS", 600 if FULL else 30))
+SECONDS = int(os.environ.get("SYMVMM_SWAP_SECONDS", 600 if FULL else 10))
 ROUNDS = 500 if FULL else 15
 # guest/tests/swapworks.c
 WORKS = ["dump", "direct", "futex", "userfault", "exec", "ksm", "huge", "compaction", "group", "views", "oom"]
@@ -168,7 +168,7 @@ class OwnGuests(Swap):
 
     def test_a_host_without_memory_is_an_io_error_and_loses_nothing(self):
         if not shutil.which("strace"):
-            self.skipTest("not here: strace is not installed")
+            self.skipTest("strace is not installed")
         machine = self.start_swapping(memory="256M")
         # The host's kernel gives the store no more memory after so many requests of each thread.
         tracer = subprocess.Popen(

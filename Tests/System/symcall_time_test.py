@@ -15,6 +15,7 @@ GUESTS = os.path.join(vmm.BUILD, "guest", "bare-metal")
 class SymCallTime(SymbioticTest):
     group = "host"
 
+    @vmm.slow
     def test_a_process_that_stood_still_cuts_no_handler_off(self):
         vmm.checked("make", "-s", "-C", os.path.join(vmm.ROOT, "guest", "bare-metal"), f"OUTPUT={GUESTS}")
         machine = self.run_machine(

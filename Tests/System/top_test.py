@@ -137,6 +137,7 @@ class Top(vmm.SystemTest):
         self.assertTrue(terminal.is_given_back())
         self.end()
 
+    @vmm.slow
     def test_a_machine_that_does_not_answer_holds_nobody_up(self):
         self.started["calm"].signal(signal.SIGSTOP)
         self.addCleanup(self.started["calm"].signal, signal.SIGCONT)
@@ -151,6 +152,7 @@ class Top(vmm.SystemTest):
         terminal.wait_for("shell>")
         self.end()
 
+    @vmm.slow
     def test_the_terminal_is_given_back_whatever_the_end(self):
         terminal = Terminal(self)
         for number, status in ((signal.SIGTERM, 130), (signal.SIGHUP, 130), (signal.SIGINT, 130), (signal.SIGSEGV, 139), (signal.SIGABRT, 134)):
@@ -207,6 +209,7 @@ class Top(vmm.SystemTest):
             self.assertEqual(self.symvmm("top", *words).returncode, 2)
         self.end()
 
+    @vmm.slow
     def test_a_reader_that_leaves_ends_it(self):
         for words in ("top --interval 0.1", "top --interval 0.1 --json", "stats busy --follow --watch 0.1", "stats busy --watch 0.1"):
             shell = subprocess.run(

@@ -368,7 +368,10 @@ class SystemTest(unittest.TestCase):
         return self.run_machine("--kernel", self.assemble(name, defines), *arguments, **options)
 
     def assemble(self, name, defines=()):
-        image = self.path(f"{name}.elf")
+        image = self.path("-".join([name, *defines]) + ".elf")
+        # One that a machine may be reading is left alone.
+        if os.path.exists(image):
+            return image
         symbols = [word for define in defines for word in ("--defsym", define)]
         checked("as", "--64", *symbols, "-I", GUESTS, "-o", image + ".o", os.path.join(GUESTS, f"{name}.S"))
         checked("ld", "--omagic", "--build-id=none", "-Ttext=0x100000", "-o", image, image + ".o")
@@ -391,12 +394,19 @@ class SystemTest(unittest.TestCase):
         deadline = time.monotonic() + within
         progress = Progress(self.machines)
         while not condition():
-            self.assertLess(time.monotonic(), deadline, f"not within {within} s: {what}")
+            if time.monotonic() > deadline:
+                raise AssertionError(f"not within {within} s: {what}")
             progress.check(what)
             time.sleep(0.05)
 
     def wait_until_running(self, name):
-        self.wait_until(f"{name} runs", lambda: name in self.names())
+        self.wait_until(f"{name} runs", lambda: name in self.names() or self.has_ended(name))
+        self.assertIn(name, self.names(), f"{name} has ended")
+
+    def has_ended(self, name):
+        """Whether the last machine that was started with this name is no more."""
+        named = [machine for machine in self.machines if name in machine.arguments]
+        return bool(named) and named[-1].process.poll() is not None
 
     def assert_ended(self, machine, status, within=None):
         """symvmm ends with this status and has left nothing in its runtime folder."""
