@@ -28,12 +28,12 @@ class Answer:
         return self.value["fault_message"]
 
 
-def exchange(path, data, timeout=20):
+def exchange(path, data):
     """Sends bytes on a connection of their own and takes what comes until the other side closes."""
     with socket.socket(socket.AF_UNIX) as connection:
         # A connection that blocks waits while the listener's queue is full; with a timeout, Python would give it up with EAGAIN.
         connection.connect(path)
-        connection.settimeout(timeout)
+        connection.settimeout(vmm.PATIENCE)
         try:
             connection.sendall(data)
         except (BrokenPipeError, ConnectionResetError):
@@ -47,21 +47,19 @@ def exchange(path, data, timeout=20):
     return answer
 
 
-def request(path, method, resource, body=None, timeout=20):
+def request(path, method, resource, body=None):
     """One request with a JSON body, or with bytes as they are."""
     content = b"" if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
     head = f"{method} {resource} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
     if body is not None:
         head += f"Content-Type: application/json\r\nContent-Length: {len(content)}\r\n"
-    return Answer(exchange(path, head.encode() + b"\r\n" + content, timeout))
+    return Answer(exchange(path, head.encode() + b"\r\n" + content))
 
 
 class ServeTest(vmm.SystemTest):
     """A test with VMs that are configured over their API."""
 
     group = "host"
-    limit = 60
-
     def serve(self, *arguments, name="served", **options):
         """Starts a VM without a configuration and waits for its API."""
         machine = vmm.Machine(self, ["--name", name, "--quiet", *arguments], command="serve", **options)

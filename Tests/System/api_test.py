@@ -135,8 +135,8 @@ class API(api.ServeTest):
         self.refused(machine, "PUT", "/actions", {"action_type": "Stop"}, "does not listen")
         self.refused(machine, "PUT", "/actions", {"action_type": "Kill", "timeout_seconds": 1}, "timeout_seconds", "Stop only")
         self.refused(machine, "PUT", "/actions", {"action_type": "Stop", "timeout_seconds": -1}, "timeout_seconds")
-        self.done(machine, "PUT", "/actions", {"action_type": "Stop", "timeout_seconds": 5})
-        self.assert_ended(machine, 130, 4)
+        self.done(machine, "PUT", "/actions", {"action_type": "Stop", "timeout_seconds": 60})
+        self.assert_ended(machine, 130, within=50)
 
     def test_a_drive_gets_another_file_while_the_guest_runs(self):
         first, second = (self.write(name, bytes(1 << 20)) for name in ("first.img", "second.img"))
@@ -250,7 +250,7 @@ class API(api.ServeTest):
     def test_the_socket_is_closed_to_others_from_the_start(self):
         path = self.path("api.sock")
         machine = vmm.Machine(self, ["--quiet", "--name", "closed", "--api-socket", path], command="serve", preexec=lambda: os.umask(0))
-        modes, deadline = set(), time.monotonic() + 10
+        modes, deadline = set(), time.monotonic() + vmm.PATIENCE
         while time.monotonic() < deadline and not modes:
             try:
                 modes.add(stat.S_IMODE(os.lstat(path).st_mode))
@@ -275,8 +275,7 @@ class API(api.ServeTest):
 class ManyMachines(api.ServeTest):
     COUNT = 20
 
-    limit = 90
-
+    @vmm.slow
     def test_twenty_at_once_with_sockets_and_statistics_of_their_own(self):
         names = [f"vm{number:02d}" for number in range(self.COUNT)]
         machines = {}
@@ -322,7 +321,6 @@ class GettingStarted(api.ServeTest):
     """The sequence of requests of Firecracker's getting-started text, by curl as there, with an initial RAM disk for the root file system."""
 
     group = "guest"
-    limit = 150
 
     def curl(self, method, resource, body):
         answer = vmm.checked(
@@ -341,7 +339,7 @@ class GettingStarted(api.ServeTest):
         self.curl("PUT", "/drives/rootfs", {"drive_id": "rootfs", "path_on_host": disk, "is_root_device": True, "is_read_only": False})
         self.curl("PUT", "/machine-config", {"vcpu_count": 2, "mem_size_mib": 256})
         self.curl("PUT", "/actions", {"action_type": "InstanceStart"})
-        machine.open_shell(100)
+        machine.open_shell()
         self.assertIn("root=/dev/vda rw", machine.shell("cat /proc/cmdline"))
         self.assertEqual(machine.shell("grep -c ^processor /proc/cpuinfo"), "2")
         self.assertEqual(machine.shell("cat /sys/block/vda/size"), str(8 << 11))
@@ -354,5 +352,5 @@ class GettingStarted(api.ServeTest):
             with open(file, "rb") as stream:
                 self.assertEqual(stream.read(len(word)), word)
         self.curl("PUT", "/actions", {"action_type": "SendCtrlAltDel"})
-        self.assert_ended(machine, 0, 60)
+        self.assert_ended(machine, 0)
         self.assertIn("power button pressed", machine.seen)

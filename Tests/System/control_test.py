@@ -9,11 +9,9 @@ from symbiotic import SymbioticTest
 
 
 class Control(vmm.SystemTest):
-    limit = 150
-
     def test_stop_powers_a_guest_off_and_a_second_one_goes_on(self):
         machines = [self.boot("--name", name, "--console", console) for name, console in (("one", "stdio"), ("two", "none"))]
-        machines[0].open_shell(100)
+        machines[0].open_shell()
         self.assertEqual(self.names(), ["one", "two"])
         before = self.answer("stats", "one")["exit_count"]
         machines[0].shell("dmesg -n 8; for i in 1 2 3 4 5; do echo line $i; done")
@@ -23,7 +21,7 @@ class Control(vmm.SystemTest):
             self.assertEqual(result.returncode, 0, result.stderr)
             self.assertRegex(result.stdout, pattern)
         self.check_pause(machines[0])
-        self.assertEqual(self.answer("stop", "one"), {"name": "one", "result": "powered off"})
+        self.assertEqual(self.answer("stop", "one", "--timeout", "150"), {"name": "one", "result": "powered off"})
         self.assertEqual(machines[0].end(), 0)
         self.assertIn("power button pressed", machines[0].seen)
         self.assertEqual(self.names(), ["two"])
@@ -49,7 +47,7 @@ class Control(vmm.SystemTest):
     def test_sigterm_powers_a_guest_off(self):
         log = self.path("console.log")
         machine = self.boot("--console", f"file:{log}", "--name", "terminated")
-        self.wait_until("the guest is up", lambda: os.path.exists(log) and "# " in self.text(log), 60)
+        self.wait_until("the guest is up", lambda: os.path.exists(log) and "# " in self.text(log))
         # A host that shuts down sends both, and so may a terminal that is closed: one wish.
         for number in (vmm.signal.SIGTERM, vmm.signal.SIGHUP, vmm.signal.SIGTERM, vmm.signal.SIGHUP):
             machine.signal(number)
@@ -69,36 +67,34 @@ class LastWords(SymbioticTest):
         machine.shell("for process in /proc/[0-9]*; do taskset -p 2 ${process#/proc/}; done >/dev/null 2>&1; true")
         machine.shell("echo 1 >/proc/irq/4/smp_affinity; echo 2 >/proc/irq/9/smp_affinity")
         machine.send(f"while :; do echo 'interrupts_off 0 150000' >{self.TEST}; done &\n")
-        self.assertEqual(self.answer("stop", "sym"), {"name": "sym", "result": "powered off"})
+        self.assertEqual(self.answer("stop", "sym", "--timeout", "150"), {"name": "sym", "result": "powered off"})
         self.assert_ended(machine, 0)
         self.assertIn("power button pressed", machine.seen)
 
 
 class Debian(vmm.SystemTest):
-    limit = 300
-
     def test_debian_boots_from_its_disk_logs_in_and_is_stopped(self):
         image = os.path.join(vmm.BUILD, "guest", "disk-cloud-6.1.img")
         disk = self.path("debian.img")
-        vmm.checked("cp", "--sparse=always", image, disk, timeout=120)
+        vmm.checked("cp", "--sparse=always", image, disk)
         machine = self.run_machine(
             "--kernel", vmm.kernel(), "--initrd", vmm.initramfs(), "--disk", disk, "--memory", "512M", "--cpus", "2", "--name", "debian",
             "--append", "console=ttyS0 reboot=k panic=1 quiet root=/dev/vda rw", "--quiet",
         )
-        machine.wait_for("symvmm-guest login: ", 200)
+        machine.wait_for("symvmm-guest login: ")
         machine.send("root\n")
-        machine.wait_for("# ", 60)
+        machine.wait_for("# ")
         machine.send("stty -echo; export PS1= PS2= TERM=dumb SYSTEMD_PAGER=; bind 'set enable-bracketed-paste off'\n")
-        self.assertIn("Debian", machine.shell("grep PRETTY /etc/os-release", 60))
-        self.assertEqual(machine.shell("systemd-detect-virt; true", 60).splitlines()[-1], "kvm")
-        machine.shell("dd if=/dev/urandom of=/root/file bs=64k count=64 2>/dev/null && sha256sum /root/file >/root/sum && sync", 60)
-        result = self.answer_after("stop", "debian", "--timeout", "90")
+        self.assertIn("Debian", machine.shell("grep PRETTY /etc/os-release"))
+        self.assertEqual(machine.shell("systemd-detect-virt; true").splitlines()[-1], "kvm")
+        machine.shell("dd if=/dev/urandom of=/root/file bs=64k count=64 2>/dev/null && sha256sum /root/file >/root/sum && sync")
+        result = self.answer_after("stop", "debian", "--timeout", "150")
         self.assertEqual(result, {"name": "debian", "result": "powered off"})
-        self.assert_ended(machine, 0, 10)
-        check = vmm.command("e2fsck", "-f", "-n", disk, timeout=120)
+        self.assert_ended(machine, 0)
+        check = vmm.command("e2fsck", "-f", "-n", disk)
         self.assertEqual(check.returncode, 0, check.stdout + check.stderr)
 
     def answer_after(self, *words):
-        result = self.symvmm(*words, "--json", timeout=120)
+        result = self.symvmm(*words, "--json")
         self.assertEqual(result.returncode, 0, result.stderr)
         return vmm.json.loads(result.stdout)

@@ -13,7 +13,6 @@ import vmm
 
 class Looking(vmm.SystemTest):
     group = "host"
-    limit = 90
 
     def start(self, name, guest="wait", *arguments, **options):
         machine = self.tiny(guest, "--quiet", "--console", "none", "--name", name, *arguments, **options)
@@ -163,7 +162,7 @@ class Looking(vmm.SystemTest):
         self.addCleanup(watcher.kill)
         time.sleep(0.7)
         self.end(machine, "watched")
-        output, errors = watcher.communicate(timeout=10)
+        output, errors = watcher.communicate(timeout=vmm.PATIENCE)
         self.assertEqual(watcher.returncode, 0, errors)
         self.assertIn("a second", output)
         self.assertEqual(errors, "symvmm: watched has ended\n")

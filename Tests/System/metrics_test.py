@@ -24,7 +24,6 @@ print(json.dumps([
 
 class OpenMetrics(vmm.SystemTest):
     group = "host"
-    limit = 90
 
     def start(self, name, *arguments):
         machine = self.tiny("wait", "--quiet", "--console", "none", "--name", name, *arguments)
@@ -43,7 +42,7 @@ class OpenMetrics(vmm.SystemTest):
         self.assertTrue(os.path.exists(python), "no virtual environment: scripts/test system makes it")
         source = self.write("openmetrics", text)
         with open(source, encoding="utf-8") as file:
-            result = vmm.subprocess.run([python, "-c", PARSER], stdin=file, capture_output=True, text=True, timeout=30, check=False)
+            result = vmm.subprocess.run([python, "-c", PARSER], stdin=file, capture_output=True, text=True, timeout=vmm.PATIENCE, check=False)
         self.assertEqual(result.returncode, 0, result.stderr[-600:])
         return {family["name"]: family for family in json.loads(result.stdout)}
 
@@ -145,6 +144,6 @@ class OpenMetrics(vmm.SystemTest):
 
     def test_promtool_takes_the_sample_configuration(self):
         if not shutil.which("promtool"):
-            self.skipTest("not here: promtool is not installed (Debian's package prometheus)")
+            self.skipTest("promtool is not installed (Debian's package prometheus)")
         for words in (["check", "config", "prometheus.yml"], ["check", "rules", "symvmm-alerts.yml"], ["test", "rules", "symvmm-alerts-test.yml"]):
             self.assertIn("SUCCESS", vmm.checked("promtool", *words, cwd=MONITORING))

@@ -10,12 +10,14 @@ HOSTILE = "/sys/module/symbiotic/parameters/hostile"
 
 
 class SwapHostile(SwapTest):
-    limit = 250
+    """Two tests share a guest, which is none the worse for what it did."""
+
+    shared = True
 
     def test_a_guest_that_breaks_the_rules(self):
-        machine = self.start_swapping(2, swap="400M,bypass=on")
+        machine = self.swapping_guest(2, swap="400M,bypass=on")
         before = self.swap_counters()
-        machine.shell(f"for i in 1 2 3; do echo doorbells >{HOSTILE} & done; wait", 60)
+        machine.shell(f"for i in 1 2 3; do echo doorbells >{HOSTILE} & done; wait")
         after = self.swap_counters()
         self.assertGreater(after["invalid_doorbells"], before["invalid_doorbells"] + 4000)
         self.assertEqual(after["guest_mapped"], before["guest_mapped"])
@@ -24,7 +26,7 @@ class SwapHostile(SwapTest):
         # Nobody is faster for a lie, and no counter of the VMM's runs away.
         machine.shell(f"echo lie >{HOSTILE}")
         before = self.swap_counters()
-        output = machine.shell("/tests/swaptime 100 seq 2>&1", 100)
+        output = machine.shell("/tests/swaptime 100 seq 2>&1")
         self.assertRegex(output, "pass 1 seq 25600 pages")
         after = self.swap_counters()
         self.assertEqual(after["guest_mapped"], before["guest_mapped"])
@@ -36,7 +38,7 @@ class SwapHostile(SwapTest):
 
         # The disk is the guest's own: its header as well.
         machine.shell("swapoff /dev/vda")
-        machine.shell(f"echo window >{HOSTILE}", 60)
+        machine.shell(f"echo window >{HOSTILE}")
         resident = self.swap_counters()
         self.assertLessEqual(resident["store_resident_bytes"], resident["store_bytes"])
         self.assertNotEqual(machine.shell("swapon /dev/vda 2>&1", check=False)[1], 0)
@@ -44,21 +46,19 @@ class SwapHostile(SwapTest):
         self.check(machine, 3, mebibytes=100)
         self.assertEqual(self.turn("off"), "off")
         self.assert_balanced()
-        self.power_off(machine)
 
     def test_swap_headers_full_of_nonsense(self):
-        machine = self.start_swapping(swap="64M,bypass=on")
+        machine = self.swapping_guest(2, swap="400M,bypass=on")
         machine.shell("swapoff /dev/vda; dd if=/dev/vda of=/tmp/header bs=4096 count=1 2>/dev/null")
         # last_page beyond the disk; more bad pages than there can be; no version; a label without end.
         for offset, octal in ((1028, "\\377\\377\\377\\377"), (1032, "\\377\\377\\377\\177"), (1024, "\\377"), (1036, "\\377" * 50)):
             machine.shell("dd if=/tmp/header of=/dev/vda bs=4096 2>/dev/null")
             machine.shell(f"printf '{octal}' | dd of=/dev/vda bs=1 seek={offset} conv=notrunc 2>/dev/null; sync; swapon /dev/vda 2>/dev/null; true")
-            machine.shell("/tests/swaptime 80 seq; swapoff /dev/vda; true", 60)
+            machine.shell("/tests/swaptime 80 seq; swapoff /dev/vda; true")
             self.assertEqual(machine.shell("echo $((6 * 7))"), "42")
             self.assertEqual(self.bypass()["state"], "on")
         machine.shell("mkswap /dev/vda && swapon /dev/vda")
         self.check(machine, 3, mebibytes=80)
-        self.power_off(machine)
 
     def test_memory_that_the_store_does_not_hold_can_not_be_taken(self):
         path = self.path("swap")
@@ -66,6 +66,6 @@ class SwapHostile(SwapTest):
         self.assertLessEqual(self.swap_counters()["store_resident_bytes"], 8 << 20)
         machine.send(f"echo window >{HOSTILE}\n")
         # The host's answer to the guest's access is an error, which ends this guest and no other.
-        self.assertNotEqual(machine.end(60), 0)
+        self.assertNotEqual(machine.end(), 0)
         self.assertTrue(re.search(r"\w", machine.errors), "it says why")
         self.assertTrue(os.path.exists(path))

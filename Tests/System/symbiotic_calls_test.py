@@ -8,14 +8,32 @@ from symbiotic import SymbioticTest
 
 
 class Calls(SymbioticTest):
+    shared = True
+
+    @vmm.quick
     def test_all_calls_answer_on_6_1(self):
         self.check_calls("cloud-6.1", 2)
+
+    def test_exits_by_task_are_the_tasks_own(self):
+        machine = self.guest(2, "cloud-6.1")
+        machine.shell("/tests/outcount 0x505 5000 >/tmp/out")
+        report = self.answer("stats", "sym", "--by", "task")
+        rows = [row for row in report["tasks"] if row["name"] == "outcount" and row["reason"] == "port_write"]
+        count = sum(row["count"] for row in rows)
+        self.assertGreaterEqual(count, 5000)
+        self.assertLess(count, 5300)
+        outs = sum(row["count"] for row in report["exits"] if row["reason"] == "port_write" and row.get("address") == 0x505)
+        self.assertEqual(outs, 5000)
+        for reason in {row["reason"] for row in report["tasks"]}:
+            by_task = sum(row["count"] for row in report["tasks"] if row["reason"] == reason)
+            self.assertLessEqual(by_task, sum(row["count"] for row in report["exits"] if row["reason"] == reason), reason)
+        self.assertRegex(self.symvmm("stats", "sym", "--by", "task").stdout, r"outcount +5,\d\d\d ")
 
     def test_all_calls_answer_on_6_12(self):
         self.check_calls("cloud-6.12", 2)
 
     def check_calls(self, flavour, cpus):
-        machine = self.start_guest(cpus, flavour)
+        machine = self.guest(cpus, flavour)
         self.assertEqual(self.ask("ping", values=[1, 2, 3, 4, 2**63 - 1], vcpu=cpus - 1)["values"], [1, 2, 3, 4, 2**63 - 1])
         names = self.ask("uname")
         self.assertEqual(names["release"], machine.shell("uname -r"))
@@ -26,7 +44,6 @@ class Calls(SymbioticTest):
         self.assertIn("a message of the test", self.ask("log")["text"].splitlines()[-1])
         self.check_busy(machine, cpus)
         self.assert_healthy(machine)
-        self.power_off(machine)
 
     def check_tasks(self, machine):
         machine.shell("(sleep 1000 & sleep 1001 & sleep 1002 &)")
@@ -66,7 +83,7 @@ class Calls(SymbioticTest):
         self.pings(20, 0)
         self.assertNotIn("over", machine.seen[-20:])
         self.assertGreaterEqual(self.counters()["completed"], before + 21)
-        machine.wait_for("^over", 100)
+        machine.wait_for("^over")
         self.power_off(machine)
 
     def test_without_the_module_symcalls_say_so(self):
@@ -94,25 +111,9 @@ class Calls(SymbioticTest):
         result = vmm.command(
             "qemu-system-x86_64", "-accel", "kvm", "-cpu", "host", "-m", "256", "-nographic", "-no-reboot", "-nodefaults", "-serial", "stdio",
             "-kernel", vmm.kernel(), "-initrd", image,
-            "-append", 'console=ttyS0 panic=1 quiet symvmm.exec="lsmod; dmesg | grep -i symbiotic | grep -v taint"', timeout=120,
+            "-append", 'console=ttyS0 panic=1 quiet symvmm.exec="lsmod; dmesg | grep -i symbiotic | grep -v taint"', 
         )
         self.assertIn("init reached", result.stdout, result.stderr)
         self.assertIn("exec exited with 1", result.stdout)
         self.assertNotIn("cannot load", result.stdout)
         self.assertNotIn("symbiotic", result.stdout.split("init reached")[1].lower())
-
-    def test_exits_by_task_are_the_tasks_own(self):
-        machine = self.start_guest(2)
-        machine.shell("/tests/outcount 0x505 5000 >/tmp/out", 60)
-        report = self.answer("stats", "sym", "--by", "task")
-        rows = [row for row in report["tasks"] if row["name"] == "outcount" and row["reason"] == "port_write"]
-        count = sum(row["count"] for row in rows)
-        self.assertGreaterEqual(count, 5000)
-        self.assertLess(count, 5300)
-        outs = sum(row["count"] for row in report["exits"] if row["reason"] == "port_write" and row.get("address") == 0x505)
-        self.assertEqual(outs, 5000)
-        for reason in {row["reason"] for row in report["tasks"]}:
-            by_task = sum(row["count"] for row in report["tasks"] if row["reason"] == reason)
-            self.assertLessEqual(by_task, sum(row["count"] for row in report["exits"] if row["reason"] == reason), reason)
-        self.assertRegex(self.symvmm("stats", "sym", "--by", "task").stdout, r"outcount +5,\d\d\d ")
-        self.power_off(machine)

@@ -4,12 +4,17 @@
 import re
 import time
 
+import vmm
 from symbiotic import SymbioticTest
 
 SPIN, UD, PF, GP, DOORBELL, STACK, SCRIBBLE, OUTS, BURN, TWICE = range(0x1E0, 0x1EA)
 
 
 class Hostile(SymbioticTest):
+    """Each test leaves the guest with its module as it was, so that they can share one."""
+
+    shared = True
+
     def call(self, number, *values, vcpu=0):
         return self.ask("test", number=number, values=list(values), vcpu=vcpu)["values"]
 
@@ -17,17 +22,15 @@ class Hostile(SymbioticTest):
         return self.refusal("test", number=number, values=list(values), vcpu=vcpu) or ""
 
     def reload(self, machine):
-        machine.shell("rmmod symbiotic && insmod /extra/symbiotic.ko", 60)
+        machine.shell("rmmod symbiotic && insmod /extra/symbiotic.ko")
         self.pings(10)
 
     def test_handlers_that_fault_on_6_1(self):
         self.check_faults("cloud-6.1")
 
-    def test_handlers_that_fault_on_6_12(self):
-        self.check_faults("cloud-6.12")
-
     def check_faults(self, flavour):
-        machine = self.start_guest(2, flavour)
+        machine = self.guest(2, flavour)
+        before = self.counters()
         for vcpu in range(2):
             self.assertIn("vector 6,", self.failure(UD, vcpu=vcpu))
             self.assertRegex(self.failure(PF, 0x1234, vcpu=vcpu), "vector 14,.* CR2 0x1234$")
@@ -37,30 +40,27 @@ class Hostile(SymbioticTest):
             self.call(TWICE, vcpu=vcpu)
             self.assertEqual(self.call(BURN, 1000, vcpu=vcpu)[0], 1000)
             self.pings(10, vcpu)
-        counters = self.counters()
-        self.assertEqual(counters["faulted"], 8)
-        self.assertEqual(counters["doorbells_ignored"], 2)
-        self.assertEqual(counters["timed_out"], 0)
+        for name, count in (("faulted", 8), ("doorbells_ignored", 2), ("timed_out", 0)):
+            self.assertEqual(self.counters()[name], before[name] + count, name)
         self.check_outs()
         self.assertGreater(len(self.ask("tasks")), 10)
         self.assert_healthy(machine)
-        self.power_off(machine)
 
     def check_outs(self):
+        before = self.outs()
         self.call(OUTS, 500, 0x505)
-        report = self.answer("stats", "sym")
-        rows = [row for row in report["exits"] if row["reason"] == "port_write" and row.get("address") == 0x505]
-        self.assertEqual(sum(row["count"] for row in rows), 500)
+        self.assertEqual(self.outs(), before + 500)
         # Ports that mean something: nothing of it counts inside a handler, save its return.
         self.call(OUTS, 10, 0xE6)
 
     def test_a_handler_that_spins_is_cut_off(self):
-        machine = self.start_guest(2)
+        machine = self.guest(2, "cloud-6.1")
+        before = self.counters()["timed_out"]
         self.assertIn("outran its time limit", self.failure(SPIN))
         for call in ("ping", "task", "tasks", "memory", "log", "uname"):
             self.assertIn("symcalls are switched off", self.refusal(call))
         self.assertEqual(machine.shell("cat /sys/kernel/symbiotic/symcalls"), "off")
-        self.assertEqual(self.counters()["timed_out"], 1)
+        self.assertEqual(self.counters()["timed_out"], before + 1)
         self.assert_healthy(machine)
         # The module loaded anew may be called again.
         self.reload(machine)
@@ -69,10 +69,10 @@ class Hostile(SymbioticTest):
         # In a doorbell's exit, for once.
         self.assertIn("outran its time limit", self.refusal("test", number=SPIN))
         self.assert_healthy(machine)
-        self.power_off(machine)
+        self.reload(machine)
 
     def test_wild_values_in_the_shared_pages(self):
-        machine = self.start_guest(2)
+        machine = self.guest(2, "cloud-6.1")
         for seed in range(1, 6):
             self.failure(SCRIBBLE, seed)
             for call in ("ping", "task", "tasks", "memory", "log", "uname"):
@@ -91,20 +91,19 @@ class Hostile(SymbioticTest):
         self.answer("stats", "sym", "--by", "task")
         self.reload(machine)
         self.assertGreater(len(self.ask("tasks")), 10)
-        self.power_off(machine)
 
     def test_a_list_without_an_end_is_given_up(self):
-        machine = self.start_guest(2)
+        machine = self.guest(2, "cloud-6.1")
         self.order(machine, "endless")
         before = self.resident(machine)
         for call, reason in (("tasks", "makes no sense"), ("threads", "makes no sense"), ("log", "in time|makes no sense")):
             start = time.monotonic()
             self.assertRegex(self.refusal(call) or "", reason)
-            self.assertLess(time.monotonic() - start, 30, call)
+            self.assertLess(time.monotonic() - start, vmm.PATIENCE, call)
         self.assertLess(self.resident(machine) - before, 64 << 10)
         self.pings(5)
         self.assert_healthy(machine)
-        self.power_off(machine)
+        self.reload(machine)
 
     def resident(self, machine):
         """KiB of the VMM in memory."""
@@ -112,7 +111,8 @@ class Hostile(SymbioticTest):
             return int(re.search(r"VmRSS:\s+(\d+)", file.read()).group(1))
 
     def test_registrations_that_break_the_rules(self):
-        machine = self.start_guest(2)
+        machine = self.guest(2, "cloud-6.1")
+        refused = self.counters()["registrations_refused"]
         commands = (
             "wild_rip", "user_rip", "wild_gs", "wild_idt", "wild_cr3", "wild_gate", "user_gate", "bad_cs", "unaligned_rsp", "unaligned_page", "rsp_while_armed", "second_global",
         )
@@ -123,20 +123,22 @@ class Hostile(SymbioticTest):
         for page in (0xFEE00000, 0x10000000, 2**40, 0xFFFFFFFFFFFFF000 - 2**64):
             self.assertIn("refused", self.order(machine, "page", 1, page), hex(page))
         self.order(machine, "rearm", 1)
-        self.assertGreaterEqual(self.counters()["registrations_refused"], len(commands) + 4)
-        ignored = self.counters()["returns_ignored"]
+        self.assertGreaterEqual(self.counters()["registrations_refused"], refused + len(commands) + 4)
+        ignored = self.counters()
         self.order(machine, "stray_return", 1)
         self.order(machine, "stray_fail", 0)
-        self.assertEqual(self.counters()["returns_ignored"], ignored + 2)
+        self.assertEqual(self.counters()["returns_ignored"], ignored["returns_ignored"] + 2)
         for number in (3, 0x0F, 0x20, 0xFF):
             self.order(machine, "any_doorbell", 0, number)
-        self.assertEqual(self.counters()["doorbells_ignored"], 4)
+        self.assertEqual(self.counters()["doorbells_ignored"], ignored["doorbells_ignored"] + 4)
         self.assertIn("accepted", self.order(machine, "bad_rip", 1))
         self.assertIn("vector 14,", self.refusal("ping", vcpu=1))
         self.order(machine, "rearm", 1)
         self.pings(10)
         self.assert_healthy(machine)
-        self.power_off(machine)
+
+    def test_handlers_that_fault_on_6_12(self):
+        self.check_faults("cloud-6.12")
 
     def test_a_stack_that_is_not_there_ends_the_machine_at_most(self):
         machine = self.start_guest(1, options=("--stats-file", self.path("stats.json")))

@@ -14,14 +14,14 @@ GUESTS = os.path.join(vmm.BUILD, "guest", "bare-metal")
 
 class SymCallTime(SymbioticTest):
     group = "host"
-    limit = 60
 
+    @vmm.slow
     def test_a_process_that_stood_still_cuts_no_handler_off(self):
         vmm.checked("make", "-s", "-C", os.path.join(vmm.ROOT, "guest", "bare-metal"), f"OUTPUT={GUESTS}")
         machine = self.run_machine(
             "--name", "sym", "--memory", "16M", "--kernel", os.path.join(GUESTS, "symcall.elf"), "--append", "blocks=1 count=1 spin=1", "--quiet"
         )
-        machine.wait_for("^spinning", 20)
+        machine.wait_for("^spinning")
         refused = []
         ending = threading.Event()
         caller = threading.Thread(target=self.call_until, args=(ending, refused))

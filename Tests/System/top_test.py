@@ -32,16 +32,16 @@ class Terminal:
     def text(self):
         return self.tmux("capture-pane", "-p")
 
-    def wait_for(self, condition, timeout=40):
+    def wait_for(self, condition):
         """Waits until the text fulfils a condition, or contains a word; the text."""
         is_so = condition if callable(condition) else lambda text: condition in text
-        deadline = time.monotonic() + timeout
+        deadline = time.monotonic() + vmm.PATIENCE
         while True:
             text = self.text
             if is_so(text):
                 return text
             if time.monotonic() > deadline:
-                raise AssertionError(f"not within {timeout} s; the screen:\n{text}")
+                raise AssertionError(f"not within {vmm.PATIENCE} s; the screen:\n{text}")
             time.sleep(0.05)
 
     def is_given_back(self):
@@ -51,7 +51,6 @@ class Terminal:
 
 class Top(vmm.SystemTest):
     group = "host"
-    limit = 90
 
     def setUp(self):
         super().setUp()
@@ -138,6 +137,7 @@ class Top(vmm.SystemTest):
         self.assertTrue(terminal.is_given_back())
         self.end()
 
+    @vmm.slow
     def test_a_machine_that_does_not_answer_holds_nobody_up(self):
         self.started["calm"].signal(signal.SIGSTOP)
         self.addCleanup(self.started["calm"].signal, signal.SIGCONT)
@@ -145,13 +145,14 @@ class Top(vmm.SystemTest):
         terminal.keys("symvmm top --interval 0.3", "Enter")
         terminal.wait_for("Not answering")
         terminal.keys("n")
-        terminal.wait_for("by name", 2)
+        terminal.wait_for("by name")
         self.started["calm"].signal(signal.SIGCONT)
         terminal.wait_for(lambda text: "Not answering" not in text and "2 running" in text)
         terminal.keys("q")
         terminal.wait_for("shell>")
         self.end()
 
+    @vmm.slow
     def test_the_terminal_is_given_back_whatever_the_end(self):
         terminal = Terminal(self)
         for number, status in ((signal.SIGTERM, 130), (signal.SIGHUP, 130), (signal.SIGINT, 130), (signal.SIGSEGV, 139), (signal.SIGABRT, 134)):
@@ -208,14 +209,15 @@ class Top(vmm.SystemTest):
             self.assertEqual(self.symvmm("top", *words).returncode, 2)
         self.end()
 
+    @vmm.slow
     def test_a_reader_that_leaves_ends_it(self):
         for words in ("top --interval 0.1", "top --interval 0.1 --json", "stats busy --follow --watch 0.1", "stats busy --watch 0.1"):
             shell = subprocess.run(
                 ["bash", "-c", f'{vmm.SYMVMM} {words} | head -n 1; echo "${{PIPESTATUS[0]}}"'], env=self.environment, capture_output=True, text=True,
-                timeout=30, check=False)
+                timeout=vmm.PATIENCE, check=False)
             self.assertEqual(shell.stdout.split()[-1], str(128 + signal.SIGPIPE), words)
             self.assertEqual(shell.stderr, "", words)
-        full = subprocess.run(f"{vmm.SYMVMM} ps >/dev/full", shell=True, env=self.environment, capture_output=True, text=True, timeout=20, check=False)
+        full = subprocess.run(f"{vmm.SYMVMM} ps >/dev/full", shell=True, env=self.environment, capture_output=True, text=True, timeout=vmm.PATIENCE, check=False)
         self.assertEqual(full.returncode, 3)
         self.assertEqual(full.stderr, "symvmm: write to standard output: No space left on device\n")
         self.end()
@@ -225,6 +227,6 @@ class Top(vmm.SystemTest):
         self.started = {}
         self.assertIn("symvmm top: 0 VMs, 0 running", self.symvmm("top", "--once", "--interval", "0.1").stdout)
         reader = subprocess.run(
-            f"{vmm.SYMVMM} top --interval 0.1 | head -n 1", shell=True, env=self.environment, capture_output=True, text=True, timeout=20, check=False
+            f"{vmm.SYMVMM} top --interval 0.1 | head -n 1", shell=True, env=self.environment, capture_output=True, text=True, timeout=vmm.PATIENCE, check=False
         )
         self.assertEqual(reader.stderr, "")

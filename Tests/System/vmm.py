@@ -16,10 +16,16 @@ import threading
 import time
 import unittest
 
+from progress import STILL, Progress
+
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BUILD = os.environ.get("SYMVMM_BUILD_FOLDER", os.path.join(ROOT, "build"))
 SYMVMM = os.path.join(BUILD, "symvmm")
 GUESTS = os.path.join(ROOT, "Tests", "System", "guests")
+# Where the consoles of tests that fail are kept.
+LOGS = os.environ.get("SYMVMM_TEST_LOGS", os.path.join(BUILD, "logs", "system"))
+# Seconds for what takes a fraction of one when nothing is wrong, on however busy a machine.
+PATIENCE = 180
 
 
 def kernel_words():
@@ -31,10 +37,9 @@ def in_lab():
     return any(word.startswith("lab.folder=") for word in kernel_words())
 
 
-def emulator_doubles_interrupts():
-    """Whether this is a lab on a QEMU as it is: its AMD-V now and then delivers an interrupt twice, when a vCPU is kicked all the time
-    (scripts/lib/build-lab-qemu)."""
-    return in_lab() and "lab.qemu=mended" not in kernel_words()
+def in_mended_lab():
+    """Whether this is a lab whose QEMU has had its faults taken out (scripts/lib/build-lab-qemu)."""
+    return in_lab() and "lab.qemu=mended" in kernel_words()
 
 
 def kernel(flavour="cloud-6.1", name="vmlinuz"):
@@ -45,7 +50,7 @@ def initramfs(flavour="cloud-6.1"):
     return os.path.join(BUILD, "guest", f"initramfs-{flavour}.cpio")
 
 
-def command(*words, timeout=20, env=None, **options):
+def command(*words, timeout=PATIENCE, env=None, **options):
     """Runs a command to its end; the result has `returncode`, `stdout`, `stderr`."""
     return subprocess.run(
         words, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout, env=env, check=False, **options
@@ -63,7 +68,7 @@ def checked(*words, **options):
 def request(path, method, resource, body="", form=json.loads):
     """One HTTP request over a Unix socket: the status, and what the answer's body holds."""
     with socket.socket(socket.AF_UNIX) as connection:
-        connection.settimeout(10)
+        connection.settimeout(PATIENCE)
         connection.connect(path)
         head = f"{method} {resource} HTTP/1.1\r\nHost: symvmm\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n"
         connection.sendall((head + body).encode())
@@ -141,9 +146,11 @@ class Machine:
                     name = file.read().strip()
                 os.sched_setaffinity(int(identity), processors(name))
 
-    def wait_for(self, pattern, timeout=60, where="seen"):
-        """Waits for a regular expression in what the console has said since the last match; returns the match."""
-        deadline = time.monotonic() + timeout
+    def wait_for(self, pattern, within=None, where="seen", still=STILL):
+        """Waits for a regular expression in what the console has said since the last match; returns the match. Fails when the machine makes no
+        progress for `still` seconds, and after `within` seconds where it is the time that is tested."""
+        deadline = None if within is None else time.monotonic() + within
+        progress = Progress([self])
         with self.news:
             while True:
                 start = self.position if where == "seen" else 0
@@ -152,36 +159,37 @@ class Machine:
                     if where == "seen":
                         self.position = match.end()
                     return match
-                left = deadline - time.monotonic()
-                if left <= 0:
-                    raise AssertionError(f"no {pattern!r} within {timeout} s")
+                if deadline is not None and time.monotonic() > deadline:
+                    raise AssertionError(f"no {pattern!r} within {within} s")
                 if self.process.poll() is not None and not any(reader.is_alive() for reader in self.readers):
                     raise AssertionError(f"symvmm ended (status {self.process.returncode}) without saying {pattern!r}")
-                self.news.wait(min(left, 0.5))
+                progress.check(repr(pattern), still)
+                self.news.wait(0.5 if within is None else min(within, 0.5))
 
     def send(self, text):
         data = text.encode() if isinstance(text, str) else text
         while data:
             data = data[os.write(self.input, data):]
 
-    def open_shell(self, timeout=60):
+    def open_shell(self):
         """Waits for the initramfs' shell and makes it fit for `shell`."""
-        self.wait_for("symvmm-guest: init reached", timeout)
-        self.wait_for("# ", timeout)
+        self.wait_for("symvmm-guest: init reached")
+        self.wait_for("# ")
         # An interactive shell of busybox 1.35 takes the end of a background job for the end of its input, and leaves; one that reads
         # the terminal as a script does not. The trap keeps it when Ctrl-C is sent to what it runs.
         self.send("stty -echo; echo ready-$((1)); exec sh /dev/tty\n")
-        self.wait_for("ready-1\r*\n", timeout)
+        self.wait_for("ready-1\r*\n")
         self.send("trap : INT; dmesg -n 1\n")
         return self
 
-    def shell(self, words, timeout=30, check=True):
-        """Runs a command in the guest's shell; its output, or output and status with `check=False`."""
+    def shell(self, words, check=True, still=STILL):
+        """Runs a command in the guest's shell; its output, or output and status with `check=False`. It may take as long as it makes progress, and
+        `still` seconds without."""
         self.commands += 1
         mark = f"end-of-command-{self.commands}"
         self.send(f"echo begin-{mark}; {words}\necho {mark} $?\n")
-        start = self.wait_for(f"begin-{mark}\r*\n", timeout).end()
-        match = self.wait_for(rf"{mark} (\d+)\r*\n", timeout)
+        start = self.wait_for(f"begin-{mark}\r*\n", still=still).end()
+        match = self.wait_for(rf"{mark} (\d+)\r*\n", still=still)
         output = self.seen[start:match.start()].replace("\r", "").strip()
         status = int(match.group(1))
         if not check:
@@ -190,15 +198,19 @@ class Machine:
             raise AssertionError(f"in the guest, {words!r} ended with status {status}: {output}")
         return output
 
-    def end(self, timeout=30):
-        """Waits for the end of symvmm; its exit status."""
-        try:
-            status = self.process.wait(timeout)
-        except subprocess.TimeoutExpired:
-            raise AssertionError(f"symvmm has not ended within {timeout} s") from None
+    def end(self, within=None):
+        """Waits for the end of symvmm, `within` seconds where it is the time that is tested; its exit status."""
+        deadline = None if within is None else time.monotonic() + within
+        progress = Progress([self])
+        while self.process.poll() is None:
+            if deadline is not None and time.monotonic() > deadline:
+                raise AssertionError(f"symvmm has not ended within {within} s")
+            progress.check("the end of symvmm")
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(0.5 if within is None else min(within, 0.5))
         for reader in self.readers:
             reader.join(5)
-        return status
+        return self.process.returncode
 
     def signal(self, number):
         self.process.send_signal(number)
@@ -226,27 +238,110 @@ def take_terminal(slave):
     fcntl.ioctl(slave, termios.TIOCSCTTY, 0)
 
 
+def quick(test):
+    """Marks a test that `Tests/System/run --quick` runs although it boots Linux."""
+    test.quick = True
+    return test
+
+
+def slow(test):
+    """Marks a test that `--quick` leaves out although it runs on any /dev/kvm."""
+    test.quick = False
+    return test
+
+
+class Home:
+    """What a test works with: a folder, a runtime folder in it, and the machines that it started. The tests of a class that shares its guests have
+    one together."""
+
+    def __init__(self):
+        self.folder = tempfile.mkdtemp(prefix="symvmm-test.")
+        os.chmod(self.folder, 0o711)
+        self.runtime = os.path.join(self.folder, "runtime")
+        os.mkdir(self.runtime, 0o700)
+        self.environment = {**os.environ, "XDG_RUNTIME_DIR": self.runtime}
+        self.machines = []
+        # The guest that the tests of a class use one after the other, and how it was booted.
+        self.guest = None
+        self.recipe = None
+        self.cleanups = []
+
+    def close(self):
+        for machine in self.machines:
+            machine.close()
+        for function, *words in reversed(self.cleanups):
+            function(*words)
+        command("rm", "-rf", self.folder)
+
+
 class SystemTest(unittest.TestCase):
     """A test with a folder and a runtime folder of its own; nothing may be left in the latter."""
 
     # "host": runs on any /dev/kvm. "guest": boots Linux, so needs hardware virtualization or the lab.
     group = "guest"
-    # Seconds for one test.
-    limit = 120
+    # Seconds for one test, whatever progress it makes: for guests that spin.
+    limit = 600
+    # Whether nothing else may run meanwhile: it measures time, waits for a race, or takes most of the memory.
+    alone = False
+    # Whether the tests of the class run in one process, as they are written, and use each other's guest (`shared_guest`).
+    shared = False
+    home = None
 
     def setUp(self):
-        self.machines = []
-        self.folder = tempfile.mkdtemp(prefix="symvmm-test.")
-        os.chmod(self.folder, 0o711)
-        self.addCleanup(command, "rm", "-rf", self.folder)
-        self.runtime = os.path.join(self.folder, "runtime")
-        os.mkdir(self.runtime, 0o700)
-        self.environment = {**os.environ, "XDG_RUNTIME_DIR": self.runtime}
-        self.addCleanup(self.close_machines)
+        if type(self).home is None:
+            self.home = Home()
+            if self.shared:
+                type(self).home = self.home
+            else:
+                self.addCleanup(self.home.close)
 
-    def close_machines(self):
-        for machine in self.machines:
+    @property
+    def machines(self):
+        return self.home.machines if self.home else []
+
+    @property
+    def folder(self):
+        return self.home.folder
+
+    @property
+    def runtime(self):
+        return self.home.runtime
+
+    @property
+    def environment(self):
+        return self.home.environment
+
+    def shared_guest(self, boot, *words, **options):
+        """The guest that a test before this one has booted in the same way, or else a new one. The test leaves it as it was."""
+        recipe = (boot.__name__, words, sorted(options.items()))
+        if self.home.recipe != recipe or self.home.guest.process.poll() is not None:
+            self.end_shared_guest()
+            self.home.guest = boot(*words, **options)
+            self.home.recipe = recipe
+        return self.home.guest
+
+    def end_shared_guest(self):
+        """The guest powers off, and nothing is left of it."""
+        machine, self.home.guest, self.home.recipe = self.home.guest, None, None
+        if machine is not None and machine.process.poll() is None:
+            machine.send("poweroff -f\n")
+            self.assert_ended(machine, 0)
+
+    def drop_shared_guest(self):
+        """After a failure: the next test gets a new one."""
+        machine, self.home.guest, self.home.recipe = self.home.guest, None, None
+        if machine is not None:
             machine.close()
+
+    def at_end(self, function, *words):
+        """To be called when the folder goes: after the test, or the tests that share it."""
+        self.home.cleanups.append((function, *words))
+
+    @classmethod
+    def end_class(cls):
+        if cls.home is not None:
+            cls.home.close()
+            cls.home = None
 
     def path(self, name):
         return os.path.join(self.folder, name)
@@ -257,6 +352,8 @@ class SystemTest(unittest.TestCase):
         return self.path(name)
 
     def run_machine(self, *arguments, **options):
+        # A test with a guest of its own ends the shared one.
+        self.end_shared_guest()
         return Machine(self, arguments, **options)
 
     def boot(self, *arguments, append="", flavour="cloud-6.1", image="vmlinuz", **options):
@@ -271,7 +368,10 @@ class SystemTest(unittest.TestCase):
         return self.run_machine("--kernel", self.assemble(name, defines), *arguments, **options)
 
     def assemble(self, name, defines=()):
-        image = self.path(f"{name}.elf")
+        image = self.path("-".join([name, *defines]) + ".elf")
+        # One that a machine may be reading is left alone.
+        if os.path.exists(image):
+            return image
         symbols = [word for define in defines for word in ("--defsym", define)]
         checked("as", "--64", *symbols, "-I", GUESTS, "-o", image + ".o", os.path.join(GUESTS, f"{name}.S"))
         checked("ld", "--omagic", "--build-id=none", "-Ttext=0x100000", "-o", image, image + ".o")
@@ -289,18 +389,28 @@ class SystemTest(unittest.TestCase):
     def names(self):
         return [machine["name"] for machine in self.answer("ps")]
 
-    def wait_until(self, what, condition, timeout=10):
-        deadline = time.monotonic() + timeout
+    def wait_until(self, what, condition, within=PATIENCE):
+        """Asks again and again until something is so; fails when no machine of the test makes progress, and after `within` seconds."""
+        deadline = time.monotonic() + within
+        progress = Progress(self.machines)
         while not condition():
-            self.assertLess(time.monotonic(), deadline, f"not within {timeout} s: {what}")
+            if time.monotonic() > deadline:
+                raise AssertionError(f"not within {within} s: {what}")
+            progress.check(what)
             time.sleep(0.05)
 
-    def wait_until_running(self, name, timeout=10):
-        self.wait_until(f"{name} runs", lambda: name in self.names(), timeout)
+    def wait_until_running(self, name):
+        self.wait_until(f"{name} runs", lambda: name in self.names() or self.has_ended(name))
+        self.assertIn(name, self.names(), f"{name} has ended")
 
-    def assert_ended(self, machine, status, timeout=30):
+    def has_ended(self, name):
+        """Whether the last machine that was started with this name is no more."""
+        named = [machine for machine in self.machines if name in machine.arguments]
+        return bool(named) and named[-1].process.poll() is not None
+
+    def assert_ended(self, machine, status, within=None):
         """symvmm ends with this status and has left nothing in its runtime folder."""
-        self.assertEqual(machine.end(timeout), status, f"exit status; it said: {machine.errors.strip()[-600:]}")
+        self.assertEqual(machine.end(within), status, f"exit status; it said: {machine.errors.strip()[-600:]}")
         self.assert_nothing_left()
 
     def assert_nothing_left(self):
