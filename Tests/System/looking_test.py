@@ -175,7 +175,8 @@ class Looking(vmm.SystemTest):
         for before, after in zip(reports, reports[1:]):
             self.check_sums(after)
             self.assertGreater(after["exit_count"], before["exit_count"])
-            self.assertAlmostEqual((after["uptime_ns"] - before["uptime_ns"]) / 1e9, 0.2, delta=0.1)
+        # No faster than asked for; slower on a busy machine.
+        self.assertGreater((reports[-1]["uptime_ns"] - reports[0]["uptime_ns"]) / 1e9, 0.5)
         self.end(machine, "followed")
 
     def test_ps_has_rates(self):

@@ -5,8 +5,9 @@ import time
 
 # Seconds without progress that end a wait.
 STILL = 60
-# Seconds of processor time that count as progress. An idle guest uses some: in the lab, one with 4 vCPUs used a tenth of this in STILL seconds.
-WORK = 1
+# Seconds of processor time that count as progress. An idle guest uses some: in a lab beside other work, with 1 vCPU or 4, a quarter of this in
+# STILL seconds.
+WORK = 2
 # How often processor time is looked at.
 INTERVAL = 0.5
 
@@ -16,7 +17,7 @@ class StoodStill(AssertionError):
 
 
 class Progress:
-    """Progress of some machines: new output, or a second of processor time used by their processes.
+    """Progress of some machines: new output, or WORK seconds of processor time used by their processes.
 
     The processor time of symvmm includes the guest's, so a guest that computes in silence makes progress, and one whose interrupt was lost
     makes none. A guest that spins, or waits with a busy second vCPU, is not found here: the test's own limit ends that.
