@@ -12,6 +12,20 @@ let strict: [SwiftSetting] = [
     .strictMemorySafety(),
 ]
 
+/// A module of ours: the modules below it, and products of other packages. docs/ARCHITECTURE.md draws them.
+func module(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
+    .target(name: name, dependencies: dependencies, swiftSettings: strict)
+}
+
+/// A module in C, without policy.
+func shim(_ name: String) -> Target {
+    .target(name: name, cSettings: [.unsafeFlags(["-Wall", "-Wextra", "-Werror"])])
+}
+
+func nio(_ name: String) -> Target.Dependency {
+    .product(name: name, package: "swift-nio")
+}
+
 let package = Package(
     name: "symvmm",
     products: [
@@ -24,31 +38,39 @@ let package = Package(
         .package(url: "https://github.com/apple/swift-nio", from: "2.101.0"),
     ],
     targets: [
-        .target(
-            name: "CKVM",
-            cSettings: [.unsafeFlags(["-Wall", "-Wextra", "-Werror"])]
-        ),
-        .target(
-            name: "SymVMM",
-            dependencies: [
-                "CKVM",
-                .product(name: "NIOCore", package: "swift-nio"),
-                .product(name: "NIOPosix", package: "swift-nio"),
-                .product(name: "NIOHTTP1", package: "swift-nio"),
-            ],
-            swiftSettings: strict
-        ),
-        .target(name: "SwapBypass", dependencies: ["SymVMM", "CKVM"], swiftSettings: strict),
+        shim("CKVM"),
+        shim("SymbioticABI"),
+        module("VMMBase", ["CKVM"]),
+        module("VMMModel", ["VMMBase"]),
+        module("VMMAPI", ["VMMBase"]),
+        module("SymVMM", ["CKVM", "SymbioticABI", "VMMBase", "VMMModel"]),
+        module("VMMPresentation", ["VMMAPI", "VMMBase", "VMMModel"]),
+        module("VMMService", ["SymVMM", "VMMAPI", "VMMBase", "VMMPresentation"]),
+        module(
+            "SwapBypass", ["SymVMM", "SymbioticABI", "VMMAPI", "VMMBase", "VMMModel", "VMMPresentation", "VMMService"]),
+        module(
+            "VMMControl",
+            [
+                "SymVMM", "VMMAPI", "VMMBase", "VMMModel", "VMMPresentation", "VMMService", nio("NIOCore"), nio("NIOPosix"),
+                nio("NIOHTTP1"), nio("NIOConcurrencyHelpers"),
+            ]),
+        module("VMMClient", ["VMMAPI", "VMMBase", "VMMModel", nio("NIOCore"), nio("NIOPosix"), nio("NIOHTTP1")]),
         .executableTarget(
             name: "symvmm-cli",
             dependencies: [
-                "SymVMM",
-                "SwapBypass",
+                "SwapBypass", "SymVMM", "VMMAPI", "VMMBase", "VMMClient", "VMMControl", "VMMModel", "VMMPresentation", "VMMService",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: strict
         ),
-        .testTarget(name: "UnitTests", dependencies: ["SymVMM", "SwapBypass", "CKVM"], swiftSettings: strict),
-        .testTarget(name: "KVMTests", dependencies: ["SymVMM", "CKVM"], swiftSettings: strict),
+        .testTarget(
+            name: "UnitTests",
+            dependencies: [
+                "CKVM", "SwapBypass", "SymVMM", "SymbioticABI", "VMMAPI", "VMMBase", "VMMClient", "VMMControl", "VMMModel",
+                "VMMPresentation", "VMMService",
+            ],
+            swiftSettings: strict),
+        .testTarget(
+            name: "KVMTests", dependencies: ["CKVM", "SymVMM", "SymbioticABI", "VMMBase", "VMMModel"], swiftSettings: strict),
     ]
 )

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
 internal import Glibc
-internal import Synchronization
 internal import SymVMM
+internal import Synchronization
+internal import VMMBase
 
 /// A swap store in the host's memory up to a budget, and in a file beyond it. What is in the file is swapped in the ordinary way.
 ///

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 internal import SymVMM
+internal import VMMBase
 
 /// A swap store in a file: the host writes pages out when it is short of memory itself. The guest reaches them through the file's page cache.
 ///

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-internal import CKVM
+internal import SymbioticABI
 
 /// What the guest says of its switch in SWAP_STATE, in one word that is written and read at once.
 struct GuestWord {

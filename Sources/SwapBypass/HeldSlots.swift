@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
 internal import Glibc
-internal import Synchronization
 internal import SymVMM
+internal import Synchronization
+internal import VMMBase
 
 /// Which slots are in memory, a bit each, as Linux numbers bits. The guest's module reads it, and can't write to it.
 ///

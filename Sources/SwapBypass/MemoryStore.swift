@@ -2,6 +2,7 @@
 
 internal import Glibc
 internal import SymVMM
+internal import VMMBase
 
 /// A swap store in the host's anonymous memory, in huge pages where the host has them: the guest's first touch of a mapped page then costs a
 /// nested page fault for 2 MiB and not for 4 KiB. (A memfd has huge pages only where the host's administrator has allowed it.)

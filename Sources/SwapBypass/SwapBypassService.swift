@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
-internal import CKVM
-internal import Glibc
-internal import Synchronization
 public import SymVMM
+public import VMMBase
+
+internal import Glibc
+internal import SymbioticABI
+internal import Synchronization
+internal import VMMModel
 
 /// SwapBypass (docs/SWAPBYPASS.md): the swap disk, its store as a window in guest-physical space, and the answers to the guest's faults.
 ///
@@ -18,13 +21,13 @@ public final class SwapBypassService: SymbioticService, @unchecked Sendable {
     private let disk: VirtioBlock
     private let tally = SwapCounters()
     /// One for each vCPU.
-    private let policies = (0..<VirtualMachine.vcpuLimit).map { _ in SwapPolicy() }
+    private let policies = (0..<MachineLimits.vcpuCount.upperBound).map { _ in SwapPolicy() }
     /// The machine holds its services; set before a vCPU runs.
-    private weak var machine: VirtualMachine?
+    private weak var machine: (any ServiceHost)?
     private var diskRegisters: UInt64 = 0
     private var windowAddress: UInt64 = 0
-    /// Behind the window, on a page of its own.
-    private var heldAddress: UInt64 { windowAddress &+ store.byteCount }
+    /// Where the guest sees which slots are in memory.
+    private var heldAddress: UInt64 = 0
 
     private let isWanted: Atomic<Bool>
     /// Set when the window has been mapped; it stays.
@@ -41,9 +44,7 @@ public final class SwapBypassService: SymbioticService, @unchecked Sendable {
         store = try SwapStore.make(configuration)
         disk = VirtioBlock(id: SwapStore.serial, storage: store)
         isWanted = Atomic(configuration.bypass)
-        super.init(
-            name: "swap-bypass", features: SYMBIOTIC_FEATURE_SWAPBYPASS,
-            doorbells: UInt8(SYMBIOTIC_DOORBELL_SWAP_FIRST)...UInt8(SYMBIOTIC_DOORBELL_SWAP_LAST))
+        super.init(claims: SwapBypassService.claims)
     }
 
     // MARK: The machine's life
@@ -52,24 +53,18 @@ public final class SwapBypassService: SymbioticService, @unchecked Sendable {
         [disk]
     }
 
-    public override func prepare(on machine: VirtualMachine) throws(MachineError) {
+    public override func prepare(on machine: any ServiceHost) throws(MachineError) {
         self.machine = machine
         diskRegisters = machine.registers(of: disk) ?? 0
-        // Half of what the guest can address lies above; RAM may reach higher only on hosts with few address bits.
-        let gibibyte: UInt64 = 1 << 30
-        let ramEnd = GuestMemory.holeEnd &+ machine.memory.highByteCount
-        windowAddress = max(machine.addressLimit / 2, (ramEnd &+ gibibyte &- 1) & ~(gibibyte &- 1))
-        let needed = store.byteCount &+ UInt64(store.heldSlots?.mapping.byteCount ?? 0)
-        guard windowAddress <= machine.addressLimit, needed <= machine.addressLimit &- windowAddress else {
-            throw MachineError(.configuration, "--swap: RAM and swap together are more than this host's guests can address")
-        }
+        windowAddress = try machine.reserveWindow(byteCount: store.byteCount)
+        if let held = store.heldSlots { heldAddress = try machine.reserveWindow(byteCount: UInt64(held.mapping.byteCount)) }
     }
 
     // MARK: Doorbells, on vCPU threads
 
-    public override func answer(doorbell: UInt8, _ values: SymCallValues, on processor: VirtualProcessor) {
+    public override func handle(doorbell: UInt8, _ values: SymCallValues, on vcpu: SymbioticVCPU) {
         switch UInt32(doorbell) {
-        case SYMBIOTIC_DOORBELL_SWAP_FAULT: answerFault(values, processor)
+        case SYMBIOTIC_DOORBELL_SWAP_FAULT: handleFault(values, vcpu)
         case SYMBIOTIC_DOORBELL_SWAP_ATTACH: attach()
         case SYMBIOTIC_DOORBELL_SWAP_STATE:
             let word = GuestWord(
@@ -83,21 +78,21 @@ public final class SwapBypassService: SymbioticService, @unchecked Sendable {
     private let switchOn = UInt64(SYMBIOTIC_SWAP_ON)
 
     /// RBX = address, RCX = slot, RDX = first and last entry of the page-table page that may be mapped, RSI = address space.
-    private func answerFault(_ values: SymCallValues, _ processor: VirtualProcessor) {
+    private func handleFault(_ values: SymCallValues, _ vcpu: SymbioticVCPU) {
         tally.faults.count()
         let entry = values.rbx >> 12 & (SwapPolicy.regionPages &- 1)
         let first = values.rdx & 0xffff_ffff
         let last = values.rdx >> 32
-        guard first <= entry, entry <= last, last < SwapPolicy.regionPages, policies.indices.contains(processor.index) else {
+        guard first <= entry, entry <= last, last < SwapPolicy.regionPages, policies.indices.contains(vcpu.index) else {
             return tally.invalid.count()
         }
         guard isWanted.load(ordering: .relaxed) else { return tally.declined.count() }
         if let held = store.heldSlots, !held.contains(values.rcx) { return tally.notHeld.count() }
-        let pages = policies[processor.index].neighbourhood(of: entry, in: first...last, region: values.rbx >> 21, space: values.rsi)
+        let pages = policies[vcpu.index].neighbourhood(of: entry, in: first...last, region: values.rbx >> 21, space: values.rsi)
         tally.calls.count()
         do throws(SymCallError) {
             let count = pages.upperBound &- pages.lowerBound &+ 1
-            let results = try processor.symcall(SYMBIOTIC_SYMCALL_SWAP_MAP, SymCallValues(pages.lowerBound, count))
+            let results = try vcpu.symcall(SYMBIOTIC_SYMCALL_SWAP_MAP, SymCallValues(pages.lowerBound, count))
             tally.pages.count(min(results.rbx, count))
         } catch {
             tally.failedCalls.count()
@@ -110,8 +105,8 @@ public final class SwapBypassService: SymbioticService, @unchecked Sendable {
         let isThere = hasWindow.withLock { mapped in
             if !mapped {
                 do throws(KVMError) {
-                    try machine.addMemory(store.mapping, at: windowAddress)
-                    if let held = store.heldSlots { try machine.addMemory(held.mapping, at: heldAddress, readOnly: true) }
+                    try machine.show(store.mapping, at: windowAddress, readOnly: false)
+                    if let held = store.heldSlots { try machine.show(held.mapping, at: heldAddress, readOnly: true) }
                     mapped = true
                 } catch {
                     return false
@@ -119,12 +114,12 @@ public final class SwapBypassService: SymbioticService, @unchecked Sendable {
             }
             return true
         }
-        let hasPage = machine.withSymbioticGlobalPage { page in
-            writeWish(machine, page)
-            try? machine.memory.store(diskRegisters, at: page + GlobalPage.disk)
-            try? machine.memory.store(store.heldSlots == nil ? 0 : heldAddress, at: page + GlobalPage.held)
-            try? machine.memory.store(isThere ? store.byteCount / GuestMemory.pageSize : 0, at: page + GlobalPage.windowPages)
-            try? machine.memory.store(isThere ? windowAddress : 0, at: page + GlobalPage.window)
+        let hasPage = machine.withGlobalPage(of: self) { page in
+            writeWish(page)
+            page.store(diskRegisters, at: GlobalPage.disk)
+            page.store(store.heldSlots == nil ? 0 : heldAddress, at: GlobalPage.held)
+            page.store(isThere ? store.byteCount / GuestMemory.pageSize : 0, at: GlobalPage.windowPages)
+            page.store(isThere ? windowAddress : 0, at: GlobalPage.window)
         }
         if !hasPage { tally.invalid.count() }
     }
@@ -133,22 +128,22 @@ public final class SwapBypassService: SymbioticService, @unchecked Sendable {
     ///
     /// - Returns: the number of this wish.
     @discardableResult
-    private func writeWish(_ machine: VirtualMachine, _ page: UInt64) -> UInt32 {
+    private func writeWish(_ page: ServicePage) -> UInt32 {
         let number = wishNumber.wrappingAdd(1, ordering: .relaxed).newValue
-        try? machine.memory.store(isWanted.load(ordering: .relaxed) ? SYMBIOTIC_SWAP_ON : 0, at: page + GlobalPage.control)
-        try? machine.memory.store(number, at: page + GlobalPage.generation)
+        page.store(isWanted.load(ordering: .relaxed) ? SYMBIOTIC_SWAP_ON : UInt32(0), at: GlobalPage.control)
+        page.store(number, at: GlobalPage.generation)
         return number
     }
 
     /// Offsets in the global page (guest/include/symbiotic_abi.h).
     private enum GlobalPage {
-        static let control: UInt64 = 0x180
-        static let generation: UInt64 = 0x184
-        static let window: UInt64 = 0x188
-        static let windowPages: UInt64 = 0x190
-        static let disk: UInt64 = 0x1a0
-        static let held: UInt64 = 0x1a8
-        static let counters: UInt64 = 0x200
+        static let control = Int(SYMBIOTIC_GLOBAL_SWAP_CONTROL)
+        static let generation = Int(SYMBIOTIC_GLOBAL_SWAP_GENERATION)
+        static let window = Int(SYMBIOTIC_GLOBAL_SWAP_WINDOW_GPA)
+        static let windowPages = Int(SYMBIOTIC_GLOBAL_SWAP_WINDOW_PAGES)
+        static let disk = Int(SYMBIOTIC_GLOBAL_SWAP_VMM) + 8 * Int(SYMBIOTIC_SWAP_VMM_DISK)
+        static let held = Int(SYMBIOTIC_GLOBAL_SWAP_VMM) + 8 * Int(SYMBIOTIC_SWAP_VMM_HELD)
+        static let counters = Int(SYMBIOTIC_GLOBAL_SWAP_COUNTERS)
     }
 
     // MARK: The switch, any thread but a vCPU's
@@ -162,11 +157,11 @@ public final class SwapBypassService: SymbioticService, @unchecked Sendable {
             tally.switches.count()
             guard let machine else { return "the VM is not running" }
             var number: UInt32 = 0
-            guard machine.withSymbioticGlobalPage({ page in number = writeWish(machine, page) }) else {
+            guard machine.withGlobalPage(of: self, { page in number = writeWish(page) }) else {
                 return on ? SymCallError.noModule.description : nil
             }
             do throws(SymCallError) {
-                _ = try machine.symcall(SYMBIOTIC_SYMCALL_SWAP_SWITCH, SymCallValues(on ? switchOn : 0, UInt64(number)))
+                _ = try machine.symcall(SYMBIOTIC_SYMCALL_SWAP_SWITCH, SymCallValues(on ? switchOn : 0, UInt64(number)), vcpu: nil)
             } catch {
                 return error == .unknown ? "the guest's module has no swap bypass" : error.description
             }
@@ -203,10 +198,10 @@ public final class SwapBypassService: SymbioticService, @unchecked Sendable {
         all.append(("store_bytes", store.byteCount))
         all.append(("store_resident_bytes", store.residentByteCount))
         if let budget = store.budget { all.append(("store_budget_bytes", budget)) }
-        guard let machine, let page = machine.symbioticGlobalPage else { return all }
-        for (index, name) in SwapCounters.guestNames.enumerated() {
-            let value: UInt64 = (try? machine.memory.load(page + GlobalPage.counters + UInt64(8 * index))) ?? 0
-            all.append((name, value))
+        machine?.withGlobalPage(of: self) { page in
+            for (index, name) in SwapCounters.guestNames.enumerated() {
+                all.append((name, page.load(GlobalPage.counters + 8 * index) ?? UInt64(0)))
+            }
         }
         return all
     }

@@ -2,6 +2,7 @@
 
 internal import Glibc
 internal import SymVMM
+internal import VMMBase
 
 /// The file of a swap store: made, or taken over from an earlier VM; emptied, locked, and formatted as Linux swap. Any thread.
 final class SwapFile: Sendable {

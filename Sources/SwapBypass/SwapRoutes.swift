@@ -1,17 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 
-public import SymVMM
+package import SymVMM
+package import VMMAPI
 
 /// The answer of `GET /swap-bypass`.
-public struct SwapBypassState: Codable, Sendable, Equatable {
+package struct SwapBypassState: Codable, Sendable, Equatable {
     /// What the user wants: `on` or `off`.
-    public let wanted: String
+    package let wanted: String
     /// What is so in the guest: `on` or `off`.
-    public let state: String
+    package let state: String
     /// Why the guest does not follow.
-    public let obstacle: String?
+    package let obstacle: String?
     /// Everything counted.
-    public let counters: [String: UInt64]
+    package let counters: [String: UInt64]
 }
 
 /// The resource `/swap-bypass`, of a machine that is there and has a swap disk.
@@ -19,9 +20,9 @@ public struct SwapBypassState: Codable, Sendable, Equatable {
 ///     GET /swap-bypass                       state and counters
 ///     PUT /swap-bypass {"state": "on"}       turns the switch, and answers when the guest has done it
 ///     PUT /swap-bypass {"budget_bytes": N}   how much memory the store may take from now on
-public enum SwapRoutes {
+package enum SwapRoutes {
     /// The routes onto a machine that may not be there yet.
-    public static func routes(for machine: @escaping @Sendable () -> VirtualMachine?) -> [APIRoute] {
+    package static func routes(for machine: @escaping @Sendable () -> VirtualMachine?) -> [APIRoute] {
         [
             APIRoute(.get, "/swap-bypass") { _ throws(APIError) in try .json(state(of: service(of: machine()))) },
             APIRoute(.put, "/swap-bypass") { request throws(APIError) in

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
-internal import Glibc
 public import SymVMM
+
+internal import Glibc
+internal import VMMBase
 
 /// Where swapped pages are, and the disk that an unmodified guest swaps on: page s of the store is page s of the disk and of the window.
 /// Already formatted as Linux swap. Any thread.

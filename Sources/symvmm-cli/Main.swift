@@ -2,7 +2,8 @@
 
 internal import ArgumentParser
 internal import Glibc
-internal import SymVMM
+internal import VMMAPI
+internal import VMMBase
 
 @main
 struct Symvmm: ParsableCommand {
@@ -22,7 +23,7 @@ struct Symvmm: ParsableCommand {
         ])
 
     static func main() {
-        SymVMM.Thread.useSmallStacks()
+        VMMBase.Thread.useSmallStacks()
         do {
             var command = try parseAsRoot()
             try command.run()

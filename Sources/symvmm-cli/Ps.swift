@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
+internal import VMMModel
 internal import ArgumentParser
-internal import SymVMM
+internal import VMMClient
+internal import VMMPresentation
 
 struct Ps: ParsableCommand {
     static let configuration = CommandConfiguration(

@@ -1,9 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 
+internal import SymVMM
+internal import VMMService
 internal import ArgumentParser
 internal import Glibc
-internal import SwapBypass
-internal import SymVMM
+internal import VMMAPI
+internal import VMMBase
+internal import VMMClient
+internal import VMMModel
+internal import VMMPresentation
 
 struct Report: ParsableCommand {
     static let configuration = CommandConfiguration(
@@ -64,8 +69,9 @@ struct Report: ParsableCommand {
         let socket = try Target.socket(of: name ?? "")
         let statistics = StatisticsClient(socket: socket, client: client)
         var samples = [try statistics.report()]
-        var events: [ReportPage.Event] = []
-        var state = bypassState(client, socket, samples[0])
+        var events: [ReportTimeline.Event] = []
+        let sections = try Services.registry().descriptors.compactMap(\.reportSection)
+        var states = sections.map { state(of: $0, client, socket, samples[0]) }
         let settings = settings(client, socket)
         let step = max(seconds / Double(Report.intervals), 0.1)
         var interval = Interval(seconds: step)
@@ -77,21 +83,21 @@ struct Report: ParsableCommand {
             // After a reset the counts before it are of no use.
             if sample.resetNanoseconds != samples[0].resetNanoseconds { samples = [] }
             samples.append(sample)
-            let now = bypassState(client, socket, sample)
-            if let now, now != state {
-                events.append(ReportPage.Event(uptimeNanoseconds: sample.uptimeNanoseconds, "bypass \(now)"))
-                state = now
+            for (index, section) in sections.enumerated() {
+                guard let now = state(of: section, client, socket, sample), now != states[index] else { continue }
+                events.append(ReportTimeline.Event(uptimeNanoseconds: sample.uptimeNanoseconds, now))
+                states[index] = now
             }
         }
-        return try page(samples, events, [("Configuration", settings), ("Host", ReportFacts.host())])
+        return try page(samples, events, [("Configuration", settings), ("Host", ReportFacts.host(.examine()))])
     }
 
-    /// `on` or `off`; nil for a VM without a swap disk.
-    private func bypassState(_ client: APIClient, _ socket: String, _ report: ExitReport) -> String? {
-        guard report.services?.contains(where: { $0.name == "swap-bypass" }) == true,
-            let body = try? client.perform(.get, "/swap-bypass", socket: socket)
+    /// A service's state in words; nil for a VM without the service.
+    private func state(of section: ReportSection, _ client: APIClient, _ socket: String, _ report: ExitReport) -> String? {
+        guard let state = section.state, section.isPart(of: report),
+            let body = try? client.perform(.get, state.path, socket: socket)
         else { return nil }
-        return try? JSONText.decode(SwapBypassState.self, from: body).state
+        return state.read(body)
     }
 
     private func settings(_ client: APIClient, _ socket: String) -> [(name: String, value: String)] {
@@ -123,11 +129,11 @@ struct Report: ParsableCommand {
             if sample.resetNanoseconds != samples.last?.resetNanoseconds { samples = [] }
             samples.append(sample)
         }
-        let events = zip(samples, samples.dropFirst()).compactMap { before, after -> ReportPage.Event? in
-            let switched = [before, after].map { $0.services?.first { $0.name == "swap-bypass" }?.counters["switched"] ?? 0 }
-            return switched[0] == switched[1] ? nil : ReportPage.Event(uptimeNanoseconds: after.uptimeNanoseconds, "bypass switched")
+        let sections = try Services.registry().descriptors.compactMap(\.reportSection)
+        let events = zip(samples, samples.dropFirst()).flatMap { before, after in
+            sections.compactMap { $0.event(before, after) }.map { ReportTimeline.Event(uptimeNanoseconds: after.uptimeNanoseconds, $0) }
         }
-        return try page(thinned(samples), events, [("Host that wrote this page", ReportFacts.host())])
+        return try page(thinned(samples), events, [("Host that wrote this page", ReportFacts.host(.examine()))])
     }
 
     /// Fewer samples of the same time.
@@ -137,9 +143,10 @@ struct Report: ParsableCommand {
     }
 
     private func page(
-        _ samples: [ExitReport], _ events: [ReportPage.Event], _ facts: [(title: String, rows: [(name: String, value: String)])]
+        _ samples: [ExitReport], _ events: [ReportTimeline.Event], _ facts: [(title: String, rows: [(name: String, value: String)])]
     ) throws -> ReportPage {
-        guard let page = ReportPage(samples, events: events, swapDevice: "virtio-blk.\(SwapStore.serial)", facts: facts) else {
+        let sections = try Services.registry().descriptors.compactMap(\.reportSection)
+        guard let page = ReportPage(samples, events: events, sections: sections, facts: facts) else {
             throw ControlError.usage("--from: there is no report in it")
         }
         return page

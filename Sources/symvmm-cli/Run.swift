@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
 internal import ArgumentParser
-internal import SymVMM
+internal import VMMBase
+internal import VMMControl
+internal import VMMModel
 
 enum Switch: String, ExpressibleByArgument, CaseIterable {
     case on, off
@@ -29,7 +31,7 @@ struct Run: ParsableCommand {
     var append: String?
     @Option(help: ArgumentHelp("Guest memory, 1M to 1T (default: 256M).", valueName: "size"))
     var memory: String?
-    @Option(help: ArgumentHelp("Number of vCPUs, 1 to 32 (default: 1).", valueName: "number"))
+    @Option(help: ArgumentHelp("Number of vCPUs, 1 to \(MachineLimits.vcpuCount.upperBound) (default: 1).", valueName: "number"))
     var cpus: String?
     @Option(
         help: ArgumentHelp("Add a disk: FILE[,readonly][,id=ID][,sector=512|4096]. May be repeated.", valueName: "disk"),
@@ -50,9 +52,9 @@ struct Run: ParsableCommand {
     private func resources() throws(ControlError) -> MachineResources {
         var resources: MachineResources
         if let config {
-            resources = try MachineResources(file: config)
+            resources = try MachineResources(file: config, registry: Services.registry())
         } else {
-            resources = MachineResources(name: LaunchConfiguration.derivedName)
+            resources = try MachineResources(name: LaunchConfiguration.derivedName, registry: Services.registry())
         }
         if let kernel {
             var source = resources.bootSource ?? BootSource(kernelPath: kernel)
@@ -67,7 +69,9 @@ struct Run: ParsableCommand {
         if let append { resources.bootSource?.commandLine = append }
         if let memory { resources.memoryByteCount = try ByteCount.parseMemory(memory) }
         if let cpus {
-            guard let count = Int(cpus) else { throw .usage("--cpus: '\(cpus)' is not a number: give 1 to 32") }
+            guard let count = Int(cpus) else {
+                throw .usage("--cpus: '\(cpus)' is not a number: give 1 to \(MachineLimits.vcpuCount.upperBound)")
+            }
             resources.vcpuCount = count
         }
         for text in disk { resources.drives.append(try DriveConfiguration(option: text, index: resources.drives.count)) }

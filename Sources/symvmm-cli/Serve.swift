@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 internal import ArgumentParser
-internal import SymVMM
+internal import VMMControl
+internal import VMMModel
 
 struct Serve: ParsableCommand {
     static let configuration = CommandConfiguration(
@@ -21,7 +22,7 @@ struct Serve: ParsableCommand {
     @OptionGroup var session: SessionOptions
 
     func run() throws {
-        var resources = MachineResources(name: LaunchConfiguration.derivedName)
+        var resources = try MachineResources(name: LaunchConfiguration.derivedName, registry: Services.registry())
         try session.apply(to: &resources)
         try MachineConfiguration.checkName(resources.name)
         try session.run(resources, startsNow: false)

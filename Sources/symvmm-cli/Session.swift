@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
+internal import VMMPresentation
+internal import VMMModel
 internal import ArgumentParser
-internal import SwapBypass
-internal import SymVMM
+internal import VMMAPI
+internal import VMMBase
+internal import VMMControl
 
 /// One VM in this process, for the commands that have one: what it is put together from, and what is said of its end.
 enum Session {
@@ -12,25 +15,8 @@ enum Session {
         defer { socket.remove() }
         let session = try MachineSession(
             resources, tell: { path in Words.error("symvmm: the console is \(path)") },
-            build: { (launch, output) throws(ControlError) in
-                let services = try services(launch.machine)
-                do throws(MachineError) {
-                    return try VirtualMachine(launch.machine, console: output, services: services)
-                } catch {
-                    throw ControlError(error)
-                }
-            })
-        return try session.run(socket: socket, routes: SwapRoutes.routes { session.machine }, startsNow: startsNow)
-    }
-
-    /// The services that a configuration asks for.
-    private static func services(_ configuration: MachineConfiguration) throws(ControlError) -> [SymbioticService] {
-        guard let swap = configuration.swap else { return [] }
-        do throws(KVMError) {
-            return [try SwapBypassService(swap)]
-        } catch {
-            throw .host("swap disk: \(error)")
-        }
+            build: MachineHost.makeMachine)
+        return try session.run(socket: socket, startsNow: startsNow)
     }
 
     /// Says how it ended; the exit status is what is thrown, 0 when nothing is.

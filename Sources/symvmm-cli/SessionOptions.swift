@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
 internal import ArgumentParser
-internal import SymVMM
+internal import VMMBase
+internal import VMMControl
+internal import VMMModel
 
 /// What `run` and `serve` both take: all that the API cannot say before there is a VM.
 struct SessionOptions: ParsableArguments {
@@ -17,10 +19,7 @@ struct SessionOptions: ParsableArguments {
     var console: String?
     @Option(help: ArgumentHelp("Offer the guest the symbiotic interface, on or off (default: on).", valueName: "on|off"))
     var symbiotic: Switch?
-    @Option(
-        help: ArgumentHelp(
-            "Add a swap disk in the host's memory or a file: SIZE[,path=FILE[,budget=SIZE]][,bypass=on|off].", valueName: "swap"))
-    var swap: String?
+    @OptionGroup var services: ServiceOptions
     @Option(
         name: .customLong("stats-file"), help: ArgumentHelp("Write the exit statistics as JSON at the end.", valueName: "file"),
         completion: .file())
@@ -31,7 +30,7 @@ struct SessionOptions: ParsableArguments {
     /// Lays the options that were given over a configuration.
     func apply(to resources: inout MachineResources) throws(ControlError) {
         if let name { resources.name = name }
-        if let swap { resources.swap = try SwapConfiguration(option: swap) }
+        try services.apply(to: &resources)
         if let console { resources.console = try ConsoleConfiguration(option: console) }
         if let symbiotic { resources.symbiotic = symbiotic == .on }
         if let statsFile { resources.statsFile = statsFile }

@@ -2,7 +2,11 @@
 
 internal import ArgumentParser
 internal import Glibc
-internal import SymVMM
+internal import VMMAPI
+internal import VMMBase
+internal import VMMClient
+internal import VMMModel
+internal import VMMPresentation
 
 struct Stats: ParsableCommand {
     static let configuration = CommandConfiguration(

@@ -1,7 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
 internal import ArgumentParser
-internal import SymVMM
+internal import VMMAPI
+internal import VMMBase
+internal import VMMClient
+internal import VMMControl
+internal import VMMModel
+internal import VMMPresentation
 
 struct Symcall: ParsableCommand {
     static let configuration = CommandConfiguration(

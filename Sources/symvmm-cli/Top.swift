@@ -2,8 +2,13 @@
 
 internal import ArgumentParser
 internal import Glibc
-internal import SymVMM
 internal import Synchronization
+internal import VMMAPI
+internal import VMMBase
+internal import VMMClient
+internal import VMMControl
+internal import VMMModel
+internal import VMMPresentation
 
 struct Top: ParsableCommand {
     static let configuration = CommandConfiguration(
@@ -114,7 +119,7 @@ private final class TopLooks: Sendable {
     let news: EventNotifier
     private let wake: EventNotifier
     private let state = Mutex(State())
-    private let thread = Mutex<SymVMM.Thread?>(nil)
+    private let thread = Mutex<VMMBase.Thread?>(nil)
 
     init(interval: Double) throws {
         do {
@@ -130,7 +135,7 @@ private final class TopLooks: Sendable {
             }
             // SAFETY: from here on only the new thread uses the poller.
             nonisolated(unsafe) let looker = poller
-            let started = try SymVMM.Thread(name: "top") { [self] in unsafe look(looker, milliseconds: Int32(interval * 1000)) }
+            let started = try VMMBase.Thread(name: "top") { [self] in unsafe look(looker, milliseconds: Int32(interval * 1000)) }
             thread.withLock { $0 = started }
         } catch let error as KVMError {
             throw ControlError.host(error.description)

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-import SymVMM
+import CKVM
 import Testing
+
+@testable import SymVMM
+@testable import VMMBase
 
 @Suite struct KvmTests {
     @Test func aMissingDeviceIsSaidWithAdvice() {

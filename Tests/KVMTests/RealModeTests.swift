@@ -5,6 +5,8 @@ import Glibc
 import Testing
 
 @testable import SymVMM
+@testable import VMMBase
+@testable import VMMModel
 
 /// Tiny guests of a few instructions in real mode, run by the real machine on this host's /dev/kvm.
 @Suite(.serialized, .timeLimit(.minutes(1))) struct RealModeTests {
@@ -121,7 +123,7 @@ final class Collector: ConsoleOutput, @unchecked Sendable {
     }
 }
 
-extension SymVMM.Thread {
+extension VMMBase.Thread {
     static func sleep(milliseconds: UInt32) {
         usleep(milliseconds * 1000)
     }

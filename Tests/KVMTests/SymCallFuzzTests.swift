@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-import CKVM
 import Glibc
+import SymbioticABI
 import Testing
 
 @testable import SymVMM

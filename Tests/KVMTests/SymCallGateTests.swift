@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-import CKVM
+import SymbioticABI
 import Testing
 
 @testable import SymVMM

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
-import CKVM
 import Glibc
+import SymbioticABI
 import Testing
 
 @testable import SymVMM
+@testable import VMMBase
 
 /// Symcalls while the machine is paused, killed and reset, on this host's /dev/kvm.
 @Suite(.serialized, .timeLimit(.minutes(2))) struct SymCallLifeTests {
@@ -13,7 +14,7 @@ import Testing
         let machine = puppet.machine
         let calls = CallsInFlight()
         let askers = try (0..<3).map { number in
-            try SymVMM.Thread(name: "asker\(number)") {
+            try VMMBase.Thread(name: "asker\(number)") {
                 while !calls.isOver {
                     do throws(SymCallError) {
                         calls.note(try machine.symcall(SYMBIOTIC_SYMCALL_PING, SymCallTests.values, vcpu: 0) == SymCallTests.values)
@@ -65,7 +66,7 @@ import Testing
             let puppet = try armed()
             let machine = puppet.machine
             let askers = try (0..<2).map { number in
-                try SymVMM.Thread(name: "asker\(number)") {
+                try VMMBase.Thread(name: "asker\(number)") {
                     while machine.state == .running {
                         let call = round % 2 == 0 ? SYMBIOTIC_SYMCALL_PING : SymCallPuppet.Call.spin
                         _ = try? machine.symcall(call, SymCallTests.values, vcpu: 0)
@@ -85,7 +86,7 @@ import Testing
     @Test func aGuestMayResetTheMachineWhileItIsAsked() throws {
         let puppet = try armed()
         let machine = puppet.machine
-        let asker = try SymVMM.Thread(name: "asker") {
+        let asker = try VMMBase.Thread(name: "asker") {
             while machine.state == .running { _ = try? machine.symcall(SYMBIOTIC_SYMCALL_PING, SymCallTests.values, vcpu: 0) }
         }
         usleep(10_000)

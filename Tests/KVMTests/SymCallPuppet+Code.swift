@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-import CKVM
-
-@testable import SymVMM
+import SymbioticABI
 
 /// The guest's instructions.
 extension SymCallPuppet {

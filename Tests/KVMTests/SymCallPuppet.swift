@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import CKVM
+import SymbioticABI
 
 @testable import SymVMM
+@testable import VMMBase
+@testable import VMMModel
 
 /// A symbiotic guest of a few hundred instructions that does what a test tells it to: it polls a port for commands. docs/ABI.md is all that it
 /// knows of the VMM.

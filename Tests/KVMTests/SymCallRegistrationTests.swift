@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
-import CKVM
 import Glibc
+import SymbioticABI
 import Testing
 
 @testable import SymVMM
+@testable import VMMBase
 
 /// What a guest registers, and the calls that are refused, on this host's /dev/kvm.
 @Suite(.serialized, .timeLimit(.minutes(2))) struct SymCallRegistrationTests {
@@ -44,7 +45,7 @@ import Testing
         let puppet = try armed()
         let machine = puppet.machine
         let finished = CallsInFlight()
-        let thread = try SymVMM.Thread(name: "asker") {
+        let thread = try VMMBase.Thread(name: "asker") {
             do throws(SymCallError) {
                 finished.note(try machine.symcall(SymCallPuppet.Call.needsDoorbell, SymCallTests.values) == SymCallTests.values)
             } catch {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-import CKVM
+import SymbioticABI
 import Synchronization
 
 @testable import SymVMM
@@ -14,14 +14,14 @@ final class DoorbellService: SymbioticService, @unchecked Sendable {
 
     /// Answers one doorbell.
     init(number: UInt8 = 0x30) {
-        super.init(name: "test", features: 0, doorbells: number...number)
+        super.init(claims: ServiceClaims(name: "test", doorbells: number...number))
     }
 
-    override func answer(doorbell: UInt8, _ values: SymCallValues, on processor: VirtualProcessor) {
+    override func handle(doorbell: UInt8, _ values: SymCallValues, on vcpu: SymbioticVCPU) {
         arguments = values
         let other = SymCallValues(.max, 0, 1, UInt64(calls.count), 3)
-        let first = try? processor.symcall(SYMBIOTIC_SYMCALL_PING, values)
-        let second = try? processor.symcall(SymCallPuppet.Call.needsDoorbell, other)
+        let first = try? vcpu.symcall(SYMBIOTIC_SYMCALL_PING, values)
+        let second = try? vcpu.symcall(SymCallPuppet.Call.needsDoorbell, other)
         calls.append(first == values && second == other)
     }
 }
@@ -36,14 +36,14 @@ final class CallingService: SymbioticService, @unchecked Sendable {
 
     /// Answers one doorbell.
     init() {
-        super.init(name: "test", features: 0, doorbells: 0x30...0x30)
+        super.init(claims: ServiceClaims(name: "test", doorbells: 0x30...0x30))
     }
 
-    override func answer(doorbell: UInt8, _ values: SymCallValues, on processor: VirtualProcessor) {
-        isAtGate = processor.symbiotic?.isAtGate == true
+    override func handle(doorbell: UInt8, _ values: SymCallValues, on vcpu: SymbioticVCPU) {
+        isAtGate = vcpu.symbiotic?.isAtGate == true
         errors = numbers.map { number in
             do throws(SymCallError) {
-                _ = try processor.symcall(number, values)
+                _ = try vcpu.symcall(number, values)
                 return nil
             } catch {
                 return error

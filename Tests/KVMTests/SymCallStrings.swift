@@ -49,21 +49,21 @@ final class Strings: BusDevice, @unchecked Sendable {
         UInt64(state.withLock { $0.commands.isEmpty ? 0 : $0.commands.removeFirst() })
     }
 
-    override func write(offset: UInt64, size: Int, value: UInt64, from processor: VirtualProcessor) {
+    override func write(offset: UInt64, size: Int, value: UInt64, from context: VCPUContext) {
         let word = UInt32(truncatingIfNeeded: value)
         switch UInt8(Strings.base) + UInt8(offset) {
         case Strings.answerPort: state.withLock { $0.answers.append(word) }
         case Strings.lowPort: state.withLock { $0.low = word }
         case Strings.highPort: state.withLock { $0.high = word }
-        case Strings.userPort: setPrivilege(3, processor)
-        case Strings.kernelPort: setPrivilege(0, processor)
+        case Strings.userPort: setPrivilege(3, context)
+        case Strings.kernelPort: setPrivilege(0, context)
         default: break
         }
     }
 
     /// Puts the vCPU into another ring: this KVM may not know the instructions for it.
-    private func setPrivilege(_ level: UInt8, _ processor: VirtualProcessor) {
-        guard var special = try? processor.handle.specialRegisters() else { return }
+    private func setPrivilege(_ level: UInt8, _ context: VCPUContext) {
+        guard let processor = context as? VirtualProcessor, var special = try? processor.handle.specialRegisters() else { return }
         special.cs.dpl = level
         special.ss.dpl = level
         special.cs.selector = special.cs.selector & ~3 | UInt16(level)

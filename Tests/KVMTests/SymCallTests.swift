@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-import CKVM
 import Glibc
+import SymbioticABI
 import Testing
 
 @testable import SymVMM
@@ -74,8 +74,7 @@ import Testing
     }
 
     @Test func aCallWithinACallIsRefusedAndADoorbellInAHandlerIsIgnored() throws {
-        let service = DoorbellService(number: 0)
-        let puppet = try armed(services: [service])
+        let puppet = try armed()
         let results = try puppet.machine.symcall(SymCallPuppet.Call.doorbell, SymCallValues(41), vcpu: 0)
         #expect(results.rbx == 42)
         #expect(puppet.counter("doorbells_ignored") == 1)
@@ -102,8 +101,7 @@ import Testing
     }
 
     @Test func fromUserModeThePortsCountForNothing() throws {
-        let service = DoorbellService(number: 0)
-        let puppet = try armed(services: [service])
+        let puppet = try armed()
         puppet.set(SymCallPuppet.Place.flag, 0)
         puppet.begin(.user)
         for _ in 0..<200 where puppet.counter("doorbells_ignored") < 3 || puppet.counter("returns_ignored") < 2 { usleep(10_000) }

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
+@testable import SymVMM
 import Glibc
 
-@testable import SymVMM
+@testable import VMMBase
 
 /// A file that is there while the object lives.
 final class TemporaryFile {

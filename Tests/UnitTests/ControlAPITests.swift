@@ -4,7 +4,10 @@ import Glibc
 import Synchronization
 import Testing
 
-@testable import SymVMM
+@testable import VMMAPI
+@testable import VMMBase
+@testable import VMMControl
+@testable import VMMModel
 
 /// A machine that does what it is told and counts it.
 final class RecordingMachine: MachineControl {
@@ -81,7 +84,7 @@ final class RecordingMachine: MachineControl {
             uptimeNanoseconds: 1_000_000,
             rows: [.init(vcpu: 0, reason: .portWrite, device: "serial", address: 0x3f8, latency: latency)],
             processors: [
-                .init(vcpu: 0, guestNanoseconds: 70, vmmNanoseconds: 30, kernel: KernelStatistics(readingFrom: FileDescriptor(owning: -1)))
+                .init(vcpu: 0, guestNanoseconds: 70, vmmNanoseconds: 30, kernel: KernelStatistics())
             ])
     }
 }

@@ -2,7 +2,12 @@
 
 import Testing
 
-@testable import SymVMM
+@testable import SwapBypass
+@testable import VMMAPI
+@testable import VMMBase
+@testable import VMMControl
+@testable import VMMModel
+@testable import VMMService
 
 @Suite struct ControlConfigurationTests {
     @Test(
@@ -94,7 +99,7 @@ import Testing
 
 @Suite struct ControlConfigurationFileTests {
     private func read(_ text: String) throws(ControlError) -> LaunchConfiguration {
-        try MachineResources(json: Array(text.utf8), source: "vm.json").launch()
+        try MachineResources(json: Array(text.utf8), source: "vm.json", registry: ServiceRegistry([SwapBypassService.descriptor])).launch()
     }
 
     @Test func aFirecrackerFileIsRead() throws {
@@ -128,7 +133,8 @@ import Testing
     }
 
     @Test func whatIsWrittenIsReadAgain() throws {
-        var resources = MachineResources(name: "web")
+        let registry = try ServiceRegistry([SwapBypassService.descriptor])
+        var resources = MachineResources(name: "web", registry: registry)
         resources.bootSource = BootSource(kernelPath: "/k", initrdPath: "/i", commandLine: "a \"b\" \u{e9}")
         resources.vcpuCount = 3
         resources.memoryByteCount = 77 << 20
@@ -141,7 +147,7 @@ import Testing
             NetworkInterfaceConfiguration(id: "n", tap: "t0", mac: MACAddress("52:54:00:00:00:01")),
             NetworkInterfaceConfiguration(id: "m", tap: "t1"),
         ]
-        resources.swap = SwapConfiguration(byteCount: 8 << 20, path: "/swap", budget: 4 << 20, bypass: true)
+        try resources.set(SwapBypassService.descriptor.request(fromOption: "8M,path=/swap,budget=4M,bypass=on"))
         resources.console = .file(path: "/c")
         resources.symbiotic = false
         var logger = LoggerConfiguration()
@@ -153,7 +159,7 @@ import Testing
         resources.statsFile = "/s"
         resources.apiSocket = "/x.sock"
         let text = try JSONText.encode(resources.document)
-        #expect(try MachineResources(json: text, source: "again") == resources)
+        #expect(try MachineResources(json: text, source: "again", registry: registry) == resources)
     }
 
     @Test func ourOwnFieldsAreRead() throws {

@@ -5,6 +5,10 @@ import Synchronization
 import Testing
 
 @testable import SymVMM
+@testable import VMMBase
+@testable import VMMControl
+@testable import VMMModel
+@testable import VMMPresentation
 
 @Suite struct EscapeFilterTests {
     private func filter(_ bytes: [UInt8]) -> (passed: [UInt8], commands: [ConsoleCommand]) {

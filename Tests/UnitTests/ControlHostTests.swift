@@ -4,8 +4,11 @@ import Glibc
 import Synchronization
 import Testing
 
-@testable import SwapBypass
 @testable import SymVMM
+@testable import VMMAPI
+@testable import VMMBase
+@testable import VMMControl
+@testable import VMMModel
 
 /// A VM configured over the API, whose machine is a recording one.
 private final class HostUnderTest: Sendable {
@@ -133,7 +136,7 @@ private final class HostUnderTest: Sendable {
 
     @Test func devicesAreBounded() throws {
         let vm = try HostUnderTest()
-        for number in 0..<MachineResources.deviceLimit {
+        for number in 0..<VirtualMachine.deviceLimit {
             #expect(vm.respond(.put, "/drives/d\(number)", #"{"drive_id": "d\#(number)", "path_on_host": "/d"}"#) == .noContent)
         }
         #expect(try vm.fault(.put, "/drives/more", #"{"drive_id": "more", "path_on_host": "/d"}"#).contains("too many devices"))

@@ -1,8 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
+import CKVM
 import Testing
 
 @testable import SymVMM
+@testable import VMMAPI
+@testable import VMMModel
+@testable import VMMPresentation
 
 @Suite struct ControlReportTests {
     private func latency(_ values: [UInt64]) -> LatencySummary {
@@ -118,7 +122,7 @@ import Testing
     @Test func theHostReportDrawsConclusions() {
         let all = [
             HostReport.Capability(name: "IRQFD", isNeeded: true, value: 1, purpose: ""),
-            HostReport.Capability(name: "X86_USER_SPACE_MSR", isNeeded: false, value: 1, purpose: ""),
+            HostReport.Capability(name: "X86_USER_SPACE_MSR", isNeeded: false, isNeededBySymbiosis: true, value: 1, purpose: ""),
         ]
         func report(_ problem: String?, _ capabilities: [HostReport.Capability], _ hardware: String?) -> HostReport {
             HostReport(
@@ -133,8 +137,13 @@ import Testing
         #expect(!absent.linuxGuests && absent.kvmAPIVersion == nil && absent.advice.count == 1)
         let old = report(nil, [.init(name: "IRQFD", isNeeded: true, value: 0, purpose: "")], "svm")
         #expect(!old.linuxGuests && old.advice[0].contains("IRQFD"))
-        let plain = report(nil, [all[0], .init(name: "X86_MSR_FILTER", isNeeded: false, value: 0, purpose: "")], "svm")
+        let plain = report(
+            nil, [all[0], .init(name: "X86_MSR_FILTER", isNeeded: false, isNeededBySymbiosis: true, value: 0, purpose: "")], "svm")
         #expect(plain.linuxGuests && !plain.symbioticGuests)
+        // Of this one the symbiotic interface needs three sets of registers.
+        let part = HostReport.Capability(
+            name: "SYNC_REGS", isNeeded: false, isNeededBySymbiosis: true, value: 1, isEnough: false, purpose: "")
+        #expect(!report(nil, all + [part], "svm").symbioticGuests)
         #expect(HostReport.examine(kvmPath: "/nonexistent/kvm").kvmProblem?.contains("load kvm_intel or kvm_amd") == true)
     }
 }

@@ -4,7 +4,11 @@ import Glibc
 import Synchronization
 import Testing
 
-@testable import SymVMM
+@testable import VMMAPI
+@testable import VMMBase
+@testable import VMMClient
+@testable import VMMControl
+@testable import VMMModel
 
 /// A server on a real Unix socket, spoken to by a client that sends what it likes.
 final class ServerUnderTest: Sendable {

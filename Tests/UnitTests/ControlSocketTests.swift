@@ -4,7 +4,8 @@ import Glibc
 import Synchronization
 import Testing
 
-@testable import SymVMM
+@testable import VMMAPI
+@testable import VMMBase
 
 /// A folder of a test's own, removed with all in it.
 final class TemporaryFolder: Sendable {
@@ -102,7 +103,7 @@ final class TemporaryFolder: Sendable {
         let refusals = Refusals()
         for number in 0..<5000 {
             let path = folder.socketPath(of: "vm\(number)")
-            let client = try SymVMM.Thread(name: "client") {
+            let client = try VMMBase.Thread(name: "client") {
                 while unsafe access(path, F_OK) != 0 {}
                 if !ControlSocket.isAlive(path) { refusals.count.add(1, ordering: .relaxed) }
             }

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-import SymVMM
 import Testing
+
+@testable import VMMModel
 
 @Suite struct LatencySummaryTests {
     @Test func partsSumToTheWhole() {

@@ -3,6 +3,7 @@
 import Testing
 
 @testable import SymVMM
+@testable import VMMBase
 
 /// The clock, the buses and the recorder: what needs no vCPU.
 @Suite struct LegacyDeviceTests {

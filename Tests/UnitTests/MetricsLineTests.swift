@@ -3,7 +3,11 @@
 import Glibc
 import Testing
 
-@testable import SymVMM
+@testable import VMMAPI
+@testable import VMMBase
+@testable import VMMControl
+@testable import VMMModel
+@testable import VMMPresentation
 
 /// A file's folder of its own.
 private final class Folder {

@@ -2,7 +2,9 @@
 
 import Testing
 
-@testable import SymVMM
+@testable import VMMBase
+@testable import VMMModel
+@testable import VMMPresentation
 
 @Suite struct OpenMetricsTests {
     private func latency(_ values: [UInt64]) -> LatencySummary {

@@ -2,23 +2,27 @@
 
 import Testing
 
-@testable import SymVMM
+@testable import VMMModel
+@testable import VMMPresentation
 
 @Suite struct ReportPageTests {
     @Test func theRowsOfAProcessAreOneWhateverItsName() {
         func task(_ vcpu: Int, _ tgid: UInt32?, _ name: String, _ reason: String, _ count: UInt64) -> ExitReport.Task {
-            ExitReport.Task(vcpu: vcpu, tgid: tgid, name: name, reason: reason, count: count, totalNanoseconds: 10 * count)
+            ExitReport.Task(
+                vcpu: vcpu, tgid: tgid, startTime: tgid == 5 ? 9 : nil, name: name, reason: reason, count: count,
+                totalNanoseconds: 10 * count)
         }
         let report = ExitReport(
             name: "vm", uptimeNanoseconds: 1, exits: [], vcpus: [],
             tasks: [
                 task(0, 0, "swapper/0", "halt", 3), task(1, 0, "swapper/1", "halt", 4), task(0, 5, "sh", "port_write", 1),
                 task(1, 5, "sleep", "halt", 8), task(0, nil, "others", "halt", 1),
+                ExitReport.Task(vcpu: 0, tgid: 5, startTime: 10, name: "later", reason: "halt", count: 2, totalNanoseconds: 20),
             ])
-        #expect(report.processes.map(\.name) == ["sleep", "(idle)", "others"])
-        #expect(report.processes.map(\.count) == [9, 7, 1])
-        #expect(report.processes.map(\.reasons) == ["halt 8, port_write 1", "halt 7", "halt 1"])
-        #expect(report.processes.map(\.totalNanoseconds) == [90, 70, 10])
+        #expect(report.processes.map(\.name) == ["sleep", "(idle)", "later", "others"])
+        #expect(report.processes.map(\.count) == [9, 7, 2, 1])
+        #expect(report.processes.map(\.reasons) == ["halt 8, port_write 1", "halt 7", "halt 2", "halt 1"])
+        #expect(report.processes.map(\.totalNanoseconds) == [90, 70, 20, 10])
     }
 
     @Test func wordsOfOthersAreEscaped() {
@@ -75,6 +79,6 @@ import Testing
     }
 
     @Test func thereIsNoPageOfNothing() {
-        #expect(ReportPage([], events: [], swapDevice: "", facts: []) == nil)
+        #expect(ReportPage([], events: [], sections: [], facts: []) == nil)
     }
 }

@@ -2,7 +2,11 @@
 
 import Testing
 
-@testable import SymVMM
+@testable import VMMAPI
+@testable import VMMBase
+@testable import VMMClient
+@testable import VMMModel
+@testable import VMMPresentation
 
 @Suite struct StatisticsDifferenceTests {
     private func latency(_ values: [UInt64]) -> LatencySummary {

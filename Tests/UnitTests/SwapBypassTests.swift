@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
-import SymVMM
 import Testing
 
 @testable import SwapBypass
+@testable import VMMBase
 
 @Suite struct SwapBypassTests {
     @Test func optionsAreRead() throws {

@@ -5,6 +5,7 @@ import Testing
 
 @testable import SwapBypass
 @testable import SymVMM
+@testable import VMMBase
 
 @Suite struct SwapStoreTests {
     /// Writes pages that each hold their own number; in two vectors of unlike length.

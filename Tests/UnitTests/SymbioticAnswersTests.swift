@@ -3,6 +3,7 @@
 import Testing
 
 @testable import SymVMM
+@testable import VMMModel
 
 /// What the guest writes as an answer may be anything.
 @Suite struct SymbioticAnswersTests {

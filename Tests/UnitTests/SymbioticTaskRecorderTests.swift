@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
-import CKVM
 import Testing
 
 @testable import SymVMM
+@testable import VMMModel
 
 /// Exits by guest process, read from a page that the guest writes.
 @Suite struct SymbioticTaskRecorderTests {
@@ -12,18 +12,17 @@ import Testing
     /// A guest's local page and the recorder that follows it.
     private struct Guest {
         let memory: GuestMemory
-        let interface: SymbioticInterface
+        let generations = RegistrationGeneration()
         let recorder: TaskRecorder
         var sequence: UInt32 = 0
 
         init() throws {
             memory = try GuestMemory(byteCount: 1 << 20)
-            interface = SymbioticInterface(memory: memory, interrupt: try InterruptLine(unconnected: 3))
             recorder = try TaskRecorder()
         }
 
         mutating func watch() {
-            recorder.watch(localPage: SymbioticTaskRecorderTests.page, interface)
+            unsafe recorder.watch(localPage: try? memory.pointer(SymbioticTaskRecorderTests.page, byteCount: 4096), generations)
         }
 
         /// What the guest's scheduler does.
@@ -91,10 +90,13 @@ import Testing
         guest.recorder.forget()
         guest.exits(10)
         #expect(guest.total == 1)
-        // A page outside memory, which registration refuses, would be no harm either.
-        guest.recorder.watch(localPage: 1 << 40, guest.interface)
+        // What was registered before the guest dropped everything is no longer followed.
+        guest.watch()
+        guest.generations.advance()
+        try guest.run(8, "eight")
+        guest.exits(1)
         guest.exits(10)
-        #expect(guest.total == 1)
+        #expect(guest.count(8) == nil)
     }
 
     @Test func inTheMiddleOfAnUpdateTheLastTaskCounts() throws {
@@ -142,6 +144,35 @@ import Testing
         let others = lines.first { $0.tgid == nil }
         #expect(others?.name == "(others)")
         #expect(guest.count(nil) == UInt64(4000 - 192 * 4))
+    }
+
+    @Test func aNumberThatIsUsedAgainIsAnotherProcess() throws {
+        var guest = try Guest()
+        guest.watch()
+        try guest.run(7, "first", startTime: 100)
+        guest.exits(3)
+        try guest.run(7, "second", startTime: 200)
+        guest.exits(5)
+        // A thread of the living one exits, so its process' start is not known.
+        try guest.run(7, "second", startTime: 0)
+        guest.exits(1)
+        try guest.run(7, "first", startTime: 100)
+        guest.exits(1)
+        let lines = guest.recorder.lines().filter { $0.tgid == 7 }.sorted { $0.startTime < $1.startTime }
+        #expect(lines.map(\.startTime) == [100, 200])
+        #expect(lines.map(\.name) == ["first", "second"])
+        #expect(lines.map { $0.exits.reduce(0) { $0 + $1.count } } == [4, 6])
+    }
+
+    @Test func aStartThatIsToldLaterIsTakenOver() throws {
+        var guest = try Guest()
+        guest.watch()
+        try guest.run(7, "late", startTime: 0)
+        guest.exits(1)
+        try guest.run(7, "late", startTime: 100)
+        guest.exits(1)
+        #expect(guest.recorder.lines().map(\.startTime) == [100])
+        #expect(guest.total == 2)
     }
 
     @Test func theHighestNumberIsAProcessLikeAnother() throws {

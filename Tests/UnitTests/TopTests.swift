@@ -2,7 +2,9 @@
 
 import Testing
 
-@testable import SymVMM
+@testable import VMMClient
+@testable import VMMModel
+@testable import VMMPresentation
 
 @Suite struct TopTests {
     @Test func keysAreUnderstood() {

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import Glibc
-import SymVMM
 import Synchronization
 import Testing
+
+@testable import SymVMM
+@testable import VMMBase
 
 /// A storage whose host fails, or that takes its time.
 private final class TroubledStorage: BlockStorage, @unchecked Sendable {

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
-import SymVMM
 import Testing
+
+@testable import SymVMM
+@testable import VMMBase
 
 /// A guest that writes noise: whatever it does, the device lives, and works after a reset.
 @Suite struct VirtioHostileTests {

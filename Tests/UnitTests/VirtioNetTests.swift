@@ -2,9 +2,12 @@
 
 import CKVM
 import Glibc
-import SymVMM
 import Synchronization
 import Testing
+
+@testable import SymVMM
+@testable import VMMBase
+@testable import VMMModel
 
 /// Serialized: while a process that one test starts has not reached its exec, it holds every descriptor of ours, so that a tap
 /// which another test closes then stays busy.

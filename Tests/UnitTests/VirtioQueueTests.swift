@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
-import SymVMM
 import Testing
+
+@testable import SymVMM
+@testable import VMMBase
 
 @Suite struct VirtioQueueTests {
     private typealias Buffer = VirtioTestQueue.Buffer

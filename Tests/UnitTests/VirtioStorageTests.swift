@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import Glibc
-import SymVMM
 import Testing
+
+@testable import SymVMM
+@testable import VMMBase
 
 @Suite struct VirtioStorageTests {
     /// The error of opening a disk, or nil when it opened.

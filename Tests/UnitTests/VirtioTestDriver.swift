@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import Glibc
-import SymVMM
 import Synchronization
+
+@testable import SymVMM
+@testable import VMMBase
 
 /// A guest's driver, reduced to what the tests need: it speaks to the transport by registers and to the queues through guest memory.
 final class VirtioTestDriver {

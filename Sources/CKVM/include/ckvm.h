@@ -7,8 +7,6 @@
 #ifndef CKVM_H
 #define CKVM_H
 
-#include "symbiotic_abi.h"
-
 #include <linux/kvm.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -82,13 +80,13 @@ int ckvm_unblock_signal(int signal);
 
 /* A counter in the kernel (eventfd(2)) at zero, close-on-exec. */
 int ckvm_eventfd(bool nonblocking);
-/* Names the calling thread; the kernel keeps 15 bytes. */
-/* Anonymous memory with a descriptor: zeroes, `bytes` long. */
 /* A descriptor of the process that listens where a Unix socket is connected to: unix(7) SO_PEERCRED, pidfd_open(2). */
 int ckvm_peer_process(int socket);
+/* Anonymous memory with a descriptor: zeroes, `bytes` long. */
 int ckvm_memory_file(const char *name, uint64_t bytes);
 /* CPUID 0x80000008; 36 when the processor does not have it, at most 52. */
 int ckvm_physical_address_bits(void);
+/* Names the calling thread; the kernel keeps 15 bytes. */
 int ckvm_name_thread(const char *name);
 /* The stack size of threads made from now on without one of their own. */
 int ckvm_set_default_stack_size(size_t bytes);
@@ -99,7 +97,7 @@ int ckvm_error_message(int error, char *text, size_t capacity);
 int ckvm_open_tap(const char *name, int header_size);
 int ckvm_set_tap_offload(int tap, unsigned int flags);
 
-/* Zeroes (or with `keep` punches out) a range of a file. */
+/* Gives back the space of a range of a file, or keeps it; either way the range reads as zeroes. fallocate(2) */
 int ckvm_punch_hole(int fd, int64_t offset, int64_t length);
 int ckvm_zero_range(int fd, int64_t offset, int64_t length);
 int ckvm_block_device_size(int fd, uint64_t *bytes);

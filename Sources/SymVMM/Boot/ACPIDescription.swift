@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
+internal import VMMModel
+
 /// What the ACPI tables tell the guest of its machine, beside what every machine has (COM1, the interrupt controllers, the power registers).
 public struct ACPIDescription: Equatable, Sendable {
-    /// Most vCPUs that the tables describe.
-    public static let maximumVCPUCount = 32
-
     /// A virtio device behind the MMIO transport (virtio 1.2, 4.2).
     public struct MMIODevice: Equatable, Sendable {
         /// First address of the registers, GPA, in the hole for devices.
@@ -22,7 +21,7 @@ public struct ACPIDescription: Equatable, Sendable {
         }
     }
 
-    /// Number of vCPUs, 1 to 32; their APIC ids count from 0.
+    /// Number of vCPUs (`MachineLimits.vcpuCount`); their APIC ids count from 0.
     public var vcpuCount: Int
     /// The virtio devices, in the order in which the guest finds them.
     public var mmioDevices: [MMIODevice]
@@ -44,7 +43,7 @@ public struct ACPIDescription: Equatable, Sendable {
 
     /// Throws unless the tables can say all of it.
     func check() throws(BootError) {
-        guard (1...ACPIDescription.maximumVCPUCount).contains(vcpuCount) else { throw BootError.vcpuCountOutOfRange(vcpuCount) }
+        guard MachineLimits.vcpuCount.contains(vcpuCount) else { throw BootError.vcpuCountOutOfRange(vcpuCount) }
         guard mmioDevices.count <= 0x1000 else { throw BootError.tooManyDevices(mmioDevices.count) }
         for device in mmioDevices {
             let (end, overflow) = device.gpa.addingReportingOverflow(device.byteCount)

@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
+internal import VMMBase
+internal import VMMModel
+
 /// Why a guest cannot be started from the files it was given. Each has one line for the user, in `description`.
 public enum BootError: Error, Equatable, Sendable, CustomStringConvertible {
     /// The kernel cannot be opened or read; `errno` is the kernel's error number.
@@ -91,7 +94,7 @@ public enum BootError: Error, Equatable, Sendable, CustomStringConvertible {
         case .initrdTooLarge(let path, let byteCount, let memory):
             "initrd \(path) is too large: \(mebibytes(byteCount)) MiB do not fit beside the kernel in \(memory >> 20) MiB of guest memory"
         case .vcpuCountOutOfRange(let count):
-            "\(count) vCPUs: give 1 to \(ACPIDescription.maximumVCPUCount)"
+            "\(count) vCPUs: give \(MachineLimits.vcpuCount.lowerBound) to \(MachineLimits.vcpuCount.upperBound)"
         case .deviceOutsideHole(let address, let byteCount):
             "a device of \(byteCount) bytes at \(hex(address)) lies outside the hole for devices"
         case .interruptOutOfRange(let gsi):

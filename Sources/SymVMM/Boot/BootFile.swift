@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 internal import Glibc
+internal import VMMBase
 
 /// A kernel or initial RAM disk, open for reading. The file is the user's, so nothing in it is believed, and it may shrink meanwhile.
 struct BootFile: ~Copyable {

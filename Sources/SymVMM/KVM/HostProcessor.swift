@@ -2,6 +2,7 @@
 
 internal import CKVM
 internal import Glibc
+internal import VMMBase
 
 /// What the host's processor can do.
 public enum HostProcessor {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 public import CKVM
+public import VMMBase
 
 internal import Glibc
 

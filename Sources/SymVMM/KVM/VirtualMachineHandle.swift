@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
+public import VMMBase
+public import VMMModel
+
 internal import CKVM
 internal import Glibc
 

@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 
 public import CKVM
+public import VMMBase
+public import VMMModel
 
 internal import Glibc
 
 /// Owner of a vCPU's descriptor and of its run page.
 ///
-/// All calls belong to the vCPU's own thread (or to its maker, before that thread starts), save `interrupt()`, `statistics()` and `injectNMI()`,
-/// which any thread may call.
+/// All calls belong to the vCPU's own thread (or to its maker, before that thread starts), save `interrupt()` and `statistics()`, which
+/// any thread may call.
 public struct VirtualProcessorHandle: ~Copyable, @unchecked Sendable {
     private let descriptor: FileDescriptor
     private let runPage: MemoryMapping

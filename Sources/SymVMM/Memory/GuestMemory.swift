@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
+public import VMMBase
+
 internal import Glibc
 internal import Synchronization
+internal import VMMModel
 
 /// A guest address that does not lie in the guest's memory, or not with all its bytes.
 public struct GuestAddressError: Error, Equatable, Sendable {
@@ -22,7 +25,7 @@ public final class GuestMemory: Sendable {
     /// End of the hole; memory goes on here.
     public static let holeEnd: UInt64 = 4 << 30
     /// The page size that memory is counted in.
-    public static let pageSize: UInt64 = 4096
+    public static let pageSize = MachineLimits.pageByteCount
 
     /// Memory slots of KVM that guest memory takes: 0 and 1.
     static let slotCount: UInt32 = 2
@@ -40,7 +43,7 @@ public final class GuestMemory: Sendable {
     ///
     /// - Parameter byteCount: a multiple of 4096, at least 1 MiB and at most 1 TiB.
     public init(byteCount: UInt64) throws(KVMError) {
-        guard byteCount >= 1 << 20, byteCount <= 1 << 40, byteCount % GuestMemory.pageSize == 0 else {
+        guard MachineLimits.memoryByteCount.contains(byteCount), byteCount % GuestMemory.pageSize == 0 else {
             throw KVMError(
                 call: "guest memory", errno: EINVAL, advice: "\(byteCount) bytes: give 1 MiB to 1 TiB, whole pages of 4096 bytes")
         }

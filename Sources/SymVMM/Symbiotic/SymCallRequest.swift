@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-internal import CKVM
 internal import Glibc
 internal import Synchronization
+internal import VMMBase
 
 /// A symcall asked for by another thread than the vCPU's, which waits here for the answer.
 final class SymCallRequest: Sendable {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-internal import CKVM
 internal import Glibc
 internal import Synchronization
+internal import VMMBase
 
 /// Cuts off handlers that outrun the time limit: kicks their vCPU out of the guest.
 ///
@@ -17,7 +17,7 @@ final class SymCallWatchdog: Sendable {
 
     /// What the polls have seen of one vCPU.
     private struct Watch {
-        let processor: VirtualProcessor
+        let processor: SymbioticVCPU
         let thread: Thread
         var call: UInt64 = 0
         var polls = 0
@@ -39,7 +39,7 @@ final class SymCallWatchdog: Sendable {
     }
 
     /// Starts looking after the vCPUs.
-    func start(_ processors: [(VirtualProcessor, Thread)]) throws(KVMError) {
+    func start(_ processors: [(SymbioticVCPU, Thread)]) throws(KVMError) {
         let started = try Thread(name: "symcall-limit") { [self] in
             var watches = processors.map { Watch(processor: $0.0, thread: $0.1) }
             while true {

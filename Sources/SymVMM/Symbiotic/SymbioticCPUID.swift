@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 internal import CKVM
+internal import SymbioticABI
 
 /// The CPUID leaves by which a guest finds the symbiotic interface (docs/ABI.md, section 1).
 enum SymbioticCPUID {

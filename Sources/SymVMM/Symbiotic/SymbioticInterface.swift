@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-internal import CKVM
+internal import SymbioticABI
 internal import Synchronization
+internal import VMMBase
 
 /// The symbiotic interface of one VM: its registration MSRs, the global page, and the calls that wait for a doorbell (docs/ABI.md).
 final class SymbioticInterface: MSRDevice, @unchecked Sendable {
@@ -20,7 +21,7 @@ final class SymbioticInterface: MSRDevice, @unchecked Sendable {
     /// Held by who writes to the global page, so that nobody does once the guest has it back. Not on the exit path.
     private let writing = Mutex<Void>(())
     /// Counts the drops of everything registered: a vCPU's registration is of one generation.
-    private let generationNumber = Atomic<UInt64>(1)
+    let generationCounter = RegistrationGeneration()
     private let isSwitchedOff = Atomic<Bool>(false)
     private let isLeaving = Atomic<Bool>(false)
     /// The doorbell of test builds makes one PING in its exit, for the benchmark of a symcall's price.
@@ -38,17 +39,18 @@ final class SymbioticInterface: MSRDevice, @unchecked Sendable {
 
     // MARK: Registration, on vCPU threads
 
-    override func read(_ index: UInt32, from processor: VirtualProcessor) -> UInt64? {
+    override func read(_ index: UInt32, from context: VCPUContext) -> UInt64? {
         if index == SYMBIOTIC_MSR_GLOBAL_PAGE { return globalPage }
-        return processor.symbiotic?.registration(self).read(index)
+        return (context as? SymbioticVCPU)?.symbiotic?.registration(self).read(index)
     }
 
-    override func write(_ index: UInt32, _ value: UInt64, from processor: VirtualProcessor) -> Bool {
+    override func write(_ index: UInt32, _ value: UInt64, from context: VCPUContext) -> Bool {
         let isTaken: Bool
         if index == SYMBIOTIC_MSR_GLOBAL_PAGE {
             isTaken = writeGlobalPage(value)
         } else {
-            isTaken = processor.symbiotic?.register(self, index, value, addressBits: processor.linearAddressBits()) ?? false
+            let vcpu = context as? SymbioticVCPU
+            isTaken = vcpu?.symbiotic?.register(self, index, value, addressBits: vcpu?.linearAddressBits() ?? 48) ?? false
         }
         if !isTaken { counters.registrationsRefused.increment() }
         return isTaken
@@ -57,7 +59,7 @@ final class SymbioticInterface: MSRDevice, @unchecked Sendable {
     private func writeGlobalPage(_ value: UInt64) -> Bool {
         if value == 0 {
             writing.withLock { _ in globalPageAddress.store(0, ordering: .sequentiallyConsistent) }
-            generationNumber.wrappingAdd(1, ordering: .sequentiallyConsistent)
+            generationCounter.advance()
             isLeaving.store(false, ordering: .relaxed)
             return true
         }
@@ -96,7 +98,7 @@ final class SymbioticInterface: MSRDevice, @unchecked Sendable {
     }
 
     /// The present generation of registrations.
-    var generation: UInt64 { generationNumber.load(ordering: .acquiring) }
+    var generation: UInt64 { generationCounter.current }
 
     /// Why no symcall can be made in this VM now, whatever the vCPU; nil when one can.
     var obstacle: SymCallError? {
@@ -139,18 +141,15 @@ final class SymbioticInterface: MSRDevice, @unchecked Sendable {
     }
 
     /// Offsets in the global page (docs/ABI.md, section 3.1).
-    enum GlobalPage {
-        static let version: UInt64 = 0x008
-        static let features: UInt64 = 0x010
-        static let armedVCPUs: UInt64 = 0x014
-        static let bufferAddress: UInt64 = 0x018
-        static let bufferByteCount: UInt64 = 0x020
-        static let release: UInt64 = 0x030
-        static let symcalls: UInt64 = 0x070
-        static let direct: UInt64 = 0x0b0
-        static let vmmVersion: UInt64 = 0x100
-        static let vmmFlags: UInt64 = 0x104
-        static let requests: UInt64 = 0x108
+    private enum GlobalPage {
+        static let version = UInt64(SYMBIOTIC_GLOBAL_VERSION)
+        static let bufferAddress = UInt64(SYMBIOTIC_GLOBAL_BUFFER_GPA)
+        static let bufferByteCount = UInt64(SYMBIOTIC_GLOBAL_BUFFER_SIZE)
+        static let symcalls = UInt64(SYMBIOTIC_GLOBAL_SYMCALLS)
+        static let direct = UInt64(SYMBIOTIC_GLOBAL_DIRECT)
+        static let vmmVersion = UInt64(SYMBIOTIC_GLOBAL_VMM_VERSION)
+        static let vmmFlags = UInt64(SYMBIOTIC_GLOBAL_VMM_FLAGS)
+        static let requests = UInt64(SYMBIOTIC_GLOBAL_REQUESTS)
     }
 
     // MARK: Calls that wait for a doorbell
@@ -176,27 +175,27 @@ final class SymbioticInterface: MSRDevice, @unchecked Sendable {
     }
 
     /// A doorbell rung at CPL 0, its OUT finished. On the vCPU's thread.
-    func answerDoorbell(_ number: UInt8, _ values: SymCallValues, _ processor: VirtualProcessor) {
+    func handleDoorbell(_ number: UInt8, _ values: SymCallValues, _ vcpu: SymbioticVCPU) {
         counters.doorbells.increment()
         switch UInt32(number) {
-        case SYMBIOTIC_DOORBELL_SERVE: serve(processor)
+        case SYMBIOTIC_DOORBELL_SERVE: serve(vcpu)
         case SYMBIOTIC_DOORBELL_READY: isLeaving.store(false, ordering: .relaxed)
         case SYMBIOTIC_DOORBELL_LEAVING: isLeaving.store(true, ordering: .relaxed)
-        case SYMBIOTIC_DOORBELL_TEST: if pingsOnTestDoorbell { _ = try? processor.symcall(SYMBIOTIC_SYMCALL_PING, values) }
+        case SYMBIOTIC_DOORBELL_TEST: if pingsOnTestDoorbell { _ = try? vcpu.symcall(SYMBIOTIC_SYMCALL_PING, values) }
         default:
-            if let service = services.first(where: { $0.doorbells.contains(number) }) {
-                service.answer(doorbell: number, values, on: processor)
+            if let service = services.first(where: { $0.claims.doorbells?.contains(number) == true }) {
+                service.handle(doorbell: number, values, on: vcpu)
             } else {
                 counters.doorbellsIgnored.increment()
             }
         }
     }
 
-    private func serve(_ processor: VirtualProcessor) {
+    private func serve(_ vcpu: SymbioticVCPU) {
         for _ in 0..<SymbioticInterface.callsPerDoorbell {
             guard let request = waiting.withLock({ $0.isEmpty ? nil : $0.removeFirst() }) else { return }
             do throws(SymCallError) {
-                request.finish(.success(try processor.symcall(request.number, request.arguments)))
+                request.finish(.success(try vcpu.symcall(request.number, request.arguments)))
             } catch {
                 request.finish(.failure(error))
             }

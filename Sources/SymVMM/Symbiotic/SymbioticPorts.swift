@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-internal import CKVM
+internal import SymbioticABI
 
 /// The three ports of the symbiotic interface: a handler's return and failure, and the guest's doorbell (docs/ABI.md, 4.3, 5 and 6).
 final class SymbioticPorts: BusDevice, @unchecked Sendable {
@@ -16,12 +16,13 @@ final class SymbioticPorts: BusDevice, @unchecked Sendable {
         super.init(name: "symbiotic")
     }
 
-    override func write(offset: UInt64, size: Int, value: UInt64, from processor: VirtualProcessor) {
+    override func write(offset: UInt64, size: Int, value: UInt64, from context: VCPUContext) {
+        let vcpu = context as? SymbioticVCPU
         switch offset {
-        case 0: note(processor.symbiotic?.noteReturn(.returned) ?? false)
-        case 1: note(processor.symbiotic?.noteReturn(.faulted) ?? false)
+        case 0: note(vcpu?.symbiotic?.noteReturn(.returned) ?? false)
+        case 1: note(vcpu?.symbiotic?.noteReturn(.faulted) ?? false)
         default:
-            guard size == 1, processor.answerDoorbell(UInt8(truncatingIfNeeded: value), interface) else {
+            guard size == 1, let vcpu, vcpu.handleDoorbellWrite(UInt8(truncatingIfNeeded: value)) else {
                 interface.counters.doorbellsIgnored.increment()
                 return
             }

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
 internal import CKVM
+internal import SymbioticABI
 internal import Synchronization
+internal import VMMBase
 
 /// One vCPU's side of the symbiotic interface: what it registered, and the symcall that runs on it. All of it belongs to the vCPU's thread,
 /// save `running`, `overdue` and `isArmed`.
@@ -99,7 +101,7 @@ internal import Synchronization
         current = next
         if index == SYMBIOTIC_MSR_LOCAL_PAGE {
             unsafe localPage = value == 0 ? nil : try? interface.memory.pointer(value, byteCount: Int(GuestMemory.pageSize))
-            tasks.watch(localPage: value, interface)
+            unsafe tasks.watch(localPage: localPage, interface.generationCounter)
         }
         if index == SYMBIOTIC_MSR_RIP { setLocal(interface, LocalPage.enabled, value == 0 ? 0 : UInt32(1)) }
         return true
@@ -127,13 +129,11 @@ internal import Synchronization
 
     /// Offsets in the local page (docs/ABI.md, 3.2).
     enum LocalPage {
-        static let sequence = 0x020
-        static let task = 0x028
-        static let enabled = 0x100
-        static let active = 0x104
-        static let aborts = 0x108
-        static let failures = 0x110
-        static let completed = 0x118
+        static let enabled = Int(SYMBIOTIC_LOCAL_ENABLED)
+        static let active = Int(SYMBIOTIC_LOCAL_ACTIVE)
+        static let aborts = Int(SYMBIOTIC_LOCAL_ABORTS)
+        static let failures = Int(SYMBIOTIC_LOCAL_FAILURES)
+        static let completed = Int(SYMBIOTIC_LOCAL_COMPLETED)
     }
 
     /// Writes a 32-bit field of the local page, if there is one.

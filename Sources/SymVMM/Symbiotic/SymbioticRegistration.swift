@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-internal import CKVM
+internal import SymbioticABI
 
 /// What one vCPU has registered by its MSRs (docs/ABI.md, section 2). A value: the rules of what is accepted, and nothing else.
 struct SymbioticRegistration: Equatable {

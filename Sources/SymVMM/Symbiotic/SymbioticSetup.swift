@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 internal import CKVM
+internal import VMMBase
+internal import VMMModel
 
 /// The parts of the symbiotic interface that a machine's vCPUs share.
 struct SymbioticSetup: Sendable {
@@ -17,21 +19,13 @@ struct SymbioticSetup: Sendable {
         _ configuration: MachineConfiguration, _ kvm: borrowing Kvm, _ machine: borrowing VirtualMachineHandle, _ memory: GuestMemory,
         services: [SymbioticService]
     ) throws(KVMError) {
-        guard configuration.symbiotic, SymbioticSetup.isPossible(kvm) else { return nil }
+        guard configuration.symbiotic, KVMCapability.missing(for: .symbioticGuest, kvm).isEmpty else { return nil }
         try machine.enable(KVM_CAP_X86_USER_SPACE_MSR, UInt64(KVM_MSR_EXIT_REASON_FILTER))
         let registers = SymbioticInterface.registers
         try machine.interceptMSRs(base: registers.lowerBound, count: UInt32(registers.count))
         let interrupt = try InterruptLine(gsi: SymbioticSetup.interruptNumber, machine: machine)
         interface = SymbioticInterface(memory: memory, interrupt: interrupt, services: services)
         watchdog = try SymCallWatchdog()
-        features =
-            SYMBIOTIC_FEATURE_SYMSPY | SYMBIOTIC_FEATURE_SYMCALL | SYMBIOTIC_FEATURE_INTERRUPT | SYMBIOTIC_FEATURE_GATE
-            | services.reduce(0) { $0 | $1.features }
-    }
-
-    private static func isPossible(_ kvm: borrowing Kvm) -> Bool {
-        let sets = Int32(KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS | KVM_SYNC_X86_EVENTS)
-        return kvm.check(KVM_CAP_X86_USER_SPACE_MSR) > 0 && kvm.check(KVM_CAP_X86_MSR_FILTER) > 0
-            && kvm.check(KVM_CAP_SYNC_REGS) & sets == sets
+        features = services.reduce(ServiceClaims.interface.features) { $0 | $1.claims.features }
     }
 }

@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+
+internal import SymVMM
+internal import VMMAPI
+internal import VMMModel
+internal import VMMPresentation
+
+extension ReportSection {
+    /// The swap traffic over time, and the service's counters.
+    static let swapBypass = ReportSection(
+        service: SwapBypassService.claims.name,
+        state: State(path: "/swap-bypass") { body in
+            (try? JSONText.decode(SwapBypassState.self, from: body)).map { "bypass \($0.state)" }
+        },
+        event: { before, after in
+            switches(in: before) == switches(in: after) ? nil : "bypass switched"
+        },
+        html: traffic)
+
+    private static let device = "virtio-blk.\(SwapStore.serial)"
+
+    private static func switches(in report: ExitReport) -> UInt64 {
+        count("switched", report.services, SwapBypassService.claims.name)
+    }
+
+    private static func count(_ counter: String, _ groups: [ExitReport.CounterGroup]?, _ name: String) -> UInt64 {
+        groups?.first { $0.name == name }?.counters[counter] ?? 0
+    }
+
+    @Sendable private static func traffic(_ timeline: ReportTimeline) -> String? {
+        let service = timeline.whole.services?.first { $0.name == SwapBypassService.claims.name }
+        let disk = timeline.whole.devices?.first { $0.name == device }
+        guard timeline.samples.count > 1, service != nil || disk != nil else { return nil }
+        func pages(_ name: String, _ counter: String) -> TimeChart.Series {
+            let bytes = timeline.rates(name) { count(counter, $0.devices, device) }
+            return TimeChart.Series(name: name, values: bytes.values.map { $0 / Double(GuestMemory.pageSize) })
+        }
+        func served(_ name: String, _ counter: String) -> TimeChart.Series {
+            timeline.rates(name) { count(counter, $0.services, SwapBypassService.claims.name) }
+        }
+        let chart = TimeChart(
+            id: "swap-chart", unit: "pages a second", moments: timeline.moments,
+            series: [
+                pages("read from the swap disk", "read_bytes"), pages("written to it", "written_bytes"),
+                served("mapped by bypass", "pages_mapped"), served("swap faults told to the VMM", "faults"),
+            ], marks: timeline.marks, isStacked: false)
+        let rows = (service?.counters ?? [:]).sorted { $0.key < $1.key }.map { [$0.key, Readable.count($0.value)] }
+        return HTMLText.section(
+            id: "swap", "Swap traffic", "Dashed lines: the moments when bypass was switched. Counters named guest_ are the guest's word.",
+            chart.html + HTMLText.table(id: "swap-table", [("counter", false), ("value", true)], rows))
+    }
+}

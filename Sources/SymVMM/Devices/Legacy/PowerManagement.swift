@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+
+internal import Synchronization
+
+/// ACPI's fixed power-management registers: the power button towards the guest, and the guest's power-off (ACPI 6.4, 4.8.3).
+///
+/// PM1a event block (status and enable, 2 bytes each) and PM1a control block (2 bytes) follow each other from port 0x600. The system control
+/// interrupt is a level: high while an enabled event stands.
+final class PowerManagement: BusDevice, @unchecked Sendable {
+    /// First port: PM1a_EVT_BLK; PM1a_CNT_BLK is at 0x604.
+    static let basePort: UInt16 = 0x600
+    /// Number of ports.
+    static let portCount = 6
+    /// Global system interrupt of the system control interrupt.
+    static let interruptNumber: UInt32 = 9
+    /// SLP_TYP of the soft-off state, as the DSDT's \_S5 object says.
+    static let softOffType: UInt64 = 5
+
+    private static let powerButton: UInt16 = 1 << 8
+    private static let sleepEnable: UInt64 = 1 << 13
+    private static let sciEnable: UInt16 = 1
+
+    private struct Registers {
+        var status: UInt16 = 0
+        var enable: UInt16 = 0
+        var control: UInt16 = PowerManagement.sciEnable
+    }
+
+    private let registers = Mutex(Registers())
+    private let interrupt: LevelInterrupt
+
+    init(interrupt: LevelInterrupt) {
+        self.interrupt = interrupt
+        super.init(name: "acpi")
+    }
+
+    /// Presses the power button. Any thread. Returns false when the guest has not enabled its event, so that nothing will come of it.
+    func pressPowerButton() -> Bool {
+        registers.withLock { registers in
+            registers.status |= PowerManagement.powerButton
+            update(registers)
+            return registers.enable & PowerManagement.powerButton != 0
+        }
+    }
+
+    override func read(offset: UInt64, size: Int) -> UInt64 {
+        let all = registers.withLock { UInt64($0.status) | UInt64($0.enable) << 16 | UInt64($0.control) << 32 }
+        return all >> (8 &* min(offset, 7))
+    }
+
+    override func write(offset: UInt64, size: Int, value: UInt64, from context: VCPUContext) {
+        let ends = registers.withLock { registers in
+            switch (offset, size) {
+            case (0, 2):
+                registers.status &= ~UInt16(truncatingIfNeeded: value)
+            case (0, 4):
+                registers.status &= ~UInt16(truncatingIfNeeded: value)
+                registers.enable = UInt16(truncatingIfNeeded: value >> 16)
+            case (2, 2):
+                registers.enable = UInt16(truncatingIfNeeded: value)
+            case (4, 2), (4, 4):
+                // SLP_EN reads as zero; SCI_EN stays: there is no legacy mode to go back to.
+                registers.control = UInt16(truncatingIfNeeded: value & ~PowerManagement.sleepEnable) | PowerManagement.sciEnable
+                return value & PowerManagement.sleepEnable != 0 && value >> 10 & 7 == PowerManagement.softOffType
+            default:
+                break
+            }
+            update(registers)
+            return false
+        }
+        if ends { context.end(.powerOff) }
+    }
+
+    private func update(_ registers: Registers) {
+        interrupt.set(high: registers.status & registers.enable != 0)
+    }
+}

@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: Apache-2.0
+
+internal import VMMBase
+
+extension VirtualMachine {
+    /// Puts another file behind a drive while the guest runs, and tells the guest that its size may have changed.
+    ///
+    /// Opens the file as the drive's old one was opened: to write as well unless the drive is read-only, in sectors of the same size.
+    package func replaceFile(ofDrive id: String, with path: String) throws(MachineError) {
+        guard configuration.drives.contains(where: { $0.id == id }) else {
+            throw MachineError(.configuration, "there is no drive '\(id)'")
+        }
+        let name = VirtioBlock.name(id: id)
+        guard state != .ended, let disk = virtio.lazy.compactMap({ $0.device as? VirtioBlock }).first(where: { $0.name == name }) else {
+            throw MachineError(.configuration, "the VM has ended")
+        }
+        guard let old = disk.storage as? FileStorage else {
+            throw MachineError(.configuration, "drive '\(id)' is not in a file")
+        }
+        do throws(KVMError) {
+            try disk.replaceStorage(FileStorage(path: path, replacing: old))
+        } catch {
+            throw MachineError(.configuration, "drive '\(id)': \(error)")
+        }
+    }
+}

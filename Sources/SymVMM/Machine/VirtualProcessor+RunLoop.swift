@@ -1,0 +1,233 @@
+// SPDX-License-Identifier: Apache-2.0
+
+internal import CKVM
+internal import Glibc
+internal import VMMBase
+internal import VMMModel
+
+/// One exit: KVM_RUN returns, the loop reads the reason from the run page, the bus finds the device, the device answers, the statistics take
+/// the reason, the address and the time, and KVM_RUN again. Nothing on this path allocates or formats a string, and no lock is taken but a device's own.
+extension VirtualProcessor {
+    /// Runs the guest on the calling thread until the machine's run ends.
+    func run() {
+        _ = ckvm_unblock_signal(VirtualProcessor.kickSignal)
+        var entered = ckvm_ticks()
+        while true {
+            if hasRequests {
+                guard serveRequests() else { break }
+                // Symcalls made here belong to no exit.
+                nestedTicks = 0
+                entered = ckvm_ticks()
+            }
+            let result = handle.run()
+            let returned = ckvm_ticks()
+            statistics.recordGuest(ticks: returned &- entered)
+            let exit = result < 0 ? answerFailedRun(-result) : answerExit()
+            entered = ckvm_ticks()
+            record(exit, ticks: entered &- returned)
+            countExitWithRegisters()
+        }
+        noteEnded()
+    }
+
+    /// Hands an exit to the statistics, less the time of the symcalls in it, which is counted there.
+    @inline(__always)
+    private func record(_ exit: Exit, ticks: UInt64) {
+        let ticks = ticks &- nestedTicks
+        nestedTicks = 0
+        statistics.record(exit.reason, address: exit.address, ticks: ticks)
+        symbiotic?.tasks.record(exit.reason, ticks: ticks)
+    }
+
+    /// Answers an exit that happened inside another one: in a symcall's handler, or in what is left of an unfinished instruction.
+    func answerNestedExit(entered: UInt64) {
+        let returned = ckvm_ticks()
+        statistics.recordGuest(ticks: returned &- entered)
+        let outer = nestedTicks
+        nestedTicks = 0
+        let exit = answerExit()
+        let answered = ckvm_ticks()
+        statistics.record(exit.reason, address: exit.address, ticks: answered &- returned &- nestedTicks)
+        nestedTicks = outer &+ (answered &- entered)
+    }
+
+    /// What the statistics file an exit under.
+    private typealias Exit = (reason: ExitReason, address: UInt64)
+
+    @inline(__always)
+    private func answerExit() -> Exit {
+        // SAFETY: KVM_RUN has returned, so the run page is this thread's until the next one.
+        let page = unsafe handle.page
+        switch Int32(bitPattern: unsafe ckvm_exit_reason(page)) {
+        case KVM_EXIT_IO: return unsafe answerPort(ckvm_exit_port(page))
+        case KVM_EXIT_MMIO: return unsafe answerMMIO(ckvm_exit_mmio(page))
+        case KVM_EXIT_X86_RDMSR: return unsafe answerReadMSR(ckvm_exit_msr(page))
+        case KVM_EXIT_X86_WRMSR: return unsafe answerWriteMSR(ckvm_exit_msr(page))
+        case KVM_EXIT_INTR: return (.interrupted, 0)
+        case KVM_EXIT_HLT: return (.halt, 0)
+        default: return answerLastExit()
+        }
+    }
+
+    @inline(__always)
+    private func answerPort(_ exit: ckvm_port_exit) -> Exit {
+        let isWrite = Int32(exit.direction) == KVM_EXIT_IO_OUT
+        let size = Int(exit.size)
+        guard var data = unsafe handle.portData(exit) else {
+            crash("KVM gave a port exit with data outside the run page")
+            return (.other, 0)
+        }
+        let target = ports.find(exit.port)
+        // A string instruction (REP OUTS) brings several values at once, all for the same port.
+        for _ in 0..<exit.count {
+            // SAFETY: portData(_:) checked that `count` values of `size` bytes lie in the run page.
+            if isWrite {
+                let value = unsafe VirtualProcessor.load(data, size)
+                target?.device.write(offset: target?.offset ?? 0, size: size, value: value, from: self)
+            } else {
+                let value = target?.device.read(offset: target?.offset ?? 0, size: size) ?? .max
+                unsafe VirtualProcessor.store(value, data, size)
+            }
+            unsafe data += size
+        }
+        return (isWrite ? .portWrite : .portRead, UInt64(exit.port))
+    }
+
+    @inline(__always)
+    private func answerMMIO(_ exit: ckvm_mmio_exit) -> Exit {
+        let size = Int(min(exit.length, 8))
+        let target = mmio.find(exit.address, size: size)
+        if exit.is_write {
+            let value = size == 8 ? exit.data : exit.data & ((1 << (8 &* UInt64(size))) &- 1)
+            target?.device.write(offset: target?.offset ?? 0, size: size, value: value, from: self)
+            return (.mmioWrite, exit.address)
+        }
+        // SAFETY: the run page is this thread's; the kernel takes `length` of the eight bytes.
+        unsafe ckvm_answer_mmio(handle.page, target?.device.read(offset: target?.offset ?? 0, size: size) ?? .max)
+        return (.mmioRead, exit.address)
+    }
+
+    private func answerReadMSR(_ exit: ckvm_msr_exit) -> Exit {
+        let value = msrs.find(exit.index)?.read(exit.index, from: self)
+        // SAFETY: the run page is this thread's.
+        unsafe ckvm_answer_msr(handle.page, value ?? 0, value == nil)
+        return (.msrRead, UInt64(exit.index))
+    }
+
+    private func answerWriteMSR(_ exit: ckvm_msr_exit) -> Exit {
+        let taken = msrs.find(exit.index)?.write(exit.index, exit.data, from: self) ?? false
+        // SAFETY: the run page is this thread's.
+        unsafe ckvm_answer_msr(handle.page, exit.data, !taken)
+        return (.msrWrite, UInt64(exit.index))
+    }
+
+    @inline(__always)
+    private static func load(_ data: UnsafeMutableRawPointer, _ size: Int) -> UInt64 {
+        // SAFETY: the caller checked that `size` bytes are there.
+        switch size {
+        case 1: UInt64(unsafe data.load(as: UInt8.self))
+        case 2: UInt64(unsafe data.loadUnaligned(as: UInt16.self))
+        default: UInt64(unsafe data.loadUnaligned(as: UInt32.self))
+        }
+    }
+
+    @inline(__always)
+    private static func store(_ value: UInt64, _ data: UnsafeMutableRawPointer, _ size: Int) {
+        // SAFETY: the caller checked that `size` bytes are there.
+        switch size {
+        case 1: unsafe data.storeBytes(of: UInt8(truncatingIfNeeded: value), as: UInt8.self)
+        case 2: unsafe data.storeBytes(of: UInt16(truncatingIfNeeded: value), as: UInt16.self)
+        default: unsafe data.storeBytes(of: UInt32(truncatingIfNeeded: value), as: UInt32.self)
+        }
+    }
+}
+
+/// The ends of a run: not the exit path any more.
+extension VirtualProcessor {
+    /// KVM_RUN returned an error: a kick, or the end.
+    private func answerFailedRun(_ errno: Int32) -> (reason: ExitReason, address: UInt64) {
+        // EAGAIN: a vCPU that waits to be started was woken for nothing.
+        if errno == EINTR || errno == EAGAIN {
+            handle.clearInterrupt()
+            return (.interrupted, 0)
+        }
+        crash(KVMError(call: "KVM_RUN", errno: errno).description)
+        return (.other, 0)
+    }
+
+    /// An exit after which the guest does not go on.
+    private func answerLastExit() -> (reason: ExitReason, address: UInt64) {
+        // SAFETY: the run page is this thread's.
+        let page = unsafe handle.page
+        let reason = unsafe ckvm_exit_reason(page)
+        switch Int32(bitPattern: reason) {
+        case KVM_EXIT_SHUTDOWN:
+            crashByTripleFault()
+            return (.shutdown, 0)
+        case KVM_EXIT_SYSTEM_EVENT:
+            answerSystemEvent(unsafe ckvm_exit_system_event(page))
+            return (.systemEvent, 0)
+        case KVM_EXIT_INTERNAL_ERROR:
+            crash("KVM internal error: \(VirtualProcessor.internalError(unsafe ckvm_exit_internal_suberror(page)))")
+            return (.internalError, 0)
+        case KVM_EXIT_FAIL_ENTRY:
+            crash("the processor refused the guest's state, hardware reason 0x\(String(unsafe ckvm_exit_hardware_reason(page), radix: 16))")
+            return (.failEntry, 0)
+        default:
+            crash("an exit that symvmm does not know: \(reason)")
+            return (.other, 0)
+        }
+    }
+
+    private func answerSystemEvent(_ type: UInt32) {
+        switch Int32(bitPattern: type) {
+        case KVM_SYSTEM_EVENT_SHUTDOWN: end(.powerOff)
+        case KVM_SYSTEM_EVENT_RESET: end(.reset)
+        default: crash("the guest reported a crash")
+        }
+    }
+
+    private static func internalError(_ suberror: UInt32) -> String {
+        switch Int32(bitPattern: suberror) {
+        case KVM_INTERNAL_ERROR_EMULATION: "an instruction that it cannot emulate"
+        case KVM_INTERNAL_ERROR_SIMUL_EX: "an exception while it delivered another"
+        case KVM_INTERNAL_ERROR_DELIVERY_EV: "an exit while it delivered an event"
+        case KVM_INTERNAL_ERROR_UNEXPECTED_EXIT_REASON: "an exit that it did not expect"
+        default: "\(suberror)"
+        }
+    }
+
+    /// Ends the run with the registers as they are now.
+    private func crash(_ reason: String) {
+        end(.crashed(CrashReport(reason: reason, vcpu: index, registers: crashRegisters())))
+    }
+
+    /// KVM on AMD processors resets the vCPU before it reports the shutdown (svm.c, shutdown_interception): better no registers than those.
+    private func crashByTripleFault() {
+        let registers = crashRegisters()
+        func value(_ name: String) -> UInt64? { registers.first { $0.name == name }?.value }
+        let isReset = value("RIP") == 0xfff0 && value("CS") == 0xf000 && value("RSP") == 0
+        let reason = isReset ? "triple fault (KVM on this processor resets the vCPU first, so its registers are lost)" : "triple fault"
+        end(.crashed(CrashReport(reason: reason, vcpu: index, registers: isReset ? [] : registers)))
+    }
+
+    private func crashRegisters() -> [(name: String, value: UInt64)] {
+        var named: [(name: String, value: UInt64)] = []
+        if let registers = try? handle.registers() {
+            named += [
+                ("RIP", registers.rip), ("RSP", registers.rsp), ("RFLAGS", registers.rflags), ("RAX", registers.rax),
+                ("RBX", registers.rbx), ("RCX", registers.rcx), ("RDX", registers.rdx), ("RSI", registers.rsi),
+                ("RDI", registers.rdi), ("RBP", registers.rbp), ("R8", registers.r8), ("R9", registers.r9),
+                ("R10", registers.r10), ("R11", registers.r11), ("R12", registers.r12), ("R13", registers.r13),
+                ("R14", registers.r14), ("R15", registers.r15),
+            ]
+        }
+        if let special = try? handle.specialRegisters() {
+            named += [
+                ("CR0", special.cr0), ("CR2", special.cr2), ("CR3", special.cr3), ("CR4", special.cr4), ("EFER", special.efer),
+                ("CS", UInt64(special.cs.selector)), ("SS", UInt64(special.ss.selector)),
+            ]
+        }
+        return named
+    }
+}

@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: Apache-2.0
+
+internal import CKVM
+internal import Glibc
+
+extension FileDescriptor {
+    /// Anonymous memory of the host with a descriptor (memfd_create(2)): zeroes, backed where it is written.
+    ///
+    /// - Parameter byteCount: length in bytes, at most `Int64.max`.
+    package static func memory(name: String, byteCount: UInt64) throws(KVMError) -> FileDescriptor {
+        // SAFETY: the string lives for the call, which copies it.
+        let number = unsafe ckvm_memory_file(name, byteCount)
+        return FileDescriptor(owning: try KVMError.check(number, "memfd_create \(name)", advice: "\(byteCount) bytes"))
+    }
+
+    /// Gives the host back what is in a range; it reads as zeroes then (fallocate(2), FALLOC_FL_PUNCH_HOLE).
+    package func punchHole(offset: UInt64, byteCount: UInt64) throws(KVMError) {
+        while true {
+            let result = ckvm_punch_hole(rawValue, Int64(clamping: offset), Int64(clamping: byteCount))
+            if result >= 0 { return }
+            if result != -EINTR { throw KVMError(call: "fallocate", errno: -result, advice: "") }
+        }
+    }
+}

@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package import VMMAPI
+
+internal import Synchronization
+internal import VMMModel
+internal import VMMPresentation
+
+/// The resources that give a machine's statistics.
+///
+///     GET /exit-statistics?vcpu=0&reason=port_write&device=serial     the exits: `ExitReport`, all of it or filtered
+///     DELETE /exit-statistics                                         they count from now
+///     GET /metrics/openmetrics                                        everything, for a monitoring system (docs/METRICS.md)
+///
+/// Reading stops no vCPU. A reset touches no recorder: what was counted so far is kept here, and subtracted from what /exit-statistics gives.
+/// OpenMetrics and the statistics file of `symvmm run` know of no reset: they count from the start.
+package enum StatisticsRoutes {
+    /// The routes onto a machine.
+    package static func routes(for machine: any MachineControl) -> [APIRoute] {
+        let zero = StatisticsZero()
+        return [
+            APIRoute(.get, "/exit-statistics") { request throws(APIError) in
+                let filter = try Filter(request.query)
+                return try .json(filter.apply(to: zero.subtracted(from: report(of: machine))))
+            },
+            APIRoute(.delete, "/exit-statistics") { _ throws(APIError) in
+                zero.set(report(of: machine))
+                return .noContent
+            },
+            APIRoute(.get, "/metrics/openmetrics") { _ throws(APIError) in
+                APIResponse(contentType: OpenMetricsText.contentType, body: Array(openMetrics(of: machine).utf8))
+            },
+        ]
+    }
+
+    private static func openMetrics(of machine: any MachineControl) -> String {
+        OpenMetricsExport(machine.exitStatistics(), machine.configuration, machine.state).render()
+    }
+
+    private static func report(of machine: any MachineControl) -> ExitReport {
+        ExitReport(machine.exitStatistics(), name: machine.configuration.name)
+    }
+
+    /// What a query asks for.
+    private struct Filter {
+        var vcpu: Int?
+        var reason: String?
+        var device: String?
+
+        init(_ query: [String: String]) throws(APIError) {
+            for (key, value) in query.sorted(by: { $0.key < $1.key }) {
+                switch key {
+                case "vcpu":
+                    guard let number = Int(value), (0..<MachineLimits.vcpuCount.upperBound).contains(number) else {
+                        throw APIError(400, "vcpu: '\(value)' is not the number of a vCPU")
+                    }
+                    vcpu = number
+                case "reason":
+                    guard ExitReason.allCases.contains(where: { $0.description == value }) else {
+                        let names = ExitReason.allCases.map(\.description).joined(separator: ", ")
+                        throw APIError(400, "reason: '\(value)' is not a reason: give \(names)")
+                    }
+                    reason = value
+                case "device": device = value
+                default: throw APIError(400, "'\(key)' is not a filter: give vcpu, reason or device")
+                }
+            }
+        }
+
+        func apply(to report: ExitReport) -> ExitReport {
+            report.filtered(vcpu: vcpu, reason: reason, device: device)
+        }
+    }
+}
+
+/// What had been counted at the last reset.
+private final class StatisticsZero: Sendable {
+    private let report = Mutex<ExitReport?>(nil)
+
+    func set(_ report: ExitReport) {
+        self.report.withLock { $0 = report }
+    }
+
+    func subtracted(from report: ExitReport) -> ExitReport {
+        self.report.withLock { $0 }.map(report.since) ?? report
+    }
+}

@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: Apache-2.0
+
+internal import Glibc
+internal import SymVMM
+internal import Synchronization
+internal import VMMBase
+
+/// Console output through a ring and a thread of its own, so that a vCPU never waits for a terminal, a pipe or a file.
+///
+/// A byte costs the vCPU an uncontended lock. The thread looks again a few times before it sleeps, so that only the first byte of a burst has to
+/// wake it, which costs a system call. What does not fit is dropped and counted: at once
+/// for a pseudo-terminal that nobody reads, otherwise only after the vCPU has waited a little for the reader.
+final class BufferedConsoleOutput: ConsoleOutput, @unchecked Sendable {
+    private static let capacity = 65536
+    /// Microseconds between two looks at an empty ring, and how many looks before the thread sleeps.
+    private static let lookInterval: UInt32 = 1000
+    private static let looks = 4
+    /// Most bytes written in one call.
+    private static let chunk = 4096
+    /// Milliseconds that a full ring may hold a vCPU up; then bytes are dropped until there is room.
+    private static let patience = 2000
+
+    private struct Ring {
+        var bytes = [UInt8](repeating: 0, count: BufferedConsoleOutput.capacity)
+        var start = 0
+        var count = 0
+        var isSleeping = false
+        var isDropping = false
+    }
+
+    private let ring = Mutex(Ring())
+    private let wake: EventNotifier
+    private let finished: EventNotifier
+    private let number: Int32
+    private let isPatient: Bool
+    private let stopAt = Atomic<UInt64>(.max)
+    private let dropped = Atomic<UInt64>(0)
+    private let isBroken = Atomic<Bool>(false)
+
+    /// - Parameters:
+    ///   - number: a descriptor that `owner` keeps open.
+    ///   - isPatient: whether a full ring may hold a vCPU up.
+    init(descriptor number: Int32, owner: ConsoleDescriptors?, isPatient: Bool) throws(KVMError) {
+        self.number = number
+        self.isPatient = isPatient
+        wake = try EventNotifier()
+        finished = try EventNotifier(nonblocking: true)
+        super.init()
+        _ = try Thread(name: "console-out") { [self] in
+            run()
+            withExtendedLifetime(owner) {}
+        }
+    }
+
+    /// Bytes that were dropped.
+    var droppedByteCount: UInt64 {
+        dropped.load(ordering: .relaxed)
+    }
+
+    override func write(_ byte: UInt8) {
+        var waited = 0
+        while true {
+            let (isIn, mustWake) = ring.withLock { ring in
+                guard ring.count < BufferedConsoleOutput.capacity else {
+                    if !isPatient || waited >= BufferedConsoleOutput.patience { ring.isDropping = true }
+                    if ring.isDropping { dropped.add(1, ordering: .relaxed) }
+                    return (ring.isDropping, false)
+                }
+                ring.isDropping = false
+                ring.bytes[(ring.start &+ ring.count) & (BufferedConsoleOutput.capacity - 1)] = byte
+                ring.count &+= 1
+                defer { ring.isSleeping = false }
+                return (true, ring.isSleeping)
+            }
+            if mustWake { wake.signal() }
+            if isIn { return }
+            usleep(1000)
+            waited += 1
+        }
+    }
+
+    /// Writes what is left, for at most `milliseconds`, and ends the thread.
+    func stop(within milliseconds: UInt64) {
+        stopAt.store(BufferedConsoleOutput.now() &+ milliseconds, ordering: .releasing)
+        wake.signal()
+        var poll = pollfd(fd: finished.descriptor.rawValue, events: Int16(POLLIN), revents: 0)
+        // SAFETY: the call reads and writes only the variable.
+        _ = unsafe Glibc.poll(&poll, 1, Int32(clamping: milliseconds &+ 500))
+    }
+
+    private func run() {
+        var chunk = [UInt8](repeating: 0, count: BufferedConsoleOutput.chunk)
+        var idleLooks = 0
+        while true {
+            let count = take(&chunk, mayFallAsleep: idleLooks >= BufferedConsoleOutput.looks)
+            if count > 0 {
+                idleLooks = 0
+                send(chunk, count)
+            } else if stopAt.load(ordering: .acquiring) != .max {
+                break
+            } else if idleLooks < BufferedConsoleOutput.looks {
+                idleLooks += 1
+                usleep(BufferedConsoleOutput.lookInterval)
+            } else {
+                wake.drain()
+            }
+        }
+        finished.signal()
+    }
+
+    /// Moves bytes out of the ring; with none there, and if we are to sleep then, the next writer has to wake us.
+    private func take(_ chunk: inout [UInt8], mayFallAsleep: Bool) -> Int {
+        ring.withLock { ring in
+            let count = min(ring.count, chunk.count)
+            for index in 0..<count { chunk[index] = ring.bytes[(ring.start &+ index) & (BufferedConsoleOutput.capacity - 1)] }
+            ring.start = (ring.start &+ count) & (BufferedConsoleOutput.capacity - 1)
+            ring.count &-= count
+            ring.isSleeping = count == 0 && mayFallAsleep
+            return count
+        }
+    }
+
+    /// Writes to the descriptor, waiting for room; gives up when it is broken or the time at the end is over.
+    private func send(_ bytes: [UInt8], _ count: Int) {
+        var done = 0
+        while done < count, !isBroken.load(ordering: .relaxed) {
+            let stopAt = stopAt.load(ordering: .acquiring)
+            if stopAt != .max, BufferedConsoleOutput.now() >= stopAt { break }
+            var poll = pollfd(fd: number, events: Int16(POLLOUT), revents: 0)
+            // SAFETY: the call reads and writes only the variable.
+            let ready = unsafe Glibc.poll(&poll, 1, 100)
+            guard ready > 0 else { continue }
+            let written = unsafe bytes.withUnsafeBytes { buffer in
+                // SAFETY: `done` is less than `count`, which is at most the buffer's length.
+                unsafe Glibc.write(number, buffer.baseAddress?.advanced(by: done), count - done)
+            }
+            if written > 0 {
+                done += written
+            } else if written < 0, errno != EINTR, errno != EAGAIN {
+                // A closed pipe, a full disk: the guest goes on without a listener.
+                if errno == ENOSPC { break }
+                isBroken.store(true, ordering: .relaxed)
+            }
+        }
+        if done < count { dropped.add(UInt64(count - done), ordering: .relaxed) }
+    }
+
+    private static func now() -> UInt64 {
+        var time = timespec()
+        // SAFETY: the call writes only the variable.
+        _ = unsafe clock_gettime(CLOCK_MONOTONIC, &time)
+        return UInt64(time.tv_sec) &* 1000 &+ UInt64(time.tv_nsec) / 1_000_000
+    }
+}

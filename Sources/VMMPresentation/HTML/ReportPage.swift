@@ -1,0 +1,222 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package import VMMModel
+
+internal import VMMBase
+
+/// A VM's statistics over a time as one HTML page: no network, no other file.
+package struct ReportPage: Sendable {
+    private let name: String
+    private let timeline: ReportTimeline
+    private let sections: [ReportSection]
+    private let facts: [(title: String, rows: [(name: String, value: String)])]
+    private var samples: [ExitReport] { timeline.samples }
+    private var whole: ExitReport { timeline.whole }
+
+    /// Of samples of one VM, in their order, none of which was reset in between.
+    ///
+    /// - Parameters:
+    ///   - sections: what services add.
+    ///   - facts: tables of names and values: the configuration, the host.
+    package init?(
+        _ samples: [ExitReport], events: [ReportTimeline.Event], sections: [ReportSection],
+        facts: [(title: String, rows: [(name: String, value: String)])]
+    ) {
+        guard let timeline = ReportTimeline(samples, events: events) else { return nil }
+        name = timeline.whole.name
+        self.timeline = timeline
+        self.sections = sections
+        self.facts = facts
+    }
+
+    /// The page.
+    package var html: String {
+        let title = HTMLText.escaped("\(name): exits")
+        return """
+            <!DOCTYPE html>
+            <html lang="en"><head><meta charset="utf-8"><title>\(title)</title>
+            <meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'">
+            <meta name="viewport" content="width=device-width"><meta name="generator" content="symvmm \(SymVMMVersion.current)">
+            <style>
+            \(HTMLText.style)
+            </style></head><body>
+            <h1>\(title)</h1>
+            <p>\(HTMLText.escaped(subtitle))</p>
+            \(figures)
+            \(timeLines)\(serviceSections)\(latencies)\(tasks)\(processors)\(tables)\(factTables)
+            <div id="tip"></div>
+            <script>
+            \(HTMLText.script)
+            </script></body></html>
+
+            """
+    }
+
+    private var subtitle: String {
+        let seconds = Readable.duration(whole.countedNanoseconds)
+        guard samples.count > 1 else { return "Since the start: \(seconds) of uptime, looked at once, so there are no time lines." }
+        return "\(seconds) up to an uptime of \(Readable.duration(whole.uptimeNanoseconds)), looked at \(samples.count) times."
+    }
+
+    private var figures: String {
+        let guest = whole.vcpus.reduce(0) { $0 &+ $1.guestNanoseconds }
+        let vmm = whole.vcpus.reduce(0) { $0 &+ $1.vmmNanoseconds }
+        let latency = whole.exits.reduce(LatencySummary.empty) { $0.merged(with: $1.latency) }
+        let figures: [(name: String, value: String)] = [
+            ("exits to user space", Readable.count(whole.exitCount)),
+            ("exits a second", Readable.rate(whole.exitCount, in: whole.countedNanoseconds)),
+            ("median of an exit", Readable.duration(latency.quantile(0.5))),
+            ("99 % take at most", Readable.duration(latency.quantile(0.99))),
+            ("of the vCPUs' time in the VMM", Readable.percent(vmm, of: guest &+ vmm) + " %"), ("vCPUs", "\(whole.vcpus.count)"),
+        ]
+        let boxes = figures.map { "<div><b>\(HTMLText.escaped($1))</b><span>\(HTMLText.escaped($0))</span></div>" }
+        return "<div class=\"figures\">\(boxes.joined())</div>"
+    }
+
+    // MARK: Over time
+
+    private var timeLines: String {
+        guard samples.count > 1 else { return "" }
+        var reasons = whole.groups(by: .reason).sorted { $0.latency.count > $1.latency.count }.compactMap(\.labels.first)
+        let hasRest = reasons.count > 8
+        if hasRest { reasons = Array(reasons.prefix(7)) }
+        var series = reasons.map { reason in
+            timeline.rates(reason) { report in report.exits.reduce(0) { $0 &+ ($1.reason == reason ? $1.count : 0) } }
+        }
+        if hasRest {
+            series.append(
+                timeline.rates("others") { report in report.exits.reduce(0) { $0 &+ (reasons.contains($1.reason) ? 0 : $1.count) } })
+        }
+        let exits = TimeChart(id: "exits-chart", unit: "exits a second", moments: timeline.moments, series: series, marks: timeline.marks)
+        let time = TimeChart(
+            id: "vmm-chart", unit: "% of one processor", moments: timeline.moments,
+            series: whole.vcpus.prefix(8).map { processor in
+                let share = timeline.rates("vCPU \(processor.vcpu)") { report in
+                    report.vcpus.first { $0.vcpu == processor.vcpu }?.vmmNanoseconds ?? 0
+                }
+                return TimeChart.Series(name: share.name, values: share.values.map { $0 / 1e7 })
+            })
+        return HTMLText.section(
+            id: "exits", "Exits by reason", "Each step is the mean of one interval. A reason in the legend can be hidden.", exits.html)
+            + HTMLText.section(id: "vmm", "Time answering exits", "What user space took, by vCPU.", time.html)
+    }
+
+    private var serviceSections: String {
+        sections.compactMap { $0.html(timeline) }.joined()
+    }
+
+    // MARK: The whole
+
+    private var latencies: String {
+        let groups = whole.aggregated().exits.prefix(9).map { row in
+            let place = [row.reason, row.device, row.address.map { "0x" + String($0, radix: 16) } ?? ""].filter { !$0.isEmpty }
+            return LatencyChart(title: place.joined(separator: " "), latency: row.latency).html
+        }
+        guard !groups.isEmpty else { return "" }
+        return HTMLText.section(
+            id: "latency", "How long exits took",
+            "From KVM_RUN's return to the next KVM_RUN, logarithmic; the places that took the most time.",
+            "<div class=\"small\">\(groups.joined())</div>")
+    }
+
+    private var tasks: String {
+        let processes = whole.processes
+        guard !processes.isEmpty else {
+            let words =
+                whole.symbiotic == nil
+                ? "Not known: the VM was started with --symbiotic off." : "Not known: the guest has not loaded symbiotic.ko."
+            return HTMLText.section(id: "tasks", "Exits by guest process", words, "")
+        }
+        let rows = processes.prefix(100).map { process in
+            [
+                process.tgid.map { "\($0)" } ?? "", process.name, Readable.count(process.count),
+                Readable.duration(process.totalNanoseconds), process.reasons,
+            ]
+        }
+        return HTMLText.section(
+            id: "tasks", "Exits by guest process", "Which process ran in the guest when it left; names are the guest's word.",
+            HTMLText.table(
+                id: "tasks-table", [("process", true), ("name", false), ("exits", true), ("VMM time", true), ("reasons", false)], rows))
+    }
+
+    private var processors: String {
+        let most = max(whole.vcpus.map { $0.guestNanoseconds &+ $0.vmmNanoseconds }.max() ?? 1, whole.countedNanoseconds, 1)
+        var svg = "<svg id=\"time-chart\" viewBox=\"0 0 1000 \(whole.vcpus.count * 26 + 4)\" role=\"img\">\n"
+        for (index, processor) in whole.vcpus.enumerated() {
+            func width(_ time: UInt64) -> Double { Double(time) / Double(most) * 900 }
+            let guest = width(processor.guestNanoseconds)
+            let words = "guest \(Readable.duration(processor.guestNanoseconds))\nVMM \(Readable.duration(processor.vmmNanoseconds))"
+            let place = "y=\"\(index * 26 + 4)\" height=\"18\" data-tip=\"\(HTMLText.escaped("vCPU \(processor.vcpu)\n" + words))\""
+            svg += "<text x=\"0\" y=\"\(index * 26 + 17)\">vCPU \(processor.vcpu)</text>"
+            svg += "<rect x=\"60\" width=\"\(HTMLText.coordinate(guest))\" \(place) fill=\"var(--s2)\"/>"
+            svg +=
+                "<rect x=\"\(HTMLText.coordinate(60 + guest))\" "
+                + "width=\"\(HTMLText.coordinate(width(processor.vmmNanoseconds)))\" \(place) fill=\"var(--s1)\"/>\n"
+        }
+        svg += "</svg>\n<div class=\"legend\"><span><i style=\"background:var(--s2)\"></i>guest</span>"
+        svg += "<span><i style=\"background:var(--s1)\"></i>VMM</span></div>\n"
+        let rows = whole.vcpus.map { processor in
+            [
+                "\(processor.vcpu)", Readable.count(processor.exitCount), Readable.duration(processor.guestNanoseconds),
+                Readable.duration(processor.vmmNanoseconds),
+                Readable.percent(processor.vmmNanoseconds, of: processor.guestNanoseconds &+ processor.vmmNanoseconds),
+                processor.kernel["exits"].map(Readable.count) ?? "-", processor.unseenExits.map(Readable.count) ?? "-",
+            ]
+        }
+        let columns: [(title: String, isNumber: Bool)] = [
+            ("vCPU", true), ("exits", true), ("guest time", true), ("VMM time", true), ("VMM %", true), ("KVM exits", true),
+            ("unseen", true),
+        ]
+        return HTMLText.section(
+            id: "time", "Guest time and VMM time",
+            "Guest: inside KVM_RUN, halted too, counted when it returns. Unseen: exits that KVM answered by itself.",
+            svg + HTMLText.table(id: "time-table", columns, rows))
+    }
+
+    private var tables: String {
+        let places = whole.aggregated().exits.prefix(200).map { row in
+            [
+                row.reason, row.device, row.address.map { "0x" + String($0, radix: 16) } ?? "", Readable.count(row.count),
+                Readable.duration(row.totalNanoseconds), Readable.duration(row.meanNanoseconds), Readable.duration(row.medianNanoseconds),
+                Readable.duration(row.p99Nanoseconds), Readable.duration(row.maximumNanoseconds),
+            ]
+        }
+        var text = HTMLText.section(
+            id: "places", "All places", "By reason, device and address; a click on a heading sorts.",
+            HTMLText.table(
+                id: "places-table",
+                [
+                    ("reason", false), ("device", false), ("address", false), ("count", true), ("total", true), ("mean", true),
+                    ("p50", true), ("p99", true), ("max", true),
+                ], places))
+        if let symcalls = whole.symbiotic?.symcalls, !symcalls.isEmpty {
+            let rows = symcalls.map { call in
+                [
+                    SymCallName.of(call.number), Readable.count(call.count), Readable.duration(call.medianNanoseconds),
+                    Readable.duration(call.p99Nanoseconds), Readable.duration(call.maximumNanoseconds),
+                ]
+            }
+            text += HTMLText.section(
+                id: "symcalls", "Symcalls", "From the injection to the state put back.",
+                HTMLText.table(
+                    id: "symcalls-table", [("call", false), ("count", true), ("p50", true), ("p99", true), ("max", true)], rows))
+        }
+        var kernel: [String: UInt64] = [:]
+        for processor in whole.vcpus { kernel.merge(processor.kernel, uniquingKeysWith: &+) }
+        let counters = kernel.filter { $0.value > 0 }.sorted { $0.value != $1.value ? $0.value > $1.value : $0.key < $1.key }
+        guard !counters.isEmpty else { return text }
+        return text
+            + HTMLText.section(
+                id: "kvm", "KVM's own counters", "Over all vCPUs; the kernel's names.",
+                HTMLText.table(
+                    id: "kvm-table", [("counter", false), ("value", true)], counters.map { [$0.key, Readable.count($0.value)] }))
+    }
+
+    private var factTables: String {
+        facts.enumerated().map { index, table in
+            HTMLText.section(
+                id: "facts\(index)", table.title, "",
+                HTMLText.table(id: "facts\(index)-table", [("", false), ("", false)], table.rows.map { [$0.name, $0.value] }))
+        }.joined()
+    }
+}

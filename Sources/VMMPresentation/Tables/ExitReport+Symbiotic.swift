@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+
+internal import VMMModel
+
+extension ExitReport {
+    /// Exits by guest process for people: one line a process, its reasons and the time the VMM spent on them, the longest first.
+    ///
+    /// - Parameter rates: whether there is a column of exits a second.
+    package func taskTable(rowLimit: Int = 40, rates: Bool = false) -> String {
+        guard !tasks.isEmpty else {
+            if symbiotic?.active == true { return "\(name): no exits\n" }
+            return symbiotic == nil
+                ? "\(name): started with --symbiotic off, so the guest's processes are not known\n"
+                : "\(name): the guest has not loaded symbiotic.ko, so its processes are not known\n"
+        }
+        let processes = processes
+        let whole = processes.reduce(0) { $0 &+ $1.totalNanoseconds }
+        var table = TextTable(
+            [.numbers("PROCESS"), .words("NAME"), .numbers("EXITS")] + (rates ? [.numbers("PER S")] : []) + [
+                .numbers("VMM TIME"), .numbers("TIME%"), .numbers("MEAN"), .words("REASONS"),
+            ])
+        for process in processes.prefix(max(1, rowLimit)) {
+            table.add(
+                [process.tgid.map { "\($0)" } ?? "", process.name, Readable.count(process.count)]
+                    + (rates ? [Readable.rate(process.count, in: countedNanoseconds)] : []) + [
+                        Readable.duration(process.totalNanoseconds), Readable.percent(process.totalNanoseconds, of: whole),
+                        Readable.duration(process.count == 0 ? 0 : process.totalNanoseconds / process.count), process.reasons,
+                    ])
+        }
+        let rest = processes.dropFirst(max(1, rowLimit))
+        let note = rest.isEmpty ? "" : "(\(rest.count) more processes)\n"
+        return table.text + note
+    }
+
+    /// The symbiotic interface's counters for people; empty when nothing happened on it.
+    func symbioticTable() -> String {
+        guard let symbiotic, symbiotic.counters.values.contains(where: { $0 > 0 }) || symbiotic.active else { return "" }
+        var text = "SYMBIOTIC: " + (symbiotic.active ? "active" : "not active now (\(symbiotic.obstacle ?? ""))")
+        let counted = symbiotic.counters.filter { $0.value > 0 }.sorted { $0.key < $1.key }
+        if !counted.isEmpty { text += "; " + counted.map { "\($0.key) \(Readable.count($0.value))" }.joined(separator: ", ") }
+        text += "\n"
+        guard !symbiotic.symcalls.isEmpty else { return text }
+        var table = TextTable([.words("SYMCALL"), .numbers("COUNT"), .numbers("MEAN"), .numbers("P50"), .numbers("P99"), .numbers("MAX")])
+        for call in symbiotic.symcalls {
+            table.add([
+                SymCallName.of(call.number), Readable.count(call.count),
+                Readable.duration(call.count == 0 ? 0 : call.totalNanoseconds / call.count), Readable.duration(call.medianNanoseconds),
+                Readable.duration(call.p99Nanoseconds), Readable.duration(call.maximumNanoseconds),
+            ])
+        }
+        return text + "\n" + table.text
+    }
+}
+
+/// The names of symcalls (docs/ABI.md, 4.4).
+enum SymCallName {
+    private static let names = ["ping", "task", "uname", "tasks", "memory", "log"]
+
+    /// A symcall's name, or its number.
+    static func of(_ number: UInt32) -> String {
+        Int(number) < names.count ? names[Int(number)] : "0x" + String(number, radix: 16)
+    }
+}

@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: Apache-2.0
+
+internal import ArgumentParser
+internal import SwapBypass
+internal import VMMBase
+internal import VMMControl
+internal import VMMService
+
+/// The symbiotic services of this program: here they are put together with the VMM, and nowhere else.
+enum Services {
+    /// Adds a service here, and its option below.
+    static func registry() throws(ControlError) -> ServiceRegistry {
+        try ServiceRegistry([SwapBypassService.descriptor])
+    }
+}
+
+/// The services' options.
+struct ServiceOptions: ParsableArguments {
+    @Option(help: ArgumentHelp(stringLiteral: SwapBypassService.descriptor.option.help))
+    var swap: String?
+
+    /// Asks for the services whose options were given.
+    func apply(to resources: inout MachineResources) throws(ControlError) {
+        for (descriptor, text) in [(SwapBypassService.descriptor, swap)] {
+            if let text { try resources.set(descriptor.request(fromOption: text)) }
+        }
+    }
+}
