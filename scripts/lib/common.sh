@@ -153,7 +153,7 @@ apt_update() {
 need_packages() {
     local package missing=()
     for package; do
-        package_installed "$package" || missing+=("$package")
+        [[ " ${missing[*]} " == *" $package "* ]] || package_installed "$package" || missing+=("$package")
     done
     ((${#missing[@]} > 0)) || return 0
     command -v apt-get >/dev/null || die "needs the programs of these Debian packages: ${missing[*]}"
