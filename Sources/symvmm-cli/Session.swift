@@ -12,10 +12,10 @@ enum Session {
         defer { socket.remove() }
         let session = try MachineSession(
             resources, tell: { path in Words.error("symvmm: the console is \(path)") },
-            build: { (launch, output) throws(ControlError) in
+            build: { (launch, output, loading) throws(ControlError) in
                 let services = try services(launch.machine)
                 do throws(MachineError) {
-                    return try VirtualMachine(launch.machine, console: output, services: services)
+                    return try VirtualMachine(launch.machine, console: output, services: services, loading: loading)
                 } catch {
                     throw ControlError(error)
                 }

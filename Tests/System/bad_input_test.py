@@ -3,8 +3,10 @@
 
 import os
 import shutil
+import signal
 import stat
 import subprocess
+import time
 
 import vmm
 
@@ -74,6 +76,38 @@ class BadInput(vmm.SystemTest):
 
     def test_an_elf_with_a_segment_outside_memory(self):
         self.refused(2, "outside memory", "--kernel", self.assemble("outside"), "--memory", "64M", kernel=False)
+
+    def test_an_elf_of_segments_over_one_another(self):
+        with open(self.good_kernel, "rb") as file:
+            image = bytearray(file.read())
+        # The first program header again and again, behind the rest.
+        header = bytes(image[64:120])
+        for count, word in ((2, "overlap"), (65534, "program headers")):
+            image[32:40] = len(image).to_bytes(8, "little")
+            image[56:58] = count.to_bytes(2, "little")
+            self.refused(2, word, "--kernel", self.write("heap.elf", bytes(image) + header * count), kernel=False)
+
+    def test_loading_is_ended_by_a_signal(self):
+        if not shutil.which("strace"):
+            self.skipTest("strace makes the storage slow")
+        with open(self.good_kernel, "rb") as file:
+            image = bytearray(file.read())
+        # 512 MiB, most of them a hole; at 16 MiB every 0.2 s more than 6 s.
+        image[96:112] = (512 << 20).to_bytes(8, "little") * 2
+        kernel = self.write("long.elf", bytes(image))
+        os.truncate(kernel, 513 << 20)
+        trace = self.path("trace")
+        slow = ["strace", "-D", "-f", "-qq", "-o", trace, "-e", "trace=pread64", "-e", "inject=pread64:delay_enter=200000", vmm.SYMVMM]
+        for number in (signal.SIGTERM, signal.SIGINT):
+            machine = self.run_machine("--kernel", kernel, "--memory", "1G", "--quiet", program=slow)
+            self.wait_until("it is loading", lambda: os.path.exists(trace) and b"16777216" in self.read(trace))
+            begin = time.monotonic()
+            machine.process.send_signal(number)
+            self.assertEqual(machine.end(20), 130, machine.errors)
+            self.assertLess(time.monotonic() - begin, 3)
+            self.assertEqual(machine.errors, "")
+            self.assert_nothing_left()
+            os.unlink(trace)
 
     def test_an_elf_for_another_processor(self):
         with open(self.good_kernel, "rb") as file:
@@ -160,6 +194,10 @@ class BadInput(vmm.SystemTest):
         become = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", program]
         wrapper = ["unshare", "-m", "sh", "-c", script, "sh", node, *become]
         self.refused(status, words, *arguments, program=wrapper)
+
+    def read(self, path):
+        with open(path, "rb") as file:
+            return file.read()
 
     def in_namespace(self, script):
         return ["unshare", "-m", "sh", "-c", script + ' && exec "$@"', "sh", vmm.SYMVMM]

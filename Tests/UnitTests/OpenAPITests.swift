@@ -34,7 +34,7 @@ import Testing
     }
 
     @Test func everyRouteIsInTheFileAndNothingElse() throws {
-        let host = try MachineHost(MachineResources(name: "vm")) { (_, _) throws(ControlError) in throw .host("no machine") }
+        let host = try MachineHost(MachineResources(name: "vm")) { (_, _, _) throws(ControlError) in throw .host("no machine") }
         let routes = host.router(beside: SwapRoutes.routes { nil }).routes.map { "\($0.method.rawValue) \($0.pattern)" }
         #expect(routes.count == Set(routes).count)
         #expect(try Set(routes) == operations())
