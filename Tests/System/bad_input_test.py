@@ -297,6 +297,8 @@ class BadInput(vmm.SystemTest):
             ("{" + boot + ', "machine-config": {"mem_size_mib": -5}}', "mem_size_mib"),
             ("{" + boot + ', "drives": {}}', "drives"),
             ("[" * 100000, "vm.json"),
+            ('{"a":' * 400, "inside one another"),
+            ("[" * 500 + "]" * 500, "inside one another"),
             (b"\xff\xfe" + bytes(100), "vm.json"),
         ):
             self.refused(2, word, "--config", self.write("vm.json", text), kernel=False)
