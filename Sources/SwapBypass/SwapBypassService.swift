@@ -27,8 +27,8 @@ public final class SwapBypassService: SymbioticService, @unchecked Sendable {
     private var heldAddress: UInt64 { windowAddress &+ store.byteCount }
 
     private let isWanted: Atomic<Bool>
-    /// Set when the window has been mapped; it stays.
-    private let hasWindow = Mutex<Bool>(false)
+    /// What of the window has been mapped; it stays.
+    private let mapped = Mutex<(window: Bool, held: Bool)>((false, false))
     /// The number of what the guest was last asked for.
     private let wishNumber = Atomic<UInt32>(0)
     /// The guest's last word on its switch.
@@ -107,17 +107,17 @@ public final class SwapBypassService: SymbioticService, @unchecked Sendable {
     /// The guest's module is there: show it the window and tell it where everything is.
     private func attach() {
         guard let machine else { return tally.invalid.count() }
-        let isThere = hasWindow.withLock { mapped in
-            if !mapped {
-                do throws(KVMError) {
-                    try machine.addMemory(store.mapping, at: windowAddress)
-                    if let held = store.heldSlots { try machine.addMemory(held.mapping, at: heldAddress, readOnly: true) }
-                    mapped = true
-                } catch {
-                    return false
-                }
+        let isThere = mapped.withLock { mapped in
+            do throws(KVMError) {
+                // One by one: when the second fails, the next attempt must not map the first again.
+                if !mapped.window { try machine.addMemory(store.mapping, at: windowAddress) }
+                mapped.window = true
+                if !mapped.held, let held = store.heldSlots { try machine.addMemory(held.mapping, at: heldAddress, readOnly: true) }
+                mapped.held = true
+                return true
+            } catch {
+                return false
             }
-            return true
         }
         let hasPage = machine.withSymbioticGlobalPage { page in
             writeWish(machine, page)

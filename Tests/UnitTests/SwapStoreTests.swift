@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import Glibc
+import Synchronization
 import Testing
 
 @testable import SwapBypass
@@ -121,6 +122,81 @@ import Testing
         try store.writeZeroes(at: 0, byteCount: 16 << 20, mayUnmap: true)
         #expect(store.residentByteCount == 0)
         #expect(try read(store, at: 6 << 20, byteCount: 8 << 20).allSatisfy { $0 == 0 })
+    }
+
+    /// Bytes of host memory behind part of the window, whoever counts them.
+    private func residentBytes(_ store: SwapStore, at offset: UInt64 = 0, byteCount: UInt64? = nil) throws -> Int {
+        let bytes = Int(byteCount ?? store.byteCount)
+        var states = [UInt8](repeating: 0, count: bytes / 4096)
+        try #require(unsafe mincore(store.mapping.baseAddress + Int(offset), bytes, &states) == 0)
+        return states.reduce(0) { $0 + Int($1 & 1) } * 4096
+    }
+
+    /// A guest that writes to a chunk meanwhile. The kernel writes for it, as KVM does: what is closed is an error then, and no signal.
+    private final class Writer: Sendable {
+        let written = Atomic<Int>(0)
+        let refused = Atomic<Int>(0)
+        /// Offset of the chunk; 0: the end.
+        let chunk = Atomic<Int>(2 << 20)
+
+        func run(_ store: SwapStore) throws -> Thread {
+            let zeroes = try FileDescriptor.open("/dev/zero", O_RDONLY)
+            return try Thread(name: "writer") { [self] in
+                var page = 0
+                while true {
+                    page = (page + 7) % 512
+                    let offset = chunk.load(ordering: .relaxed)
+                    guard offset > 0 else { return }
+                    let count = unsafe Glibc.read(zeroes.rawValue, store.mapping.baseAddress + offset + page * 4096, 8)
+                    if count == 8 { written.add(1, ordering: .relaxed) } else { refused.add(1, ordering: .relaxed) }
+                }
+            }
+        }
+    }
+
+    @Test(.timeLimit(.minutes(2))) func aRacingWriterGetsNoMemoryThatNobodyCounts() throws {
+        let folder = try VirtioTestFolder()
+        let store = try SwapStore.make(SwapConfiguration(byteCount: 16 << 20, path: "\(folder.path)/swap", budget: 2 << 20))
+        let writer = Writer()
+        let thread = try writer.run(store)
+        var uncounted = 0
+        for turn in 0..<5000 {
+            let chunk = UInt64(turn % 7 + 1) << 21
+            writer.chunk.store(Int(chunk), ordering: .relaxed)
+            try write(store, 1, at: chunk, byteCount: 4096)
+            try store.discard(at: chunk, byteCount: 4096)
+            if try residentBytes(store, at: chunk, byteCount: 2 << 20) > 0 { uncounted += 1 }
+        }
+        writer.chunk.store(0, ordering: .relaxed)
+        thread.join()
+        #expect(writer.written.load(ordering: .relaxed) > 100 && writer.refused.load(ordering: .relaxed) > 100)
+        #expect(uncounted == 0, "of 5,000 times")
+        #expect(try residentBytes(store) == 0 && store.residentByteCount == 0)
+    }
+
+    @Test func memoryThatTheHostDoesNotTakeBackStaysCounted() throws {
+        let folder = try VirtioTestFolder()
+        let store = try SwapStore.make(SwapConfiguration(byteCount: 8 << 20, path: "\(folder.path)/swap", budget: 2 << 20))
+        try write(store, 1, at: 2 << 20, byteCount: 8192)
+        // MADV_DONTNEED refuses what is locked.
+        try #require(unsafe mlock(store.mapping.baseAddress + (2 << 20), 4096) == 0)
+        try store.discard(at: 2 << 20, byteCount: 8192)
+        #expect(store.heldSlots?.contains(512) == false)
+        #expect(store.residentByteCount == 2 << 20)
+        #expect(try residentBytes(store) <= 2 << 20)
+        // The budget is spent; the chunk itself can be used again, and is not counted twice.
+        try write(store, 2, at: 4 << 20, byteCount: 4096)
+        #expect(store.heldSlots?.contains(1024) == false)
+        try write(store, 3, at: (2 << 20) + 4096, byteCount: 4096)
+        #expect(store.heldSlots?.contains(513) == true && store.residentByteCount == 2 << 20)
+        #expect(try read(store, at: (2 << 20) + 4096, byteCount: 4096).allSatisfy { $0 == 3 })
+        try store.discard(at: (2 << 20) + 4096, byteCount: 4096)
+        #expect(store.residentByteCount == 2 << 20)
+        // Taken back at last.
+        _ = unsafe munlock(store.mapping.baseAddress + (2 << 20), 4096)
+        try store.discard(at: 2 << 20, byteCount: 4096)
+        #expect(store.residentByteCount == 0)
+        #expect(try residentBytes(store) == 0)
     }
 
     /// Only root can mount; a full file system is an error of the write, and the rest stays.
