@@ -51,6 +51,10 @@ final class BudgetStore: SwapStore, @unchecked Sendable {
         super.init(memory)
     }
 
+    override func close() {
+        file.close()
+    }
+
     override var heldSlots: HeldSlots? { held }
 
     override var budget: UInt64? { chunks.withLock { $0.budget } }

@@ -65,6 +65,10 @@ public final class SwapBypassService: SymbioticService, @unchecked Sendable {
         }
     }
 
+    public override func end() {
+        store.close()
+    }
+
     // MARK: Doorbells, on vCPU threads
 
     public override func answer(doorbell: UInt8, _ values: SymCallValues, on processor: VirtualProcessor) {

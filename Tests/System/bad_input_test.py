@@ -109,6 +109,27 @@ class BadInput(vmm.SystemTest):
             self.assert_nothing_left()
             os.unlink(trace)
 
+    def test_swap_files_that_are_not_ours_alone(self):
+        path = self.write("swap", "")
+        os.chmod(path, 0o644)
+        self.refused(3, (path, "others may open it", "chmod 600"), "--swap", f"4M,path={path}")
+        os.chmod(path, 0o600)
+        os.symlink(path, self.path("link"))
+        self.refused(3, "symbolic links are not followed", "--swap", f"4M,path={self.path('link')}")
+        text = self.write("text", "text" * 4096)
+        os.chmod(text, 0o600)
+        self.refused(3, "holds something else", "--swap", f"4M,path={text}")
+        if os.geteuid() == 0:
+            os.chown(path, NOBODY, NOBODY)
+            self.refused(3, f"belongs to user {NOBODY}", "--swap", f"4M,path={path}")
+            os.chown(path, 0, 0)
+        # Ours: it is used, and left empty; one that was not there is gone.
+        for budget in ("", ",budget=2M"):
+            for name, size in (("swap", 0), ("new", None)):
+                machine = self.tiny("count", "--quiet", "--swap", f"4M,path={self.path(name)}{budget}", defines=["COUNT=1", "READS=1"])
+                self.assert_ended(machine, 0)
+                self.assertEqual(os.path.getsize(self.path(name)) if os.path.exists(self.path(name)) else None, size)
+
     def test_an_elf_for_another_processor(self):
         with open(self.good_kernel, "rb") as file:
             image = bytearray(file.read())
