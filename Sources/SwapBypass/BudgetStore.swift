@@ -13,10 +13,19 @@ final class BudgetStore: SwapStore, @unchecked Sendable {
     private static let chunkBytes = 2 << 20
     private static let pageBytes = Int(GuestMemory.pageSize)
 
+    /// What the store has of a chunk. Its memory is counted from before the guest can reach it until it is closed *and* given back.
+    private enum Chunk {
+        /// Closed to everybody; no memory, not counted.
+        case absent
+        /// Open, so that the guest may write all over it, with so many slots of it in use.
+        case open(used: Int)
+        /// Closed, but the host has not taken its memory back: counted until it does, or a slot is written again.
+        case closed
+    }
+
     private struct Chunks: ~Copyable {
         var budget: UInt64
-        /// Slots in memory of each chunk; nil: the store does not hold it.
-        var used: [Int?]
+        var states: [Chunk]
         var heldByteCount: UInt64 = 0
     }
 
@@ -39,8 +48,12 @@ final class BudgetStore: SwapStore, @unchecked Sendable {
         file = try SwapFile(path: path, byteCount: byteCount)
         held = try HeldSlots(pageCount: byteCount / GuestMemory.pageSize)
         let count = (memory.byteCount + BudgetStore.chunkBytes - 1) / BudgetStore.chunkBytes
-        chunks = Mutex(Chunks(budget: budget, used: [Int?](repeating: nil, count: count)))
+        chunks = Mutex(Chunks(budget: budget, states: [Chunk](repeating: .absent, count: count)))
         super.init(memory)
+    }
+
+    override func close() {
+        file.close()
     }
 
     override var heldSlots: HeldSlots? { held }
@@ -115,39 +128,48 @@ final class BudgetStore: SwapStore, @unchecked Sendable {
     private func copyIn(_ vectors: inout GuestVectors, _ position: Int, _ bytes: Int, _ chunks: inout Chunks) -> Bool {
         let slot = UInt64(position / BudgetStore.pageBytes)
         let index = position / BudgetStore.chunkBytes
-        // SAFETY: start(_:_:) has checked the range; the chunk is open. Populating tells of missing memory without a signal.
-        guard chunks.used[index] != nil || open(index, &chunks),
-            unsafe madvise(mapping.baseAddress + position, bytes, MADV_POPULATE_WRITE) == 0
-        else {
+        // The chunk is open. Populating tells of missing memory without a signal.
+        guard let used = open(index, &chunks), MemoryStore.populate(mapping, position, bytes) else {
             forget(slot, &chunks)
             return false
         }
-        // SAFETY: as above.
+        // SAFETY: start(_:_:) has checked the range, whose chunk is open while we hold the lock.
         _ = unsafe vectors.copy(to: UnsafeMutableRawBufferPointer(start: mapping.baseAddress + position, count: bytes))
-        if !held.set(slot, true) { chunks.used[index] = (chunks.used[index] ?? 0) + 1 }
+        if !held.set(slot, true) { chunks.states[index] = .open(used: used + 1) }
         return true
     }
 
-    private func open(_ index: Int, _ chunks: inout Chunks) -> Bool {
-        let bytes = UInt64(BudgetStore.chunkBytes)
-        guard chunks.heldByteCount <= chunks.budget, bytes <= chunks.budget &- chunks.heldByteCount else { return false }
-        guard protect(index, PROT_READ | PROT_WRITE) else { return false }
-        chunks.used[index] = 0
-        chunks.heldByteCount &+= bytes
-        return true
+    /// Slots in use of a chunk that is open, or has just been opened; nil when that can't be. Who gets nil forgets a slot of the chunk, so that
+    /// one that was opened in part is closed again.
+    private func open(_ index: Int, _ chunks: inout Chunks) -> Int? {
+        if case .open(let used) = chunks.states[index] { return used }
+        if case .absent = chunks.states[index] {
+            let bytes = UInt64(BudgetStore.chunkBytes)
+            guard chunks.heldByteCount <= chunks.budget, bytes <= chunks.budget &- chunks.heldByteCount else { return nil }
+            chunks.heldByteCount &+= bytes
+        }
+        chunks.states[index] = .open(used: 0)
+        return protect(index, PROT_READ | PROT_WRITE) ? 0 : nil
     }
 
     /// The slot is not in memory any more; gives its chunk back when it was the last one.
     private func forget(_ slot: UInt64, _ chunks: inout Chunks) {
         let index = Int(slot) * BudgetStore.pageBytes / BudgetStore.chunkBytes
-        guard let used = chunks.used[index] else { return }
-        let left = held.set(slot, false) ? used - 1 : used
-        chunks.used[index] = left
-        guard left == 0 else { return }
+        switch chunks.states[index] {
+        case .absent: return
+        case .closed: break
+        case .open(let used):
+            let left = held.set(slot, false) ? used - 1 : used
+            chunks.states[index] = .open(used: left)
+            // First closed, then given back: a guest that writes there in between faults. In the other order it would bring back memory that
+            // nobody counts. A chunk that can't be closed stays open and counted; the next slot that it loses tries again.
+            guard left == 0, protect(index, PROT_NONE) else { return }
+            chunks.states[index] = .closed
+        }
         let (offset, bytes) = extent(index)
         // SAFETY: the chunk lies in the mapping, and the store has nothing in it.
-        guard unsafe madvise(mapping.baseAddress + offset, bytes, MADV_DONTNEED) == 0, protect(index, PROT_NONE) else { return }
-        chunks.used[index] = nil
+        guard unsafe madvise(mapping.baseAddress + offset, bytes, MADV_DONTNEED) == 0 else { return }
+        chunks.states[index] = .absent
         chunks.heldByteCount &-= UInt64(BudgetStore.chunkBytes)
     }
 

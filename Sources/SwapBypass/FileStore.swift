@@ -14,6 +14,10 @@ final class FileStore: SwapStore, @unchecked Sendable {
         super.init(try MemoryMapping(shared: file.descriptor, byteCount: Int(clamping: byteCount)))
     }
 
+    override func close() {
+        file.close()
+    }
+
     /// Bytes of the file system that the file takes.
     override var residentByteCount: UInt64 { file.allocatedByteCount }
 

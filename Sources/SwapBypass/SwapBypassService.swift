@@ -30,8 +30,8 @@ public final class SwapBypassService: SymbioticService, @unchecked Sendable {
     private var heldAddress: UInt64 = 0
 
     private let isWanted: Atomic<Bool>
-    /// Set when the window has been mapped; it stays.
-    private let hasWindow = Mutex<Bool>(false)
+    /// What of the window has been mapped; it stays.
+    private let mapped = Mutex<(window: Bool, held: Bool)>((false, false))
     /// The number of what the guest was last asked for.
     private let wishNumber = Atomic<UInt32>(0)
     /// The guest's last word on its switch.
@@ -58,6 +58,10 @@ public final class SwapBypassService: SymbioticService, @unchecked Sendable {
         diskRegisters = machine.registers(of: disk) ?? 0
         windowAddress = try machine.reserveWindow(byteCount: store.byteCount)
         if let held = store.heldSlots { heldAddress = try machine.reserveWindow(byteCount: UInt64(held.mapping.byteCount)) }
+    }
+
+    public override func end() {
+        store.close()
     }
 
     // MARK: Doorbells, on vCPU threads
@@ -102,17 +106,17 @@ public final class SwapBypassService: SymbioticService, @unchecked Sendable {
     /// The guest's module is there: show it the window and tell it where everything is.
     private func attach() {
         guard let machine else { return tally.invalid.count() }
-        let isThere = hasWindow.withLock { mapped in
-            if !mapped {
-                do throws(KVMError) {
-                    try machine.show(store.mapping, at: windowAddress, readOnly: false)
-                    if let held = store.heldSlots { try machine.show(held.mapping, at: heldAddress, readOnly: true) }
-                    mapped = true
-                } catch {
-                    return false
-                }
+        let isThere = mapped.withLock { mapped in
+            do throws(KVMError) {
+                // One by one: when the second fails, the next attempt must not map the first again.
+                if !mapped.window { try machine.show(store.mapping, at: windowAddress, readOnly: false) }
+                mapped.window = true
+                if !mapped.held, let held = store.heldSlots { try machine.show(held.mapping, at: heldAddress, readOnly: true) }
+                mapped.held = true
+                return true
+            } catch {
+                return false
             }
-            return true
         }
         let hasPage = machine.withGlobalPage(of: self) { page in
             writeWish(page)

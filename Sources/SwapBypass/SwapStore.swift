@@ -46,6 +46,10 @@ public class SwapStore: BlockStorage, @unchecked Sendable {
     /// Changes it; false when the store has none.
     func setBudget(_ byteCount: UInt64) -> Bool { false }
 
+    /// The run is over, and nobody uses the store any more: leaves nothing of the guest's memory on a disk. May be called more than once.
+    func close() {
+    }
+
     /// Nothing to do: swap does not outlive the VM.
     public override func flush() throws(StorageError) {
     }

@@ -153,8 +153,9 @@ package enum JSONText {
         return [UInt8](try encoder.encode(value))
     }
 
-    /// Decodes a value.
+    /// Decodes a value: of a VM's answer, or of what was kept of one. Too deep, too long or with too many values, it is not decoded at all.
     package static func decode<Value: Decodable>(_ type: Value.Type, from bytes: [UInt8]) throws -> Value {
-        try JSONDecoder().decode(type, from: Data(bytes))
+        try JSONLimits.answer.check(bytes, from: "the answer")
+        return try JSONDecoder().decode(type, from: Data(bytes))
     }
 }

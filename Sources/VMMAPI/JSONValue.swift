@@ -14,6 +14,7 @@ package enum JSONValue: Sendable, Equatable, Codable {
     case boolean(Bool)
     case null
 
+    /// Each guess that fails costs some microseconds for an error that names the way down to here: `JSONLimits` bounds how many there can be.
     package init(from decoder: any Decoder) throws {
         if let container = try? decoder.container(keyedBy: AnyKey.self) {
             var fields: [String: JSONValue] = [:]
@@ -30,14 +31,14 @@ package enum JSONValue: Sendable, Equatable, Codable {
         let container = try decoder.singleValueContainer()
         if container.decodeNil() {
             self = .null
-        } else if let value = try? container.decode(Bool.self) {
-            self = .boolean(value)
+        } else if let value = try? container.decode(String.self) {
+            self = .string(value)
         } else if let value = try? container.decode(Int64.self) {
             self = .integer(value)
         } else if let value = try? container.decode(Double.self) {
             self = .number(value)
         } else {
-            self = .string(try container.decode(String.self))
+            self = .boolean(try container.decode(Bool.self))
         }
     }
 
@@ -54,8 +55,9 @@ package enum JSONValue: Sendable, Equatable, Codable {
         }
     }
 
-    /// Parses a text; the error says that it is no JSON, and where when that is known.
+    /// Parses a text; the error says that it is no JSON, and where when that is known, or what it has too much of.
     package init(parsing bytes: [UInt8], from source: String) throws(ControlError) {
+        try JSONLimits.configuration.check(bytes, from: source)
         do {
             self = try JSONDecoder().decode(JSONValue.self, from: Data(bytes))
         } catch let error as DecodingError {

@@ -27,4 +27,11 @@ public struct FileDescriptor: ~Copyable, Sendable {
             if errno != EINTR { throw KVMError.last("open \(path)") }
         }
     }
+
+    /// Another descriptor of the same open file (F_DUPFD_CLOEXEC of fcntl(2)): the same lock, and no second look at a name.
+    public func duplicate() throws(KVMError) -> FileDescriptor {
+        let number = fcntl(rawValue, F_DUPFD_CLOEXEC, 0)
+        guard number >= 0 else { throw KVMError.last("fcntl", advice: "raise the limit of open files (ulimit -n)") }
+        return FileDescriptor(owning: number)
+    }
 }

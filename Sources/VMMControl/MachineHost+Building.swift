@@ -6,11 +6,13 @@ package import VMMBase
 
 extension MachineHost {
     /// Makes a virtual machine with the services that the configuration asks for: the builder of the command.
-    package static func makeMachine(_ launch: LaunchConfiguration, _ output: ConsoleOutput) throws(ControlError) -> any MachineControl {
+    package static func makeMachine(
+        _ launch: LaunchConfiguration, _ output: ConsoleOutput, _ loading: LoadingLimit
+    ) throws(ControlError) -> any MachineControl {
         var services: [SymbioticService] = []
         for request in launch.services { services.append(try request.makeService()) }
         do throws(MachineError) {
-            return try VirtualMachine(launch.machine, console: output, services: services)
+            return try VirtualMachine(launch.machine, console: output, services: services, loading: loading)
         } catch {
             throw ControlError(error)
         }

@@ -16,8 +16,8 @@ internal import VMMAPI
 ///
 /// Any thread may call it.
 package final class MachineHost: MachineControl {
-    /// Makes a machine; nothing runs yet.
-    package typealias Builder = @Sendable (LaunchConfiguration, ConsoleOutput) throws(ControlError) -> any MachineControl
+    /// Makes a machine; nothing runs yet. The limit ends it when the VM is killed meanwhile.
+    package typealias Builder = @Sendable (LaunchConfiguration, ConsoleOutput, LoadingLimit) throws(ControlError) -> any MachineControl
 
     private enum Stage {
         case configuring
@@ -175,7 +175,7 @@ package final class MachineHost: MachineControl {
         var isStarted = false
         defer { if !isStarted { console.stop() } }
         if let path = console.pseudoTerminalPath { tell(path) }
-        let machine = try build(launch, console.output)
+        let machine = try build(launch, console.output, LoadingLimit { [weak self] in self?.wasKilled ?? true })
         do throws(KVMError) {
             try console.start(receive: { [weak machine] in machine?.receive($0) ?? true }, leave: { [weak self] in self?.leave() })
         } catch {
@@ -207,7 +207,12 @@ package final class MachineHost: MachineControl {
         kill()
     }
 
-    /// Ends the run, or the wait for one.
+    /// Whether the VM is to end, or was never to begin.
+    package var wasKilled: Bool {
+        life.withLock { $0.isKilled }
+    }
+
+    /// Ends the run, the wait for one, or the loading of its files.
     package func kill() {
         let machine = life.withLock { life in
             life.isKilled = true

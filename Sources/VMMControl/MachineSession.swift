@@ -16,7 +16,7 @@ package final class MachineSession: Sendable {
         package let outcome: MachineOutcome
         /// Whether there was a machine at all.
         package let hasRun: Bool
-        /// Whether the user pressed Ctrl-C, or left at the console.
+        /// Whether the user pressed Ctrl-C, or left at the console, or ended a VM that was to start at once before it had.
         package let wasInterrupted: Bool
         /// All exits of the run.
         package let report: ExitReport
@@ -73,7 +73,8 @@ package final class MachineSession: Sendable {
             do throws(MachineError) {
                 try host.start()
             } catch {
-                throw ControlError(error)
+                // Ended while it was loading: no fault of anybody's.
+                guard host.wasKilled else { throw ControlError(error) }
             }
         }
         let server: APIServer
@@ -91,7 +92,8 @@ package final class MachineSession: Sendable {
         let hasRun = host.machine != nil
         let fault = hasRun ? statsFile.flatMap { MachineSession.write(report, to: $0) } : nil
         return End(
-            outcome: outcome, hasRun: hasRun, wasInterrupted: interrupted.load(ordering: .relaxed) || host.wasLeft, report: report,
+            outcome: outcome, hasRun: hasRun,
+            wasInterrupted: interrupted.load(ordering: .relaxed) || host.wasLeft || (startsNow && !hasRun), report: report,
             droppedConsoleByteCount: host.droppedConsoleByteCount, statisticsFault: fault)
     }
 

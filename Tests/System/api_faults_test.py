@@ -86,7 +86,10 @@ class APIFaults(api.ServeTest):
 
     def test_json_that_is_none_or_is_deep(self):
         for body in (
-            b"", b"{", b"[]", b"null", b"1", b'"x"', b"\xff\xfe", b"[" * 60000, b'{"a":' * 10000, b'{"action_type": "InstanceStart",}', b"{}{}",
+            b"", b"{", b"[]", b"null", b"1", b'"x"', b"\xff\xfe", b"[" * 60000, b'{"a":' * 10000,
+            b"[" * 33 + b"]" * 33, b'{"a":' * 400, b'{"a":' * 500 + b"1" + b"}" * 500, b"[" * 500 + b"]" * 500, b"[" + b"1," * 30000 + b"1]",
+            '{"\u2200": [[{}]]}'.encode("utf-16"),
+            b'{"action_type": "InstanceStart",}', b"{}{}",
             b'{"action_type": 5}', b'{"action_type": null}', b'{"action_type": ["InstanceStart"]}', b'{"action_type": "Explode"}',
             b'{"action_type": "SendCtrlAltDel", "surplus": 1}', b'{"Action_Type": "Kill"}',
         ):

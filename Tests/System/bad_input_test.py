@@ -3,8 +3,10 @@
 
 import os
 import shutil
+import signal
 import stat
 import subprocess
+import time
 
 import vmm
 
@@ -73,6 +75,59 @@ class BadInput(vmm.SystemTest):
 
     def test_an_elf_with_a_segment_outside_memory(self):
         self.refused(2, "outside memory", "--kernel", self.assemble("outside"), "--memory", "64M", kernel=False)
+
+    def test_an_elf_of_segments_over_one_another(self):
+        with open(self.good_kernel, "rb") as file:
+            image = bytearray(file.read())
+        # The first program header again and again, behind the rest.
+        header = bytes(image[64:120])
+        for count, word in ((2, "overlap"), (65534, "program headers")):
+            image[32:40] = len(image).to_bytes(8, "little")
+            image[56:58] = count.to_bytes(2, "little")
+            self.refused(2, word, "--kernel", self.write("heap.elf", bytes(image) + header * count), kernel=False)
+
+    def test_loading_is_ended_by_a_signal(self):
+        if not shutil.which("strace"):
+            self.skipTest("strace makes the storage slow")
+        with open(self.good_kernel, "rb") as file:
+            image = bytearray(file.read())
+        # 512 MiB, most of them a hole; at 16 MiB every 0.2 s more than 6 s.
+        image[96:112] = (512 << 20).to_bytes(8, "little") * 2
+        kernel = self.write("long.elf", bytes(image))
+        os.truncate(kernel, 513 << 20)
+        trace = self.path("trace")
+        slow = ["strace", "-D", "-f", "-qq", "-o", trace, "-e", "trace=pread64", "-e", "inject=pread64:delay_enter=200000", vmm.SYMVMM]
+        for number in (signal.SIGTERM, signal.SIGINT):
+            machine = self.run_machine("--kernel", kernel, "--memory", "1G", "--quiet", program=slow)
+            self.wait_until("it is loading", lambda: os.path.exists(trace) and b"16777216" in self.read(trace))
+            begin = time.monotonic()
+            machine.process.send_signal(number)
+            self.assertEqual(machine.end(20), 130, machine.errors)
+            self.assertLess(time.monotonic() - begin, 3)
+            self.assertEqual(machine.errors, "")
+            self.assert_nothing_left()
+            os.unlink(trace)
+
+    def test_swap_files_that_are_not_ours_alone(self):
+        path = self.write("swap", "")
+        os.chmod(path, 0o644)
+        self.refused(3, (path, "others may open it", "chmod 600"), "--swap", f"4M,path={path}")
+        os.chmod(path, 0o600)
+        os.symlink(path, self.path("link"))
+        self.refused(3, "symbolic links are not followed", "--swap", f"4M,path={self.path('link')}")
+        text = self.write("text", "text" * 4096)
+        os.chmod(text, 0o600)
+        self.refused(3, "holds something else", "--swap", f"4M,path={text}")
+        if os.geteuid() == 0:
+            os.chown(path, NOBODY, NOBODY)
+            self.refused(3, f"belongs to user {NOBODY}", "--swap", f"4M,path={path}")
+            os.chown(path, 0, 0)
+        # Ours: it is used, and left empty; one that was not there is gone.
+        for budget in ("", ",budget=2M"):
+            for name, size in (("swap", 0), ("new", None)):
+                machine = self.tiny("count", "--quiet", "--swap", f"4M,path={self.path(name)}{budget}", defines=["COUNT=1", "READS=1"])
+                self.assert_ended(machine, 0)
+                self.assertEqual(os.path.getsize(self.path(name)) if os.path.exists(self.path(name)) else None, size)
 
     def test_an_elf_for_another_processor(self):
         with open(self.good_kernel, "rb") as file:
@@ -159,6 +214,10 @@ class BadInput(vmm.SystemTest):
         become = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", program]
         wrapper = ["unshare", "-m", "sh", "-c", script, "sh", node, *become]
         self.refused(status, words, *arguments, program=wrapper)
+
+    def read(self, path):
+        with open(path, "rb") as file:
+            return file.read()
 
     def in_namespace(self, script):
         return ["unshare", "-m", "sh", "-c", script + ' && exec "$@"', "sh", vmm.SYMVMM]
@@ -258,6 +317,8 @@ class BadInput(vmm.SystemTest):
             ("{" + boot + ', "machine-config": {"mem_size_mib": -5}}', "mem_size_mib"),
             ("{" + boot + ', "drives": {}}', "drives"),
             ("[" * 100000, "vm.json"),
+            ('{"a":' * 400, "inside one another"),
+            ("[" * 500 + "]" * 500, "inside one another"),
             (b"\xff\xfe" + bytes(100), "vm.json"),
         ):
             self.refused(2, word, "--config", self.write("vm.json", text), kernel=False)

@@ -17,11 +17,11 @@ class StandstillTest(vmm.SystemTest):
     group = "host"
 
     def test_demonstration_of_a_guest_that_stands_still(self):
-        image = self.assemble("wait")
+        image = self.assemble("halt")
         environment = {**self.environment, "SYMVMM_STILL": "5"}
         result = vmm.command(DEMONSTRATE, vmm.SYMVMM, "run", "--kernel", image, env=environment, timeout=100)
         self.assertEqual(result.returncode, 1, result.stderr)
-        self.assertRegex(result.stderr, r"(?m)^demonstrate: the guest stood still: 5 s without a word or any work; ")
+        self.assertRegex(result.stderr, r"(?m)^demonstrate: the guest stood still: 5 s without a word or any work; its last words: "!"")
         self.assert_nothing_left()
 
     def test_lab_whose_kernel_stands_still(self):

@@ -25,7 +25,7 @@ private final class HostUnderTest: Sendable {
     init() throws {
         var resources = MachineResources(name: "vm")
         resources.console = .none
-        host = try MachineHost(resources) { [record, machine] (launch, _) throws(ControlError) in
+        host = try MachineHost(resources) { [record, machine] (launch, _, _) throws(ControlError) in
             guard launch.machine.kernelPath != "/missing" else { throw .usage("cannot read kernel /missing") }
             record.launches.withLock { $0.append(launch) }
             return machine

@@ -38,7 +38,7 @@ import Testing
 
     @Test func everyRouteIsInTheFileAndNothingElse() throws {
         let host = try MachineHost(MachineResources(name: "vm", registry: ServiceRegistry([SwapBypassService.descriptor]))) {
-            (_, _) throws(ControlError) in throw .host("no machine")
+            (_, _, _) throws(ControlError) in throw .host("no machine")
         }
         let routes = host.router().routes.map { "\($0.method.rawValue) \($0.pattern)" }
         #expect(routes.count == Set(routes).count)

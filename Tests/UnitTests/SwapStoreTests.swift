@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import Glibc
+import Synchronization
 import Testing
 
 @testable import SwapBypass
@@ -81,14 +82,116 @@ import Testing
             try checkStore(store)
             #expect(throws: KVMError.self, "it is in use") { try SwapStore.make(SwapConfiguration(byteCount: 1 << 20, path: path)) }
         }
-        // Ours: taken over, and empty.
+        // One that a VM has left which was ended the hard way: taken over, and empty.
+        let left = try folder.file("swap", byteCount: 1 << 20)
+        try fill(left, SwapHeader.bytes(pageCount: 256) + [UInt8](repeating: 7, count: 16384))
         let again = try SwapStore.make(SwapConfiguration(byteCount: 2 << 20, path: path))
         #expect(again.byteCount == 2 << 20 && again.residentByteCount <= 8192)
-        #expect(try read(again, at: 5 * 4096, byteCount: 4096).allSatisfy { $0 == 0 })
+        #expect(try read(again, at: 2 * 4096, byteCount: 4096).allSatisfy { $0 == 0 })
         let other = try folder.file("other", byteCount: 8192)
         #expect(throws: KVMError.self) { try SwapStore.make(SwapConfiguration(byteCount: 1 << 20, path: other)) }
         #expect(throws: KVMError.self) { try SwapStore.make(SwapConfiguration(byteCount: 1 << 20, path: folder.path)) }
         #expect(throws: KVMError.self) { try SwapStore.make(SwapConfiguration(byteCount: 1 << 20, path: "/dev/null")) }
+    }
+
+    private func fill(_ path: String, _ bytes: [UInt8]) throws {
+        let file = try FileDescriptor.open(path, O_WRONLY)
+        try #require(unsafe pwrite(file.rawValue, bytes, bytes.count, 0) == bytes.count)
+    }
+
+    private func status(_ path: String) -> stat? {
+        var status = stat()
+        return unsafe lstat(path, &status) == 0 ? status : nil
+    }
+
+    /// Why no store can be made in a file; it is left as it was.
+    private func refusal(_ path: String) throws -> String {
+        let before = status(path)
+        let error = #expect(throws: KVMError.self) { try SwapStore.make(SwapConfiguration(byteCount: 1 << 20, path: path)) }
+        let words = try #require(error).description
+        #expect(!words.contains("\n") && words.hasPrefix("swap file \(path): "))
+        let after = status(path)
+        #expect(before?.st_ino == after?.st_ino && before?.st_size == after?.st_size && before?.st_mode == after?.st_mode)
+        return words
+    }
+
+    @Test(arguments: [nil, 1 << 20] as [UInt64?]) func theFileIsForItsOwnerOnlyAndLeftEmpty(budget: UInt64?) throws {
+        let folder = try VirtioTestFolder()
+        let path = "\(folder.path)/swap"
+        let mask = umask(0)
+        defer { umask(mask) }
+        do {
+            let store = try SwapStore.make(SwapConfiguration(byteCount: 1 << 20, path: path, budget: budget))
+            let made = try #require(status(path))
+            #expect(made.st_mode & 0o7777 == 0o600 && made.st_size == 1 << 20)
+            try write(store, 7, at: 8192, byteCount: 4096)
+            store.close()
+            #expect(status(path) == nil, "removed when it was made here")
+        }
+        // Not made here: it stays, with nothing in it.
+        let mine = try folder.file("mine", byteCount: 0)
+        do {
+            let store = try SwapStore.make(SwapConfiguration(byteCount: 1 << 20, path: mine, budget: budget))
+            try write(store, 7, at: 8192, byteCount: 4096)
+            #expect(status(mine)?.st_size == 1 << 20)
+        }
+        #expect(status(mine)?.st_size == 0)
+    }
+
+    @Test func aFileOfAnotherOrOpenToOthersIsRefused() throws {
+        let folder = try VirtioTestFolder()
+        let path = try folder.file("swap", byteCount: 0)
+        for mode in [0o644, 0o640, 0o606, 0o622] as [mode_t] {
+            #expect(unsafe chmod(path, mode) == 0)
+            #expect(try refusal(path).contains("others may open it"))
+        }
+        #expect(unsafe chmod(path, 0o600) == 0)
+        let link = "\(folder.path)/link"
+        #expect(unsafe symlink(path, link) == 0)
+        #expect(try refusal(link).contains("symbolic links are not followed"))
+        let nowhere = "\(folder.path)/nowhere"
+        #expect(unsafe symlink("\(folder.path)/missing", nowhere) == 0)
+        #expect(try refusal(nowhere).contains("symbolic links are not followed"))
+        #expect(status("\(folder.path)/missing") == nil)
+        #expect(try refusal("\(folder.path)/no/such").contains("No such file"))
+        if geteuid() == 0 {
+            #expect(unsafe chown(path, 65534, 65534) == 0)
+            #expect(try refusal(path).contains("belongs to user 65534"))
+        }
+    }
+
+    /// What has the name at the end may be another's.
+    @Test func onlyTheFileThatWasMadeIsRemoved() throws {
+        let folder = try VirtioTestFolder()
+        let path = "\(folder.path)/swap"
+        let store = try SwapStore.make(SwapConfiguration(byteCount: 1 << 20, path: path))
+        try write(store, 7, at: 8192, byteCount: 4096)
+        #expect(unsafe rename(path, path + ".old") == 0)
+        _ = try folder.file("swap", byteCount: 5)
+        store.close()
+        #expect(status(path)?.st_size == 5)
+        #expect(status(path + ".old")?.st_size == 0)
+    }
+
+    /// Lock and data are of one open file: a second descriptor that was opened by name would have a lock of its own.
+    @Test func theLockIsTheOpenFiles() throws {
+        let folder = try VirtioTestFolder()
+        let path = try folder.file("swap", byteCount: 0)
+        let file = try SwapFile(path: path, byteCount: 1 << 20)
+        var marks: [off_t] = []
+        for number in 0..<1024 {
+            var name = [CChar](repeating: 0, count: 4096)
+            // SAFETY: the buffer is as long as is said.
+            let count = unsafe readlink("/proc/self/fd/\(number)", &name, name.count)
+            guard count > 0, String(decoding: name.prefix(count).map { UInt8(bitPattern: $0) }, as: UTF8.self) == path else { continue }
+            // A place that all descriptors of one open file share.
+            if marks.isEmpty { _ = lseek(Int32(number), 4242, SEEK_SET) }
+            marks.append(lseek(Int32(number), 0, SEEK_CUR))
+        }
+        #expect(marks == [4242, 4242])
+        #expect(file.allocatedByteCount <= 8192)
+        let other = try FileDescriptor.open(path, O_RDWR)
+        #expect(throws: KVMError.self) { try FileStorage.lockAlone(other, "test") }
     }
 
     @Test func aBudgetIsKept() throws {
@@ -124,6 +227,81 @@ import Testing
         #expect(try read(store, at: 6 << 20, byteCount: 8 << 20).allSatisfy { $0 == 0 })
     }
 
+    /// Bytes of host memory behind part of the window, whoever counts them.
+    private func residentBytes(_ store: SwapStore, at offset: UInt64 = 0, byteCount: UInt64? = nil) throws -> Int {
+        let bytes = Int(byteCount ?? store.byteCount)
+        var states = [UInt8](repeating: 0, count: bytes / 4096)
+        try #require(unsafe mincore(store.mapping.baseAddress + Int(offset), bytes, &states) == 0)
+        return states.reduce(0) { $0 + Int($1 & 1) } * 4096
+    }
+
+    /// A guest that writes to a chunk meanwhile. The kernel writes for it, as KVM does: what is closed is an error then, and no signal.
+    private final class Writer: Sendable {
+        let written = Atomic<Int>(0)
+        let refused = Atomic<Int>(0)
+        /// Offset of the chunk; 0: the end.
+        let chunk = Atomic<Int>(2 << 20)
+
+        func run(_ store: SwapStore) throws -> Thread {
+            let zeroes = try FileDescriptor.open("/dev/zero", O_RDONLY)
+            return try Thread(name: "writer") { [self] in
+                var page = 0
+                while true {
+                    page = (page + 7) % 512
+                    let offset = chunk.load(ordering: .relaxed)
+                    guard offset > 0 else { return }
+                    let count = unsafe Glibc.read(zeroes.rawValue, store.mapping.baseAddress + offset + page * 4096, 8)
+                    if count == 8 { written.add(1, ordering: .relaxed) } else { refused.add(1, ordering: .relaxed) }
+                }
+            }
+        }
+    }
+
+    @Test(.timeLimit(.minutes(2))) func aRacingWriterGetsNoMemoryThatNobodyCounts() throws {
+        let folder = try VirtioTestFolder()
+        let store = try SwapStore.make(SwapConfiguration(byteCount: 16 << 20, path: "\(folder.path)/swap", budget: 2 << 20))
+        let writer = Writer()
+        let thread = try writer.run(store)
+        var uncounted = 0
+        for turn in 0..<5000 {
+            let chunk = UInt64(turn % 7 + 1) << 21
+            writer.chunk.store(Int(chunk), ordering: .relaxed)
+            try write(store, 1, at: chunk, byteCount: 4096)
+            try store.discard(at: chunk, byteCount: 4096)
+            if try residentBytes(store, at: chunk, byteCount: 2 << 20) > 0 { uncounted += 1 }
+        }
+        writer.chunk.store(0, ordering: .relaxed)
+        thread.join()
+        #expect(writer.written.load(ordering: .relaxed) > 100 && writer.refused.load(ordering: .relaxed) > 100)
+        #expect(uncounted == 0, "of 5,000 times")
+        #expect(try residentBytes(store) == 0 && store.residentByteCount == 0)
+    }
+
+    @Test func memoryThatTheHostDoesNotTakeBackStaysCounted() throws {
+        let folder = try VirtioTestFolder()
+        let store = try SwapStore.make(SwapConfiguration(byteCount: 8 << 20, path: "\(folder.path)/swap", budget: 2 << 20))
+        try write(store, 1, at: 2 << 20, byteCount: 8192)
+        // MADV_DONTNEED refuses what is locked.
+        try #require(unsafe mlock(store.mapping.baseAddress + (2 << 20), 4096) == 0)
+        try store.discard(at: 2 << 20, byteCount: 8192)
+        #expect(store.heldSlots?.contains(512) == false)
+        #expect(store.residentByteCount == 2 << 20)
+        #expect(try residentBytes(store) <= 2 << 20)
+        // The budget is spent; the chunk itself can be used again, and is not counted twice.
+        try write(store, 2, at: 4 << 20, byteCount: 4096)
+        #expect(store.heldSlots?.contains(1024) == false)
+        try write(store, 3, at: (2 << 20) + 4096, byteCount: 4096)
+        #expect(store.heldSlots?.contains(513) == true && store.residentByteCount == 2 << 20)
+        #expect(try read(store, at: (2 << 20) + 4096, byteCount: 4096).allSatisfy { $0 == 3 })
+        try store.discard(at: (2 << 20) + 4096, byteCount: 4096)
+        #expect(store.residentByteCount == 2 << 20)
+        // Taken back at last.
+        _ = unsafe munlock(store.mapping.baseAddress + (2 << 20), 4096)
+        try store.discard(at: 2 << 20, byteCount: 4096)
+        #expect(store.residentByteCount == 0)
+        #expect(try residentBytes(store) == 0)
+    }
+
     /// Only root can mount; a full file system is an error of the write, and the rest stays.
     @Test(.enabled(if: geteuid() == 0)) func aFullFileSystemIsAnErrorOfTheWrite() throws {
         let folder = try VirtioTestFolder()
@@ -135,5 +313,9 @@ import Testing
         do throws(StorageError) { try write(store, 4, at: 1 << 20, byteCount: 2 << 20) } catch { failure = error }
         #expect(failure == .failed(errno: ENOSPC))
         #expect(try read(store, at: 4096, byteCount: 512 << 10).allSatisfy { $0 == 3 })
+        // Without room for the header there is no store, and no file of it.
+        let other = "\(folder.path)/other"
+        #expect(throws: KVMError.self) { try SwapStore.make(SwapConfiguration(byteCount: 4 << 20, path: other)) }
+        #expect(status(other) == nil)
     }
 }

@@ -43,6 +43,10 @@ public enum BootError: Error, Equatable, Sendable, CustomStringConvertible {
     case commandLineHasZeroByte
     /// The initial RAM disk has `byteCount` bytes and finds no room beside the kernel in `memory` bytes.
     case initrdTooLarge(path: String, byteCount: UInt64, memory: UInt64)
+    /// The VM was ended while its files were loaded.
+    case loadingEnded(path: String)
+    /// Loading took longer than `LoadingLimit.seconds`; `path` is the file that was being read.
+    case loadingTooSlow(path: String)
     /// The ACPI tables cannot describe a machine with so many vCPUs.
     case vcpuCountOutOfRange(Int)
     /// A device lies outside the 32-bit address space, or over the interrupt controllers or over memory.
@@ -93,6 +97,10 @@ public enum BootError: Error, Equatable, Sendable, CustomStringConvertible {
             "the kernel command line has a zero byte in it"
         case .initrdTooLarge(let path, let byteCount, let memory):
             "initrd \(path) is too large: \(mebibytes(byteCount)) MiB do not fit beside the kernel in \(memory >> 20) MiB of guest memory"
+        case .loadingEnded(let path):
+            "the VM was ended while \(path) was being loaded"
+        case .loadingTooSlow(let path):
+            "\(path) could not be loaded within \(LoadingLimit.seconds) s: give a smaller file, or one on faster storage"
         case .vcpuCountOutOfRange(let count):
             "\(count) vCPUs: give \(MachineLimits.vcpuCount.lowerBound) to \(MachineLimits.vcpuCount.upperBound)"
         case .deviceOutsideHole(let address, let byteCount):

@@ -44,14 +44,14 @@ struct BootFile: ~Copyable {
         let result = unsafe bytes.withUnsafeMutableBytes { buffer -> Result<Int, BootError> in
             guard let base = buffer.baseAddress else { return .success(0) }
             // SAFETY: the buffer has `available` bytes.
-            return unsafe fill(base, count: available, from: offset)
+            return unsafe fill(base, count: available, from: offset, limit: nil)
         }
         let done = try result.get()
         return done == available ? bytes : Array(bytes.prefix(done))
     }
 
     /// Reads bytes of the file straight into the guest. Throws `truncatedKernel` or EIO when the file has shrunk.
-    func read(offset: UInt64, count: UInt64, into memory: GuestMemory, at address: UInt64) throws(BootError) {
+    func read(offset: UInt64, count: UInt64, into memory: GuestMemory, at address: UInt64, limit: LoadingLimit) throws(BootError) {
         guard count > 0 else { return }
         let (end, overflow) = offset.addingReportingOverflow(count)
         guard !overflow, end <= byteCount else { throw truncated(needed: overflow ? .max : end) }
@@ -64,7 +64,7 @@ struct BootFile: ~Copyable {
             throw outsideMemory(address, count, memory)
         }
         // SAFETY: pointer(_:byteCount:) checked that all `length` bytes lie in guest memory, which the caller keeps.
-        let read = try unsafe fill(destination, count: length, from: offset).get()
+        let read = try unsafe fill(destination, count: length, from: offset, limit: limit).get()
         guard read == length else { throw truncated(needed: end) }
     }
 
@@ -79,13 +79,17 @@ struct BootFile: ~Copyable {
         .segmentOutsideMemory(path: path, address: address, byteCount: count, memory: memory.byteCount)
     }
 
-    /// Reads until `count` bytes are there or the file ends; returns how many.
-    private func fill(_ destination: UnsafeMutableRawPointer, count: Int, from offset: UInt64) -> Result<Int, BootError> {
+    /// Reads until `count` bytes are there or the file ends; returns how many. Piece by piece, so that a limit is looked at.
+    private func fill(_ destination: UnsafeMutableRawPointer, count: Int, from offset: UInt64, limit: LoadingLimit?)
+        -> Result<Int, BootError>
+    {
         var done = 0
         while done < count {
-            // SAFETY: the caller gives `count` bytes at `destination`, and done < count.
+            do throws(BootError) { try limit?.check(path) } catch { return .failure(error) }
+            let bytes = min(count - done, LoadingLimit.pieceByteCount)
+            // SAFETY: the caller gives `count` bytes at `destination`, and done + bytes <= count.
             let result = unsafe pread(
-                descriptor.rawValue, destination + done, count - done, off_t(truncatingIfNeeded: offset) &+ off_t(done))
+                descriptor.rawValue, destination + done, bytes, off_t(truncatingIfNeeded: offset) &+ off_t(done))
             if result == 0 { break }
             if result < 0 {
                 if errno == EINTR { continue }

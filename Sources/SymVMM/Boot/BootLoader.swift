@@ -12,14 +12,16 @@ public enum BootLoader {
     ///   - initrdPath: the initial RAM disk, or nil.
     ///   - commandLine: the kernel's command line, complete.
     ///   - acpi: the machine that the ACPI tables describe.
+    ///   - limit: ends the loading.
     /// - Returns: the state in which vCPU 0 starts.
     public static func load(
-        kernelPath: String, initrdPath: String?, commandLine: String, memory: GuestMemory, acpi: ACPIDescription
+        kernelPath: String, initrdPath: String?, commandLine: String, memory: GuestMemory, acpi: ACPIDescription,
+        limit: LoadingLimit = LoadingLimit()
     ) throws(BootError) -> BootEntry {
         let image = try KernelImage(path: kernelPath, memory: memory)
-        let kernel = try image.load(into: memory)
+        let kernel = try image.load(into: memory, limit: limit)
         try write(commandLine, limit: kernel.commandLineLimit, memory: memory)
-        let initrd = try loadInitrd(initrdPath, beside: kernel, memory: memory)
+        let initrd = try loadInitrd(initrdPath, beside: kernel, memory: memory, limit: limit)
         let rsdp = try ACPITables.write(into: memory, at: BootLayout.acpiTables, describing: acpi)
         let parameters = BootParameters(
             setupHeader: kernel.setupHeader, commandLine: BootLayout.commandLine, initrd: initrd, rsdp: rsdp,
@@ -45,7 +47,7 @@ public enum BootLoader {
 
     /// Loads the initial RAM disk as high as it may lie; returns where, an empty range when there is none.
     private static func loadInitrd(
-        _ path: String?, beside kernel: KernelImage.Requirements, memory: GuestMemory
+        _ path: String?, beside kernel: KernelImage.Requirements, memory: GuestMemory, limit limits: LoadingLimit
     ) throws(BootError) -> Range<UInt64> {
         guard let path else { return 0..<0 }
         let file = try BootFile(path: path, role: .initrd)
@@ -53,7 +55,7 @@ public enum BootLoader {
         guard let start = highestPlace(for: file.byteCount, below: limit, avoiding: kernel.occupied) else {
             throw BootError.initrdTooLarge(path: path, byteCount: file.byteCount, memory: memory.byteCount)
         }
-        try file.read(offset: 0, count: file.byteCount, into: memory, at: start)
+        try file.read(offset: 0, count: file.byteCount, into: memory, at: start, limit: limits)
         return start..<(start &+ file.byteCount)
     }
 

@@ -23,6 +23,8 @@ struct ELFExecutable: Equatable {
 
     private static let headerByteCount = 64
     private static let programHeaderByteCount = 56
+    /// Most program headers. Linux has 5; a file that describes itself honestly has no use for as many as this.
+    static let programHeaderLimit = 256
 
     static func recognises(_ head: [UInt8]) -> Bool {
         head.starts(with: [0x7F, 0x45, 0x4C, 0x46])
@@ -38,6 +40,10 @@ struct ELFExecutable: Equatable {
         guard Int(entrySize) == ELFExecutable.programHeaderByteCount, count > 0, count < 0xFFFF else {
             throw BootError.malformedKernel(path: path, detail: "it has no usable program headers")
         }
+        guard Int(count) <= ELFExecutable.programHeaderLimit else {
+            throw BootError.malformedKernel(
+                path: path, detail: "it has \(count) program headers, more than \(ELFExecutable.programHeaderLimit)")
+        }
         let tableByteCount = Int(count) * ELFExecutable.programHeaderByteCount
         let (tableEnd, overflow) = tableOffset.addingReportingOverflow(UInt64(tableByteCount))
         guard !overflow, tableEnd <= file.byteCount else {
@@ -52,6 +58,7 @@ struct ELFExecutable: Equatable {
             segments.append(segment)
         }
         guard !segments.isEmpty else { throw BootError.malformedKernel(path: path, detail: "it has nothing to load") }
+        try ELFExecutable.checkDisjoint(segments, path: path)
         self.entry = try ELFExecutable.physicalEntry(entry, segments: segments, path: path)
         self.segments = segments
     }
@@ -98,6 +105,15 @@ struct ELFExecutable: Equatable {
         guard !BootLayout.bootData.contains(where: { $0.overlaps(segment.physicalRange) }) else {
             throw BootError.segmentInReservedArea(
                 path: path, address: segment.physicalAddress, byteCount: segment.memoryByteCount)
+        }
+    }
+
+    /// No byte of the guest's memory is loaded twice, so that loading is no more work than the guest has memory.
+    private static func checkDisjoint(_ segments: [Segment], path: String) throws(BootError) {
+        let ranges = segments.map(\.physicalRange).sorted { $0.lowerBound < $1.lowerBound }
+        for (lower, upper) in zip(ranges, ranges.dropFirst()) where lower.upperBound > upper.lowerBound {
+            throw BootError.malformedKernel(
+                path: path, detail: "two of its segments overlap at 0x\(String(upper.lowerBound, radix: 16))")
         }
     }
 

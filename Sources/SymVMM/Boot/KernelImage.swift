@@ -53,28 +53,34 @@ struct KernelImage: ~Copyable {
     }
 
     /// Reads the kernel into the guest's memory.
-    func load(into memory: GuestMemory) throws(BootError) -> Requirements {
+    func load(into memory: GuestMemory, limit: LoadingLimit = LoadingLimit()) throws(BootError) -> Requirements {
         switch format {
         case .bzImage(let header):
-            try file.read(offset: header.kernelOffset, count: header.kernelByteCount, into: memory, at: header.preferredAddress)
+            try file.read(
+                offset: header.kernelOffset, count: header.kernelByteCount, into: memory, at: header.preferredAddress, limit: limit)
             return Requirements(
                 entry: header.preferredAddress &+ 0x200,
                 occupied: [header.preferredAddress..<(header.preferredAddress &+ header.initializationByteCount)],
                 commandLineLimit: header.commandLineLimit, highestInitrdAddress: header.highestInitrdAddress, setupHeader: header.bytes)
         case .elf(let executable):
-            for segment in executable.segments { try load(segment, into: memory) }
+            for segment in executable.segments { try load(segment, into: memory, limit: limit) }
             return Requirements(
                 entry: executable.entry, occupied: executable.segments.map(\.physicalRange), commandLineLimit: 2047,
                 highestInitrdAddress: 0x7FFF_FFFF, setupHeader: KernelImage.setupHeaderForELF)
         }
     }
 
-    private func load(_ segment: ELFExecutable.Segment, into memory: GuestMemory) throws(BootError) {
-        let start = segment.physicalAddress
-        try file.read(offset: segment.offset, count: segment.fileByteCount, into: memory, at: start)
-        guard let rest = Int(exactly: segment.memoryByteCount &- segment.fileByteCount), rest > 0 else { return }
-        try BootError.memoryTooSmall(for: segment.physicalRange.upperBound, in: memory) { () throws(GuestAddressError) in
-            try memory.zero(start &+ segment.fileByteCount, byteCount: rest)
+    private func load(_ segment: ELFExecutable.Segment, into memory: GuestMemory, limit: LoadingLimit) throws(BootError) {
+        try file.read(
+            offset: segment.offset, count: segment.fileByteCount, into: memory, at: segment.physicalAddress, limit: limit)
+        var rest = (segment.physicalAddress &+ segment.fileByteCount)..<segment.physicalRange.upperBound
+        while !rest.isEmpty {
+            try limit.check(file.path)
+            let bytes = min(rest.count, LoadingLimit.pieceByteCount)
+            try BootError.memoryTooSmall(for: rest.upperBound, in: memory) { () throws(GuestAddressError) in
+                try memory.zero(rest.lowerBound, byteCount: bytes)
+            }
+            rest = (rest.lowerBound &+ UInt64(bytes))..<rest.upperBound
         }
     }
 

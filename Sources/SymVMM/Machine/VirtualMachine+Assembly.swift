@@ -32,15 +32,17 @@ extension VirtualMachine {
     /// - Parameters:
     ///   - console: where the guest's console goes.
     ///   - services: what answers the guest's doorbells besides symvmm itself.
-    public convenience init(_ configuration: MachineConfiguration, console: ConsoleOutput, services: [SymbioticService] = [])
-        throws(MachineError)
-    {
+    ///   - loading: ends the loading of the guest's files.
+    public convenience init(
+        _ configuration: MachineConfiguration, console: ConsoleOutput, services: [SymbioticService] = [],
+        loading: LoadingLimit = LoadingLimit()
+    ) throws(MachineError) {
         let memory = try MachineError.host { () throws(KVMError) in try GuestMemory(byteCount: configuration.memoryByteCount) }
         try self.init(
             configuration, memory, console, services,
             attach: { (buses, handle) throws(MachineError) in try buses.attachVirtioDevices(configuration, memory, handle) },
             load: { (buses, symbiotic) throws(MachineError) in
-                let entry = try VirtualMachine.load(configuration, memory, buses, symbiotic)
+                let entry = try VirtualMachine.load(configuration, memory, buses, symbiotic, loading)
                 return { (vcpu) throws(KVMError) in
                     try vcpu.setRegisters(entry.registers())
                     try vcpu.setSpecialRegisters(entry.specialRegisters(from: try vcpu.specialRegisters()))
@@ -100,7 +102,8 @@ extension VirtualMachine {
 
     /// Kernel, initial RAM disk, command line and the tables that describe the machine.
     private static func load(
-        _ configuration: MachineConfiguration, _ memory: GuestMemory, _ buses: MachineBuses, _ symbiotic: SymbioticSetup?
+        _ configuration: MachineConfiguration, _ memory: GuestMemory, _ buses: MachineBuses, _ symbiotic: SymbioticSetup?,
+        _ limit: LoadingLimit
     ) throws(MachineError) -> BootEntry {
         let acpi = ACPIDescription(
             vcpuCount: configuration.vcpuCount, mmioDevices: buses.virtioDescriptions,
@@ -109,7 +112,7 @@ extension VirtualMachine {
         do throws(BootError) {
             entry = try BootLoader.load(
                 kernelPath: configuration.kernelPath, initrdPath: configuration.initrdPath, commandLine: configuration.commandLine,
-                memory: memory, acpi: acpi)
+                memory: memory, acpi: acpi, limit: limit)
         } catch {
             throw MachineError(.configuration, error.description)
         }

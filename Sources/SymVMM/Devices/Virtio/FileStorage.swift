@@ -27,7 +27,8 @@ public final class FileStorage: BlockStorage, @unchecked Sendable {
         try FileStorage.checkKind(path, call)
         let descriptor: FileDescriptor
         do throws(KVMError) {
-            descriptor = try FileDescriptor.open(path, isReadOnly ? O_RDONLY : O_RDWR)
+            // O_NONBLOCK has no effect on a disk. Whatever has been put there since it was looked at must not keep us; it is looked at again.
+            descriptor = try FileDescriptor.open(path, (isReadOnly ? O_RDONLY : O_RDWR) | O_NONBLOCK | O_NOCTTY)
         } catch {
             throw KVMError(call: call, errno: error.errno, advice: FileStorage.advice(error.errno, isReadOnly))
         }
@@ -47,6 +48,13 @@ public final class FileStorage: BlockStorage, @unchecked Sendable {
         } else {
             try self.init(path: path, isReadOnly: other.isReadOnly, sectorSize: other.sectorSize)
         }
+    }
+
+    /// A file that is open for reading and writing, and locked (`lockAlone`).
+    ///
+    /// - Parameter call: names it in errors.
+    public convenience init(locked descriptor: consuming FileDescriptor, _ call: String, sectorSize: Int) throws(KVMError) {
+        try self.init(descriptor, call, false, sectorSize)
     }
 
     /// Takes over an open and locked file.
@@ -206,6 +214,18 @@ extension FileStorage {
         default:
             // Locked; or on a file system without locks, where the user has to see to it.
             return
+        }
+    }
+
+    /// Locks a file that is open for writing, so that nobody else reads or writes it as a disk. The lock is the open file's, and so that of each
+    /// duplicate of the descriptor.
+    ///
+    /// - Throws: `KVMError`: another process has it, or the file system has no locks.
+    public static func lockAlone(_ descriptor: borrowing FileDescriptor, _ call: String) throws(KVMError) {
+        switch -ckvm_lock_file(descriptor.rawValue, true) {
+        case ...0: return
+        case EAGAIN, EACCES: throw KVMError(call: call, errno: EBUSY, advice: "another process uses it: give another name")
+        case let error: throw KVMError(call: call, errno: error, advice: "it can't be locked there: give a file on another file system")
         }
     }
 
