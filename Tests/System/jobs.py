@@ -38,7 +38,6 @@ class Job:
 
     def __init__(self, tests):
         self.tests = tests
-        self.alone = any(test.alone for test in tests)
 
 
 def jobs_of(tests):

@@ -37,6 +37,13 @@ class Sample(vmm.SystemTest):
     def test_skipped(self):
         self.skipTest("why not")
 
+class InALab(vmm.SystemTest):
+    def test_far_away(self):
+        print("in the lab")
+
+    def test_farther_away(self):
+        pass
+
 class Sharing(vmm.SystemTest):
     group = "host"
     shared = True
@@ -70,6 +77,16 @@ class Sharing(vmm.SystemTest):
         print("pid", self.guest().pid)
 '''
 
+# A lab that breaks in the midst of a test the first time, and runs the command on this machine the second time.
+LAB = """#!/bin/bash
+if mkdir "$SYMVMM_BUILD_FOLDER/broken"; then
+    printf '%s\\n' 'lab: mended' 'begin sample: far away' 'panic'
+    exit 125
+fi
+while [[ $1 != */run ]]; do shift; done
+exec "$@"
+"""
+
 
 class Runner(vmm.SystemTest):
     group = "host"
@@ -94,7 +111,7 @@ class Runner(vmm.SystemTest):
         return result.stdout.splitlines(), result.returncode
 
     def test_each_test_has_its_verdict(self):
-        lines, status = self.run_samples("sample")
+        lines, status = self.run_samples("--group", "host", "sample")
         text = "\n".join(lines)
         self.assertEqual(status, 1)
         self.assertEqual(lines[-2:], ["0 run again", "4 passed, 4 failed"])
@@ -128,6 +145,19 @@ class Runner(vmm.SystemTest):
     def test_quick_leaves_out_what_is_slow(self):
         lines, status = self.run_samples("--quick", "sample")
         self.assertEqual((lines[-1], status), ("4 passed, 0 failed", 0))
+
+    def test_a_lab_that_breaks_is_followed_by_another(self):
+        if vmm.has_hardware_virtualization():
+            self.skipTest("there is hardware virtualization, and so no lab")
+        os.mkdir(self.path("scripts"))
+        with open(self.write("scripts/lab", LAB), encoding="ascii") as file:
+            os.fchmod(file.fileno(), 0o755)
+        lines, status = self.run_samples("away")
+        self.assertEqual((status, lines[-2:]), (0, ["1 run again", "2 passed, 0 failed"]), lines)
+        self.assertIn("panic", lines)
+        self.assertIn("run: the lab ended before its tests did (status 125: panic); 2 are left for a new one", lines)
+        self.assertIn("again  sample: far away: it ran when the lab ended", lines)
+        self.assertIn("       | in the lab", lines)
 
     def test_what_is_run_again_is_counted_and_too_much_of_it_fails(self):
         script = "import tally; t = tally.Tally(); t.mended = True\n" \

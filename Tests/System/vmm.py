@@ -42,6 +42,11 @@ def in_mended_lab():
     return in_lab() and "lab.qemu=mended" in kernel_words()
 
 
+def has_hardware_virtualization():
+    with open("/proc/cpuinfo", encoding="ascii", errors="replace") as file:
+        return bool(re.search(r"^flags.*\b(svm|vmx)\b", file.read(), re.M)) and os.path.exists("/dev/kvm")
+
+
 def kernel(flavour="cloud-6.1", name="vmlinuz"):
     return os.path.join(BUILD, "guest", "kernels", flavour, name)
 
@@ -281,8 +286,6 @@ class SystemTest(unittest.TestCase):
     group = "guest"
     # Seconds for one test, whatever progress it makes: for guests that spin.
     limit = 600
-    # Whether nothing else may run meanwhile: it measures time, waits for a race, or takes most of the memory.
-    alone = False
     # Whether the tests of the class run in one process, as they are written, and use each other's guest (`shared_guest`).
     shared = False
     home = None
