@@ -11,6 +11,8 @@ import subprocess
 import sys
 import time
 
+import machine
+
 INIT = b"symvmm-guest: init reached"
 PATIENCE = 120
 
@@ -51,10 +53,12 @@ def main():
     logs = sys.argv[6] if len(sys.argv) > 6 else None
     programs = commands(symvmm, kernel, initrd, command_line)
     for name, words in programs.items():
+        machine.step(f"{name} boots, not counted")
         # Once without counting: files come into the page cache.
         time_to_init(words, logs and os.path.join(logs, name + ".log"))
     times = {name: [] for name in programs}
     for turn in range(int(rounds)):
+        machine.step(f"round {turn + 1} of {rounds}")
         order = list(programs) if turn % 2 == 0 else list(reversed(programs))
         for name in order:
             times[name].append(time_to_init(programs[name], None))

@@ -3,13 +3,20 @@
 
 import os
 import re
+import select
 import subprocess
 import sys
+import tempfile
+import time
 
 from result import BenchmarkError
+from supervisor import STEP
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
+sys.path.insert(0, os.path.join(ROOT, "scripts", "lib"))
+import watched  # noqa: E402 pylint: disable=wrong-import-position
+
 BUILD = os.environ.get("SYMVMM_BUILD_FOLDER", os.path.join(ROOT, "build"))
 TOOLS = os.path.join(BUILD, "bench")
 GUESTS = os.path.join(BUILD, "guest", "bare-metal")
@@ -21,18 +28,55 @@ def guest(name):
     return os.path.join(GUESTS, name + ".elf")
 
 
+def step(words):
+    """Says what is being done, wherever this runs: in the lab, too."""
+    print(STEP + words, file=sys.stderr, flush=True)
+
+
 def run(*words, timeout=120, **options):
-    """Runs a program to its end and returns its output; anything but status 0 is an error."""
+    """Runs a program to its end and returns its output; anything but status 0 is an error. Its steps are passed on."""
+    # Files, not pipes: a program that outlives the one that has started it would keep a pipe open.
+    with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
+        try:
+            process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=output, stderr=errors, **options)
+        except OSError as error:
+            raise BenchmarkError(f"cannot run {words[0]}: {error.strerror}") from None
+        with process:
+            try:
+                wait(process, timeout, errors)
+            finally:
+                end(process)
+        text, said = (os.pread(file.fileno(), os.fstat(file.fileno()).st_size, 0).decode(errors="replace") for file in (output, errors))
+    if process.returncode != 0:
+        last = [line for line in (said or text).splitlines() if line.strip() and not line.startswith(STEP)][-1:]
+        raise BenchmarkError(f"status {process.returncode}: {' '.join(words)}: {' '.join(last)}")
+    return text
+
+
+def wait(process, timeout, errors):
+    ended, limit, place = os.pidfd_open(process.pid), time.monotonic() + timeout, 0
     try:
-        done = subprocess.run(
-            words, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout, check=False, **options
-        )
-    except subprocess.TimeoutExpired:
-        raise BenchmarkError(f"no end after {timeout} s: {' '.join(words)}") from None
-    if done.returncode != 0:
-        last = (done.stderr or done.stdout).strip().splitlines()[-1:]
-        raise BenchmarkError(f"status {done.returncode}: {' '.join(words)}: {' '.join(last)}")
-    return done.stdout
+        while not select.select([ended], [], [], 0.5)[0]:
+            if time.monotonic() > limit:
+                raise BenchmarkError(f"no end after {timeout} s: {' '.join(process.args)}")
+            new = os.pread(errors.fileno(), 65536, place)
+            new = new[: new.rfind(b"\n") + 1]
+            place += len(new)
+            for line in new.decode(errors="replace").splitlines():
+                if line.startswith(STEP):
+                    print(line, file=sys.stderr, flush=True)
+    finally:
+        os.close(ended)
+
+
+def end(process):
+    """The lab ends all that belongs to it when it is asked to; only then it is killed."""
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
 
 
 def build(target, *words):
@@ -91,9 +135,32 @@ def linux_host(*words, timeout, icount=False, **options):
     """
     if has_hardware_virtualization():
         return run(*words, timeout=timeout, **options)
+    step(f"the lab starts{', which counts instructions' if icount else ''}")
     lab = [os.path.join(ROOT, "scripts", "lab"), "--timeout", str(timeout)]
     lab += ["--icount", "--memory", "1G"] if icount else []
     return run(*lab, *words, timeout=timeout + 60, **options)
+
+
+def watch(name, words, limit):
+    """A guest's VMM, which is ended when the guest neither writes nor works, or takes too long."""
+    guest = watched.Watched(
+        name, words, limit, lambda: watched.processor_time(guest.process.pid), stdin=subprocess.DEVNULL, stderr=subprocess.STDOUT)
+    return guest
+
+
+def exit_with(main):
+    """Runs a program's main function: an error is one line."""
+    try:
+        sys.exit(main())
+    except (BenchmarkError, watched.Stopped) as error:
+        sys.exit(str(error))
+
+
+def prepare_lab():
+    """What the lab needs, its QEMU among it, and that it works."""
+    if not has_hardware_virtualization():
+        step("the lab, and its QEMU (some minutes, the first time)")
+        run(os.path.join(ROOT, "scripts", "lab"), "--timeout", "300", "true", timeout=2400)
 
 
 def linux_guest():

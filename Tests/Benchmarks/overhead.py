@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 
+import machine
 import private_memory
 
 # The shell asks the terminal for its cursor behind the prompt.
@@ -39,6 +40,7 @@ def main():
     words += ["--append", "console=ttyS0 panic=1 quiet"]
     with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
         try:
+            machine.step("the guest boots")
             wait_for_shell(process)
             time.sleep(2)
             print(json.dumps(private_memory.measure(process.pid, int(memory))))

@@ -5,6 +5,8 @@ import dataclasses
 import json
 import statistics
 
+import noise as noises
+
 
 @dataclasses.dataclass
 class Result:
@@ -18,10 +20,28 @@ class Result:
     raw: dict  # everything measured, for the JSON file
     note: str = ""
     at_least: bool = False  # the limit is the least that is wanted
+    timed: bool = True  # other processes change the figure; not when it counts instructions, allocations or memory
+    spread: tuple | None = None  # what the value may be as well, by its own runs: from, to
+    noise: dict = dataclasses.field(default_factory=dict)  # noise.between, while it was measured
 
     @property
     def held(self):
-        return self.value >= self.limit if self.at_least else self.value <= self.limit
+        return self.holds(self.value)
+
+    def holds(self, value):
+        return value >= self.limit if self.at_least else value <= self.limit
+
+    @property
+    def complaints(self):
+        """Why this figure decides nothing; none if it does."""
+        said = noises.complaints(self.noise) if self.timed and self.noise else []
+        if self.spread and any(self.holds(value) != self.held for value in self.spread):
+            said.append(f"its own runs say {self.spread[0]:.3f} to {self.spread[1]:.3f}, on both sides of the limit")
+        return said
+
+    @property
+    def verdict(self):
+        return "noisy" if self.complaints else "held" if self.held else "broken"
 
     def document(self):
         key = "ratio" if self.unit == "x" else "value"
@@ -32,6 +52,11 @@ class Result:
             "limit": self.limit,
             **({"limit_is": "the least"} if self.at_least else {}),
             "held": self.held,
+            "verdict": self.verdict,
+            **({"why_noisy": self.complaints} if self.complaints else {}),
+            **({"spread": [round(value, 4) for value in self.spread]} if self.spread else {}),
+            "depends_on_time": self.timed,
+            "noise": self.noise,
             **({"note": self.note} if self.note else {}),
             "raw": self.raw,
         }
@@ -43,25 +68,37 @@ class BenchmarkError(Exception):
 
 def table(results):
     """A table for people, with the raw figures under each line."""
-    lines = [f"{'BENCHMARK':<28}{'MEASURED':>12}{'LIMIT':>10}  HELD"]
+    lines = [f"{'BENCHMARK':<28}{'MEASURED':>12}{'LIMIT':>11}  {'HELD':<6}{'OTHERS':>7}{'STEAL':>7}"]
     for result in results:
         limit = f"{'>= ' if result.at_least else ''}{result.limit:g} {result.unit}"
-        lines.append(f"{result.name:<28}{result.value:>10.3f} {result.unit:<3}{limit:>8}  {'yes' if result.held else 'NO'}")
+        held = ("yes" if result.held else "NO") + ("?" if result.complaints else "")
+        others, steal = (f"{result.noise[name]:.1f}%" if result.noise else "-" for name in ("others_percent", "steal_percent"))
+        lines.append(f"{result.name:<28}{result.value:>10.3f} {result.unit:<3}{limit:>9}  {held:<6}{others:>7}{steal:>7}")
         lines += [f"    {name} = {value:g}" for name, value in result.figures.items()]
-        if result.note:
-            lines.append(f"    {result.note}")
+        lines += [f"    {one}" for one in (result.note, *(f"noisy: {why}" for why in result.complaints)) if one]
     return "\n".join(lines) + "\n"
 
 
-def write_json(path, results):
-    """One object for each name."""
+def write_json(path, results, errors):
+    """One object for each name; of one that could not be measured, why."""
+    documents = {result.name: result.document() for result in results}
+    documents |= {name: {"verdict": "not measured", "error": error} for name, error in errors.items()}
     with open(path, "w", encoding="utf-8") as file:
-        json.dump({result.name: result.document() for result in results}, file, indent=2)
+        json.dump(documents, file, indent=2)
         file.write("\n")
 
 
 def pairs_summary(first, second):
-    """Medians of both sides and of the pairs' ratios, and how far the middle half of the ratios spreads."""
+    """Medians of both sides and of the pairs' ratios, and where the latter may as well be."""
     ratios = [a / b for a, b in zip(first, second)]
-    quarters = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else [ratios[0]] * 3
-    return statistics.median(first), statistics.median(second), statistics.median(ratios), (quarters[0], quarters[2])
+    return statistics.median(first), statistics.median(second), statistics.median(ratios), spread_of_median(ratios)
+
+
+def spread_of_median(values):
+    """Where the median of more runs would be, 19 times of 20: as far to both sides as the notches of a box plot."""
+    values = list(values)
+    if len(values) < 4:
+        return None
+    first, middle, third = statistics.quantiles(values, n=4, method="inclusive")
+    reach = 1.57 * (third - first) / len(values) ** 0.5
+    return middle - reach, middle + reach

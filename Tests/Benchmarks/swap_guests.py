@@ -1,19 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """Guests that touch more memory than they have, or not, and what a touched page costs them. For the benchmarks beside this file.
 
-    swap_guests.py SYMVMM KERNEL INITRD [NAME]...    runs them where it is, and prints JSON
+    swap_guests.py SYMVMM KERNEL INITRD NAME:RUN[,RUN]...    runs them where it is, and prints JSON
 
 In the lab twice. By virtual time: one nanosecond an instruction, of the guest and of all that the VMM and its host's kernel do for it. What
 the guest's own page tables and the nested ones cost the hardware to walk is not in it. And by the wall clock, which has the emulator's speed in it.
 """
 
 import dataclasses
-import functools
 import json
 import os
 import re
 import statistics
-import subprocess
 import sys
 import tempfile
 
@@ -25,9 +23,14 @@ REGION = 2 * MEBIBYTES
 NEW = 24  # fits into RAM
 ENOUGH = 512
 SWAP = "480M"
+# Seconds for a guest, and for a lab. The benchmark's own limit comes first, unless the machine is busy.
+GUEST_SECONDS = 1000
 SECONDS = 1500
 RUNS = {
-    "passes": f"/tests/swaptime {REGION} seq*2,random,write",
+    "first": f"/tests/swaptime {REGION} seq",
+    "again": f"/tests/swaptime {REGION} seq*2,random,write",
+    # The same for guests that swap at each touch, where a random one is the slowest: parts of the passes, after a whole one.
+    "sampled": f"/tests/swaptime {REGION} seq,seq/4,random/8,write/8",
     # Short, so that whatever else the guest does now and then counts much: the median of some.
     "sparse": "; ".join([f"/tests/swaptime {REGION} sparse"] * 5),
     "new": f"/tests/swaptime {NEW} new*6",
@@ -40,7 +43,6 @@ class Guest:
 
     bypass: str | None = None  # on or off; None: no swap disk of symvmm's
     memory: int = MEBIBYTES
-    runs: tuple = tuple(RUNS)
     setup: str = ""  # of its swap, in its shell
     qemu_disk: str | None = None  # under QEMU, with this device for its swap
 
@@ -50,60 +52,58 @@ GUESTS = {
     "on": Guest("on", setup=SETUP),
     "off": Guest("off", setup=SETUP),
     "ram": Guest(memory=ENOUGH),
-    "plain": Guest("off", setup="rmmod symbiotic; " + SETUP, runs=("new",)),
-    "zram": Guest(setup=f"modprobe lzo-rle; modprobe zram; echo {SWAP} >/sys/block/zram0/disksize; mkswap /dev/zram0; swapon /dev/zram0; ", runs=("passes",)),
-    "qemu": Guest(setup=f"mkswap /dev/vda; {SETUP}", runs=("passes",), qemu_disk="virtio-blk"),
-    "pmem": Guest(
-        setup="modprobe virtio_pmem; modprobe nd_pmem; mkswap /dev/pmem0; swapon /dev/pmem0; ", runs=("passes",), qemu_disk="virtio-pmem"),
+    "plain": Guest("off", setup="rmmod symbiotic; " + SETUP),
+    "zram": Guest(setup=f"modprobe lzo-rle; modprobe zram; echo {SWAP} >/sys/block/zram0/disksize; mkswap /dev/zram0; swapon /dev/zram0; "),
+    "qemu": Guest(setup=f"mkswap /dev/vda; {SETUP}", qemu_disk="virtio-blk"),
+    "pmem": Guest(setup="modprobe virtio_pmem; modprobe nd_pmem; mkswap /dev/pmem0; swapon /dev/pmem0; ", qemu_disk="virtio-pmem"),
 }
 PASS = re.compile(r"swaptime: pass (\d+) (\w+) (\d+) pages ([\d.]+) ns/page, (\d+) of \d+ were out, (\d+) major and (\d+) minor faults")
 
 
-@functools.cache
-def measured(wall_clock=False):
-    """{guest: {run: [pass, ...]}}, or {guest: why it failed}; a pass has order, ns (a page), pages, out, major and minor. Measured once
-    for all benchmarks."""
+def files():
+    """The kernel and the initial RAM disk."""
     machine.run("make", "-C", f"{machine.ROOT}/guest/tests", f"OUTPUT={machine.TOOLS}/programs", timeout=300)
-    kernel, initrd = machine.with_module(others=[f"{machine.TOOLS}/programs:/tests"])
-    words = machine.python("swap_guests.py", machine.SYMVMM, kernel, initrd)
-    text = machine.linux_host(*words, timeout=SECONDS, icount=not wall_clock)
-    return json.loads(text.splitlines()[-1])
+    return machine.with_module(others=[f"{machine.TOOLS}/programs:/tests"])
 
 
-def result(name, limit, figures, ratio, at_least=False):
+def prepare():
+    machine.prepare_lab()
+    files()
+
+
+def measured(runs, wall_clock=False):
+    """{guest: {run: [pass, ...]}}; a pass has order, ns (a page), pages, out, major and minor. runs: {guest: names of RUNS}; all in one lab."""
+    words = machine.python("swap_guests.py", machine.SYMVMM, *files(), *(f"{guest}:{','.join(names)}" for guest, names in runs.items()))
+    return json.loads(machine.linux_host(*words, timeout=SECONDS, icount=not wall_clock).splitlines()[-1])
+
+
+def result(name, limit, runs, figures, ratio, at_least=False):
     """What a benchmark answers.
 
-    figures: the names of guests, and what is made of what they measured; ratio: of these figures. The limit is for the ratio by
-    virtual time where there is no hardware virtualization; that by the wall clock is shown with it.
+    figures: of what the guests measured, in the order of runs; ratio: of these figures. The limit is for the ratio by virtual time where
+    there is no hardware virtualization; that by the wall clock is shown with it.
     """
-    guests, make = figures
-
-    def of(measurement):
-        for guest in guests:
-            if isinstance(measurement[guest], str):
-                raise BenchmarkError(measurement[guest])
-        return make(*(measurement[guest] for guest in guests))
-
-    shown, raw = of(measured()), {"passes": {guest: measured()[guest] for guest in guests}}
-    value = ratio(shown)
-    if not machine.has_hardware_virtualization():
-        timed = measured(wall_clock=True)
-        raw["wall_clock"] = {"figures": of(timed), "passes": {guest: timed[guest] for guest in guests}}
-        shown = {**shown, "by_wall_clock_ratio": round(ratio(of(timed)), 3)}
-    return Result(name, shown, value, "x", limit, raw, where(), at_least=at_least)
+    guests = measured(runs)
+    shown, raw = figures(*guests.values()), {"passes": guests}
+    value, real_time = ratio(shown), machine.has_hardware_virtualization()
+    if not real_time:
+        timed = measured(runs, wall_clock=True)
+        raw["wall_clock"] = {"figures": figures(*timed.values()), "passes": timed}
+        shown = {**shown, "by_wall_clock_ratio": round(ratio(raw["wall_clock"]["figures"]), 3)}
+    return Result(name, shown, value, "x", limit, raw, where(), at_least=at_least, timed=real_time)
 
 
-def again(guest):
+def again(passes):
     """Nanoseconds a page of the passes after the first."""
-    return statistics.mean(one["ns"] for one in guest["passes"][1:])
+    return statistics.mean(one["ns"] for one in passes[1:])
 
 
 def where():
     return "real time" if machine.has_hardware_virtualization() else "lab, one nanosecond an instruction"
 
 
-def command_line(guest, symvmm, kernel, initrd, folder):
-    commands = guest.setup + "; ".join(f"echo run {name}; {RUNS[name]}" for name in guest.runs)
+def command_line(guest, runs, symvmm, kernel, initrd, folder):
+    commands = guest.setup + "; ".join(f"echo run {name}; {RUNS[name]}" for name in runs)
     # With memory beyond 4 GiB, which virtio-pmem's is, Linux would set 64 MiB aside for devices that reach no further; here there are none.
     bounce = "swiotlb=noforce " if guest.qemu_disk == "virtio-pmem" else ""
     boot = ["-kernel", kernel, "-initrd", initrd, "-append", f'console=ttyS0 quiet reboot=k panic=-1 {bounce}symvmm.exec="{commands}"']
@@ -129,28 +129,36 @@ def command_line(guest, symvmm, kernel, initrd, folder):
 BOOT = ("-kernel", "-initrd", "-append")
 
 
-def run_guest(name, symvmm, kernel, initrd):
+def run_guest(name, runs, symvmm, kernel, initrd):
+    """{run: [pass, ...]}"""
+    passes, run, output = {}, None, []
     with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
-        words = command_line(GUESTS[name], symvmm, kernel, initrd, folder)
-        done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=SECONDS, check=False)
-    passes, run = {}, None
-    for line in done.stdout.splitlines():
-        if line.startswith("run "):
-            run = passes.setdefault(line.split()[1].strip(), [])
-        elif match := PASS.search(line):
-            numbers = [float(match.group(group)) if group == 4 else int(match.group(group)) for group in (4, 3, 5, 6, 7)]
-            run.append({"order": match.group(2), **dict(zip(("ns", "pages", "out", "major", "minor"), numbers))})
-    if done.returncode != 0 or len(passes) != len(GUESTS[name].runs) or not all(passes.values()):
-        raise BenchmarkError(f"the guest {name} did not measure (status {done.returncode}): {(done.stdout + done.stderr).strip()[-600:]}")
+        words = command_line(GUESTS[name], runs, symvmm, kernel, initrd, folder)
+        with machine.watch(f"the guest {name}", words, GUEST_SECONDS) as guest:
+            for line in guest.lines():
+                output.append(line)
+                if line.startswith("run "):
+                    run = passes.setdefault(line.split()[1], [])
+                elif match := PASS.search(line):
+                    ns, *numbers = float(match.group(4)), *(int(match.group(group)) for group in (3, 5, 6, 7))
+                    run.append({"order": match.group(2), "ns": ns, **dict(zip(("pages", "out", "major", "minor"), numbers))})
+                    machine.step(f"guest {name}, {match.group(2)}: {ns:,.0f} ns a page")
+            status = guest.end()
+    if status != 0 or set(passes) != set(runs) or not all(passes.values()):
+        last = " ".join(line for line in output if line.strip())[-300:]
+        raise BenchmarkError(f"the guest {name} did not measure (status {status}): {last}")
     return passes
 
 
-def run_or_say_why(name, *files):
-    try:
-        return run_guest(name, *files)
-    except BenchmarkError as error:
-        return str(error)
+def main():
+    *files_, all_runs = [*sys.argv[1:4], sys.argv[4:]]
+    measured_here = {}
+    for number, words in enumerate(all_runs, 1):
+        name, _, runs = words.partition(":")
+        machine.step(f"guest {name}, {number} of {len(all_runs)}")
+        measured_here[name] = run_guest(name, runs.split(","), *files_)
+    print(json.dumps(measured_here))
 
 
 if __name__ == "__main__":
-    print(json.dumps({name: run_or_say_why(name, *sys.argv[1:4]) for name in sys.argv[4:] or GUESTS}))
+    machine.exit_with(main)

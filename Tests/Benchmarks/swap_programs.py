@@ -4,21 +4,31 @@
 import json
 import os
 import re
-import subprocess
 import sys
 
 import debian_programs
-import machine
+import machine  # before bars, whose folder it adds
+import bars
 import swap_guests
 from result import BenchmarkError, Result
-
-sys.path.insert(0, os.path.join(machine.ROOT, "scripts", "lib"))
-import bars  # noqa: E402 pylint: disable=wrong-import-position
 
 GUESTS = ("on", "off", "ram")
 DETAILS = {"on": "bypass on", "off": "bypass off: swapped in from the disk", "ram": "a guest with enough RAM"}
 LINE = re.compile(r"swapprograms: (\w+) (\d+) ms, (.+)")
 PLOT = os.path.join(machine.TOOLS, "swap_programs.svg")
+
+USUAL = 250  # seconds on two quiet cores
+
+
+def prepare():
+    machine.prepare_lab()
+    files()
+
+
+def files():
+    """The kernel and the initial RAM disk."""
+    return machine.with_module(
+        others=[f"{machine.ROOT}/guest/tests/swapprograms:/tests/swapprograms", f"{debian_programs.folder()}:/debian"])
 
 
 def measure():
@@ -33,14 +43,12 @@ def measure():
         file.write(bars.plot("Programs with more memory than the guest has, by the wall clock", "ms", rows))
     worst = min(off_vs_on(raw["guests"], name) for name in guests["on"])
     note += f"; the plot, of the wall clock: {os.path.relpath(PLOT, machine.ROOT)}"
-    return Result("swap_programs", shown, worst, "x", 1.0, raw, note, at_least=True)
+    return Result("swap_programs", shown, worst, "x", 1.0, raw, note, at_least=True, timed=machine.has_hardware_virtualization())
 
 
 def measured(icount):
     """{guest: {program: {ms, result}}}"""
-    kernel, initrd = machine.with_module(
-        others=[f"{machine.ROOT}/guest/tests/swapprograms:/tests/swapprograms", f"{debian_programs.folder()}:/debian"])
-    words = machine.python("swap_programs.py", machine.SYMVMM, kernel, initrd)
+    words = machine.python("swap_programs.py", machine.SYMVMM, *files())
     guests = json.loads(machine.linux_host(*words, timeout=swap_guests.SECONDS, icount=icount).splitlines()[-1])
     if len({json.dumps({name: one["result"] for name, one in guest.items()}) for guest in guests.values()}) != 1:
         raise BenchmarkError(f"the programs' results differ: {guests}")
@@ -60,12 +68,27 @@ def run_guest(name, symvmm, kernel, initrd):
     swap = ["--swap", f"{swap_guests.SWAP},bypass={guest.bypass}"] if guest.bypass else []
     append = f'console=ttyS0 quiet reboot=k panic=-1 symvmm.exec="{guest.setup}/tests/swapprograms /debian"'
     words = [symvmm, "run", "--quiet", "--memory", f"{guest.memory}M", *swap, "--kernel", kernel, "--initrd", initrd, "--append", append]
-    done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=swap_guests.SECONDS, check=False)
-    programs = {match.group(1): {"ms": int(match.group(2)), "result": match.group(3).strip()} for match in LINE.finditer(done.stdout)}
-    if done.returncode != 0 or set(programs) != {"sort", "sqlite"}:
-        raise BenchmarkError(f"the guest {name} did not measure (status {done.returncode}): {(done.stdout + done.stderr).strip()[-600:]}")
+    programs, output = {}, []
+    with machine.watch(f"the guest {name}", words, swap_guests.GUEST_SECONDS) as running:
+        for line in running.lines():
+            output.append(line)
+            if match := LINE.search(line):
+                programs[match.group(1)] = {"ms": int(match.group(2)), "result": match.group(3).strip()}
+                machine.step(f"guest {name}, {match.group(1)}: {int(match.group(2)):,} ms")
+        status = running.end()
+    if status != 0 or set(programs) != {"sort", "sqlite"}:
+        last = " ".join(line for line in output if line.strip())[-300:]
+        raise BenchmarkError(f"the guest {name} did not measure (status {status}): {last}")
     return programs
 
 
+def main():
+    measured_here = {}
+    for number, name in enumerate(GUESTS, 1):
+        machine.step(f"guest {name}, {number} of {len(GUESTS)}")
+        measured_here[name] = run_guest(name, *sys.argv[1:4])
+    print(json.dumps(measured_here))
+
+
 if __name__ == "__main__":
-    print(json.dumps({name: run_guest(name, *sys.argv[1:4]) for name in GUESTS}))
+    machine.exit_with(main)

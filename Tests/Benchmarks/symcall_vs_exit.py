@@ -13,19 +13,23 @@ import statistics
 
 import machine
 import symcall_from_outside
-from result import BenchmarkError, Result
+from result import BenchmarkError, Result, spread_of_median
 
 LIMIT = 1.6
+USUAL = 20  # seconds on two quiet cores
 BLOCKS = 300
 BLOCKS_OF_IOCTLS = 50
 COUNT = 32
 
 
 def measure():
+    machine.step("symcalls under symvmm")
     blocks = measure_blocks(BLOCKS, COUNT)
     plain, doorbell, symcall = medians(blocks)
+    machine.step("the same with plain ioctls")
     ioctls = measure_ioctls(BLOCKS_OF_IOCTLS, COUNT)
     ioctls_plain, _, ioctls_symcall = medians(ioctls)
+    machine.step("symcalls from outside")
     outside_us, outside_exit_us = symcall_from_outside.measure()
     return Result(
         "symcall_vs_exit",
@@ -49,6 +53,7 @@ def measure():
         },
         f"a doorbell with nothing waiting: {statistics.median((b[2] - b[1]) / b[1] for b in blocks):.2f} exits more; "
         f"from outside: {outside_us:.0f} us",
+        spread=spread_of_median(ratios(blocks)),
     )
 
 
@@ -58,7 +63,11 @@ def medians(blocks):
 
 
 def ratio(blocks):
-    return statistics.median((block[3] - block[1]) / block[1] for block in blocks)
+    return statistics.median(ratios(blocks))
+
+
+def ratios(blocks):
+    return [(block[3] - block[1]) / block[1] for block in blocks]
 
 
 def measure_blocks(blocks, count):

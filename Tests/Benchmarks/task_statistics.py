@@ -7,10 +7,11 @@ block by block in one run.
 
 import statistics
 
-from result import Result
+from result import Result, spread_of_median
 from symcall_vs_exit import measure_blocks
 
 LIMIT = 1.02
+USUAL = 5  # seconds on two quiet cores
 BLOCKS = 400
 COUNT = 64
 
@@ -18,12 +19,13 @@ COUNT = 64
 def measure():
     blocks = measure_blocks(BLOCKS, COUNT)
     without, counted = (statistics.median(block[column] for block in blocks) / COUNT for column in (0, 1))
-    ratio = statistics.median(block[1] / block[0] for block in blocks)
+    ratios = [block[1] / block[0] for block in blocks]
     return Result(
         "task_statistics",
         {"by_task_ticks_per_exit": round(counted, 1), "plain_ticks_per_exit": round(without, 1)},
-        ratio,
+        statistics.median(ratios),
         "x",
         LIMIT,
         {"blocks": BLOCKS, "count": COUNT},
+        spread=spread_of_median(ratios),
     )

@@ -6,7 +6,8 @@
  *
  * Fills MEBIBYTES, and says of each pass over it how many nanoseconds a touched
  * page took. PASSES: seq, random, write, sparse, new, locked or pageout with
- * commas between, each with *COUNT for more than one. write: in order, and
+ * commas between, each with *COUNT for more than one; the first three also with
+ * /N, to end after an Nth of the pages: random/8*2. write: in order, and
  * writes; sparse: one page of each 2 MiB; new: touches memory that is mapped
  * anew; locked: touches other memory, a quarter as much and four times, which
  * is locked into RAM; pageout: touches nothing, but asks the kernel to swap all
@@ -42,14 +43,15 @@ static size_t fill(unsigned char *base, size_t pages)
 	return pages;
 }
 
-static size_t touch(unsigned char *base, size_t pages, const char *order)
+/* Ends after an Nth of the touches, but finds its pages among all of them */
+static size_t touch(unsigned char *base, size_t pages, const char *order, size_t nth)
 {
 	const size_t step = strcmp(order, "sparse") ? 1 : 512;
 	const bool is_random = !strcmp(order, "random");
 	const bool is_write = !strcmp(order, "write");
 	size_t i, count = 0;
 
-	for (i = 0; i < pages; i += step) {
+	for (i = 0; i < pages / nth; i += step) {
 		/* A prime stride visits each page once */
 		size_t page = is_random ? (i * 65537 + 7) % pages : i;
 		uint64_t *at = (uint64_t *)(base + page * PAGE);
@@ -73,7 +75,7 @@ static unsigned char *reserve_locked(size_t pages)
 	fill(base, pages);
 	if (mlock(base, pages * PAGE))
 		die("mlock");
-	touch(base, pages, "seq");
+	touch(base, pages, "seq", 1);
 	return base;
 }
 
@@ -83,7 +85,7 @@ static size_t touch_locked(unsigned char *base, size_t pages)
 	size_t i, count = 0;
 
 	for (i = 0; i < 4; i++)
-		count += touch(base, pages, "seq");
+		count += touch(base, pages, "seq", 1);
 	return count;
 }
 
@@ -109,7 +111,7 @@ static bool is_known(const char *order)
 }
 
 /* Returns where the memory is now */
-static unsigned char *run(int pass, const char *order, unsigned char *base, size_t pages)
+static unsigned char *run(int pass, const char *order, size_t nth, unsigned char *base, size_t pages)
 {
 	const bool is_new = !strcmp(order, "new"), is_locked = !strcmp(order, "locked");
 	const size_t quarter = pages / 4;
@@ -132,7 +134,7 @@ static unsigned char *run(int pass, const char *order, unsigned char *base, size
 	else if (!strcmp(order, "pageout"))
 		touched = madvise(base, pages * PAGE, MADV_PAGEOUT) ? 0 : pages;
 	else
-		touched = touch(base, pages, order);
+		touched = touch(base, pages, order, nth);
 	time = now() - start;
 	getrusage(RUSAGE_SELF, &after);
 	printf("swaptime: pass %d %s %zu pages %.1f ns/page, %zu of %zu were out, %ld major and %ld minor faults\n",
@@ -144,10 +146,21 @@ static unsigned char *run(int pass, const char *order, unsigned char *base, size
 	return base;
 }
 
+/* Cuts the sign and what is behind it off; without it, or with no number, 1 */
+static size_t number_after(char *order, char sign)
+{
+	char *at = strchr(order, sign);
+	size_t number = at ? strtoul(at + 1, NULL, 10) : 1;
+
+	if (at)
+		*at = 0;
+	return number ? number : 1;
+}
+
 int main(int argc, char **argv)
 {
 	unsigned char *base;
-	int pass = 1, i;
+	int pass = 1, round;
 	size_t pages;
 	char *order;
 
@@ -159,28 +172,24 @@ int main(int argc, char **argv)
 	base = reserve(pages * PAGE);
 	fill(base, pages);
 	/* A first fault makes the process known to the module; the answer takes a moment */
-	for (i = 0; i < 2; i++) {
+	for (round = 0; round < 2; round++) {
 		madvise(base, 16 * PAGE, MADV_PAGEOUT);
 		usleep(200000);
 		*(volatile uint64_t *)base;
 		usleep(200000);
 	}
 	for (order = strtok(argv[2], ","); order; order = strtok(NULL, ",")) {
-		char *count = strchr(order, '*');
-		int times = 1;
+		const size_t times = number_after(order, '*'), nth = number_after(order, '/');
+		size_t i;
 
-		if (count) {
-			*count = 0;
-			times = atoi(count + 1);
-		}
 		if (!is_known(order)) {
 			fprintf(stderr, "swaptime: no such order: %s\n", order);
 			return 2;
 		}
-		for (; times > 0; times--, pass++) {
+		for (i = 0; i < times; i++, pass++) {
 			if (argc > 3 && !strcmp(argv[3], "wait"))
 				wait_for_line(pass);
-			base = run(pass, order, base, pages);
+			base = run(pass, order, nth, base, pages);
 		}
 	}
 	return 0;
