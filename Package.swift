@@ -26,6 +26,9 @@ func nio(_ name: String) -> Target.Dependency {
     .product(name: name, package: "swift-nio")
 }
 
+/// A test build has a service that only tests and benchmarks need: `SYMVMM_TEST_BUILD=1 swift build`.
+let isTestBuild = Context.environment["SYMVMM_TEST_BUILD"] != nil
+
 let package = Package(
     name: "symvmm",
     products: [
@@ -54,14 +57,15 @@ let package = Package(
                 "SymVMM", "VMMAPI", "VMMBase", "VMMModel", "VMMPresentation", "VMMService", nio("NIOCore"), nio("NIOPosix"),
                 nio("NIOHTTP1"), nio("NIOConcurrencyHelpers"),
             ]),
+        module("TestServices", ["SymVMM", "SymbioticABI", "VMMAPI", "VMMBase", "VMMService"]),
         module("VMMClient", ["VMMAPI", "VMMBase", "VMMModel", nio("NIOCore"), nio("NIOPosix"), nio("NIOHTTP1")]),
         .executableTarget(
             name: "symvmm-cli",
             dependencies: [
                 "SwapBypass", "SymVMM", "VMMAPI", "VMMBase", "VMMClient", "VMMControl", "VMMModel", "VMMPresentation", "VMMService",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
-            ],
-            swiftSettings: strict
+            ] + (isTestBuild ? ["TestServices"] : []),
+            swiftSettings: strict + (isTestBuild ? [.define("SYMVMM_TEST_BUILD")] : [])
         ),
         .testTarget(
             name: "UnitTests",

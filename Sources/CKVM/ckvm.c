@@ -210,21 +210,6 @@ union msr_room {
 	unsigned char bytes[sizeof(struct kvm_msrs) + sizeof(struct kvm_msr_entry)];
 };
 
-int ckvm_get_msr(int vcpu, uint32_t index, uint64_t *value)
-{
-	union msr_room room = {.head = {.nmsrs = 1}};
-	int result;
-
-	room.head.entries[0].index = index;
-	result = ioctl(vcpu, KVM_GET_MSRS, &room.head);
-	if (result < 0)
-		return -errno;
-	if (result == 0)
-		return -ENOENT;
-	*value = room.head.entries[0].data;
-	return 0;
-}
-
 int ckvm_set_msr(int vcpu, uint32_t index, uint64_t value)
 {
 	union msr_room room = {.head = {.nmsrs = 1}};
@@ -236,16 +221,6 @@ int ckvm_set_msr(int vcpu, uint32_t index, uint64_t value)
 	if (result < 0)
 		return -errno;
 	return result == 0 ? -ENOENT : 0;
-}
-
-int ckvm_get_fpu(int vcpu, struct kvm_fpu *fpu)
-{
-	return value_or_errno(ioctl(vcpu, KVM_GET_FPU, fpu));
-}
-
-int ckvm_set_fpu(int vcpu, const struct kvm_fpu *fpu)
-{
-	return value_or_errno(ioctl(vcpu, KVM_SET_FPU, fpu));
 }
 
 int ckvm_get_lapic(int vcpu, struct kvm_lapic_state *state)
@@ -273,31 +248,9 @@ int ckvm_get_vcpu_events(int vcpu, struct kvm_vcpu_events *events)
 	return value_or_errno(ioctl(vcpu, KVM_GET_VCPU_EVENTS, events));
 }
 
-int ckvm_set_vcpu_events(int vcpu, const struct kvm_vcpu_events *events)
-{
-	return value_or_errno(ioctl(vcpu, KVM_SET_VCPU_EVENTS, events));
-}
-
 int ckvm_kvmclock_ctrl(int vcpu)
 {
 	return value_or_errno(ioctl(vcpu, KVM_KVMCLOCK_CTRL, 0));
-}
-
-int ckvm_nmi(int vcpu)
-{
-	return value_or_errno(ioctl(vcpu, KVM_NMI, 0));
-}
-
-int ckvm_translate(int vcpu, uint64_t linear, uint64_t *gpa)
-{
-	struct kvm_translation translation = {.linear_address = linear};
-
-	if (ioctl(vcpu, KVM_TRANSLATE, &translation) < 0)
-		return -errno;
-	if (!translation.valid)
-		return -EFAULT;
-	*gpa = translation.physical_address;
-	return 0;
 }
 
 static void ignore_signal(int signal)

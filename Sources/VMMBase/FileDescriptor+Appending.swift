@@ -3,12 +3,24 @@
 internal import Glibc
 
 extension FileDescriptor {
-    /// Opens what text is appended to: a file, made when it is missing, or a FIFO, of which no reader needs to be there. Never waits, and
-    /// writes to a FIFO that nobody empties fail with EAGAIN.
-    package static func openForAppending(_ path: String) throws(KVMError) -> FileDescriptor {
+    /// What to do with a FIFO that has no reader.
+    package enum UnreadFIFO: Sendable {
+        /// Open it all the same. Writes fail with EAGAIN when its buffer is full.
+        case keepOpen
+        /// Do not open it: nil, and the caller tries again later.
+        case wait
+    }
+
+    /// Opens a file (creating it, for its owner alone) or a FIFO for append; never blocks.
+    package static func openForAppending(_ path: String, unreadFIFO: UnreadFIFO = .keepOpen) throws(KVMError) -> FileDescriptor? {
         // Read and write: opened to write only, a FIFO without a reader is an error (fifo(7)), and a reader who leaves ends it.
-        if isFIFO(path) { return try open(path, O_RDWR | O_NONBLOCK | O_NOCTTY) }
-        return try open(path, O_WRONLY | O_CREAT | O_APPEND | O_NONBLOCK | O_NOCTTY, mode: 0o644)
+        if unreadFIFO == .keepOpen, isFIFO(path) { return try open(path, O_RDWR | O_NONBLOCK | O_NOCTTY) }
+        do throws(KVMError) {
+            return try open(path, O_WRONLY | O_CREAT | O_APPEND | O_NONBLOCK | O_NOCTTY)
+        } catch {
+            if unreadFIFO == .wait, error.errno == ENXIO, isFIFO(path) { return nil }
+            throw error
+        }
     }
 
     /// Whether there is a FIFO at a path.

@@ -13,12 +13,4 @@ extension FileDescriptor {
         return FileDescriptor(owning: try KVMError.check(number, "memfd_create \(name)", advice: "\(byteCount) bytes"))
     }
 
-    /// Gives the host back what is in a range; it reads as zeroes then (fallocate(2), FALLOC_FL_PUNCH_HOLE).
-    package func punchHole(offset: UInt64, byteCount: UInt64) throws(KVMError) {
-        while true {
-            let result = ckvm_punch_hole(rawValue, Int64(clamping: offset), Int64(clamping: byteCount))
-            if result >= 0 { return }
-            if result != -EINTR { throw KVMError(call: "fallocate", errno: -result, advice: "") }
-        }
-    }
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-public import Glibc
+internal import Glibc
 
 /// The one owner of a file descriptor: closed when it goes out of scope.
 ///
@@ -19,7 +19,7 @@ public struct FileDescriptor: ~Copyable, Sendable {
     }
 
     /// Opens a file. `O_CLOEXEC` is added; the call is made again when a signal interrupts it (open(2)).
-    public static func open(_ path: String, _ flags: Int32, mode: mode_t = 0o600) throws(KVMError) -> FileDescriptor {
+    public static func open(_ path: String, _ flags: Int32, mode: UInt32 = 0o600) throws(KVMError) -> FileDescriptor {
         while true {
             // SAFETY: the string lives for the call, which copies it.
             let number = unsafe Glibc.open(path, flags | O_CLOEXEC, mode)

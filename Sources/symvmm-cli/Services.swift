@@ -6,11 +6,19 @@ internal import VMMBase
 internal import VMMControl
 internal import VMMService
 
+#if SYMVMM_TEST_BUILD
+    internal import TestServices
+#endif
+
 /// The symbiotic services of this program: here they are put together with the VMM, and nowhere else.
 enum Services {
     /// Adds a service here, and its option below.
     static func registry() throws(ControlError) -> ServiceRegistry {
-        try ServiceRegistry([SwapBypassService.descriptor])
+        #if SYMVMM_TEST_BUILD
+            try ServiceRegistry([SwapBypassService.descriptor, TestDoorbellService.descriptor])
+        #else
+            try ServiceRegistry([SwapBypassService.descriptor])
+        #endif
     }
 }
 
@@ -24,5 +32,8 @@ struct ServiceOptions: ParsableArguments {
         for (descriptor, text) in [(SwapBypassService.descriptor, swap)] {
             if let text { try resources.set(descriptor.request(fromOption: text)) }
         }
+        #if SYMVMM_TEST_BUILD
+            try resources.set(TestDoorbellService.descriptor.request(fromOption: "on"))
+        #endif
     }
 }

@@ -58,20 +58,13 @@ int ckvm_get_regs(int vcpu, struct kvm_regs *regs);           /* 4.11 */
 int ckvm_set_regs(int vcpu, const struct kvm_regs *regs);     /* 4.12 */
 int ckvm_get_sregs(int vcpu, struct kvm_sregs *sregs);        /* 4.13 */
 int ckvm_set_sregs(int vcpu, const struct kvm_sregs *sregs);  /* 4.14 */
-int ckvm_get_msr(int vcpu, uint32_t index, uint64_t *value);  /* 4.18; -ENOENT when KVM does not know it */
 int ckvm_set_msr(int vcpu, uint32_t index, uint64_t value);   /* 4.19; -ENOENT when KVM does not take it */
-int ckvm_get_fpu(int vcpu, struct kvm_fpu *fpu);              /* 4.22 */
-int ckvm_set_fpu(int vcpu, const struct kvm_fpu *fpu);        /* 4.23 */
 int ckvm_get_lapic(int vcpu, struct kvm_lapic_state *state);  /* 4.57 */
 int ckvm_set_lapic(int vcpu, const struct kvm_lapic_state *state); /* 4.58 */
 int ckvm_get_mp_state(int vcpu, struct kvm_mp_state *state);  /* 4.38 */
 int ckvm_set_mp_state(int vcpu, const struct kvm_mp_state *state); /* 4.39 */
 int ckvm_get_vcpu_events(int vcpu, struct kvm_vcpu_events *events); /* 4.31 */
-int ckvm_set_vcpu_events(int vcpu, const struct kvm_vcpu_events *events); /* 4.32 */
 int ckvm_kvmclock_ctrl(int vcpu);                             /* 4.74 */
-int ckvm_nmi(int vcpu);                                       /* 4.64 */
-/* GPA of a linear address in the vCPU's present page tables, or -EFAULT. 4.54 */
-int ckvm_translate(int vcpu, uint64_t linear, uint64_t *gpa);
 
 /* The signal that makes KVM_RUN return: its handler does nothing, SA_RESTART is set so that no other call notices. */
 int ckvm_install_kick_handler(int signal);
@@ -182,16 +175,6 @@ static inline uint32_t ckvm_exit_internal_suberror(const struct kvm_run *run)
 static inline uint32_t ckvm_exit_system_event(const struct kvm_run *run)
 {
 	return run->system_event.type;
-}
-
-static inline bool ckvm_ready_for_interrupt(const struct kvm_run *run)
-{
-	return run->ready_for_interrupt_injection != 0;
-}
-
-static inline bool ckvm_interrupt_flag(const struct kvm_run *run)
-{
-	return run->if_flag != 0;
 }
 
 static inline void ckvm_set_immediate_exit(struct kvm_run *run, uint8_t value)

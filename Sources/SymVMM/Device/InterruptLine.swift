@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
-public import VMMBase
+internal import VMMBase
 
 /// An edge-triggered interrupt of the guest, raised through the kernel's irqfd without an exit. Any thread may raise it.
-public final class InterruptLine: Sendable {
+final class InterruptLine: Sendable {
     /// Global system interrupt number: the input of the IO-APIC, 0 to 23.
-    public let gsi: UInt32
+    let gsi: UInt32
     private let notifier: EventNotifier
 
     /// Connects a new line to the machine's interrupt controller.
@@ -16,18 +16,18 @@ public final class InterruptLine: Sendable {
     }
 
     /// A line that nobody listens to, for tests of a device without a VM: `pending` tells whether it was raised.
-    public init(unconnected gsi: UInt32) throws(KVMError) {
+    init(unconnected gsi: UInt32) throws(KVMError) {
         self.gsi = gsi
         notifier = try EventNotifier(nonblocking: true)
     }
 
     /// Raises the interrupt once.
-    public func trigger() {
+    func trigger() {
         notifier.signal()
     }
 
     /// Of an unconnected line: how often it was raised since the last call.
-    public func takePending() -> UInt64 {
+    func takePending() -> UInt64 {
         notifier.drain()
     }
 }

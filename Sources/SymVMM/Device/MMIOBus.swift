@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 /// The device registers in guest-physical space. Built before the first vCPU runs and never changed after, so reading needs no lock.
-public struct MMIOBus: Sendable {
+struct MMIOBus: Sendable {
     /// A device's range.
     struct Attachment: Sendable {
         let base: UInt64
@@ -13,10 +13,10 @@ public struct MMIOBus: Sendable {
     private(set) var attachments: [Attachment] = []
 
     /// A bus with no device.
-    public init() {}
+    init() {}
 
     /// Puts a device on a range. Returns false, and changes nothing, when the range overlaps another or wraps round.
-    public mutating func attach(_ device: BusDevice, base: UInt64, byteCount: UInt64) -> Bool {
+    mutating func attach(_ device: BusDevice, base: UInt64, byteCount: UInt64) -> Bool {
         let (end, overflow) = base.addingReportingOverflow(byteCount)
         guard byteCount > 0, !overflow else { return false }
         guard attachments.allSatisfy({ end <= $0.base || base >= $0.base + $0.byteCount }) else { return false }

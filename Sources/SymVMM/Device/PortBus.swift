@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 /// The guest's 65,536 ports and the devices behind them. Built before the first vCPU runs and never changed after, so reading needs no lock.
-public struct PortBus: Sendable {
+struct PortBus: Sendable {
     /// A device's ports.
     struct Attachment: Sendable {
         let base: UInt16
@@ -14,12 +14,12 @@ public struct PortBus: Sendable {
     private(set) var attachments: [Attachment] = []
 
     /// A bus with no device.
-    public init() {
+    init() {
         table = [UInt8](repeating: 0, count: 1 << 16)
     }
 
     /// Puts a device on ports. Returns false, and changes nothing, when some of them are taken, do not exist, or 255 devices are there already.
-    public mutating func attach(_ device: BusDevice, base: UInt16, count: Int) -> Bool {
+    mutating func attach(_ device: BusDevice, base: UInt16, count: Int) -> Bool {
         let end = Int(base) + count
         guard count > 0, end <= table.count, attachments.count < 255, table[Int(base)..<end].allSatisfy({ $0 == 0 }) else { return false }
         attachments.append(Attachment(base: base, count: count, device: device))

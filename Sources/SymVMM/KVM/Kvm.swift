@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 
-public import CKVM
-public import VMMBase
+internal import CKVM
+internal import VMMBase
 
 internal import Glibc
 
 /// The KVM system device, /dev/kvm: what this host can do, and the maker of virtual machines.
-public struct Kvm: ~Copyable, Sendable {
+struct Kvm: ~Copyable, Sendable {
     private let descriptor: FileDescriptor
 
     /// Opens the device and checks that it speaks API version 12, the only one there ever was (KVM API 4.1).
-    public init(path: String = "/dev/kvm") throws(KVMError) {
+    init(path: String = "/dev/kvm") throws(KVMError) {
         // SAFETY: the string lives for the call.
         let number = unsafe ckvm_open(path)
         guard number >= 0 else { throw KVMError(call: "open \(path)", errno: -number, advice: Kvm.openAdvice(-number)) }
@@ -23,19 +23,19 @@ public struct Kvm: ~Copyable, Sendable {
     }
 
     /// What an extension check answers: 0 when the kernel does not have it (KVM API 4.4).
-    public func check(_ capability: Int32) -> Int32 {
+    func check(_ capability: Int32) -> Int32 {
         max(0, ckvm_check_extension(descriptor.rawValue, UInt(capability)))
     }
 
     /// Makes an empty virtual machine (KVM API 4.2).
-    public func createVirtualMachine() throws(KVMError) -> VirtualMachineHandle {
+    func createVirtualMachine() throws(KVMError) -> VirtualMachineHandle {
         let size = try KVMError.check(ckvm_get_vcpu_mmap_size(descriptor.rawValue), "KVM_GET_VCPU_MMAP_SIZE")
         let number = try KVMError.check(ckvm_create_vm(descriptor.rawValue), "KVM_CREATE_VM", advice: Kvm.createAdvice)
         return VirtualMachineHandle(owning: FileDescriptor(owning: number), runPageSize: Int(size))
     }
 
     /// The CPUID leaves that KVM can offer a guest on this host (KVM API 4.46).
-    public func supportedCPUID() throws(KVMError) -> [kvm_cpuid_entry2] {
+    func supportedCPUID() throws(KVMError) -> [kvm_cpuid_entry2] {
         var entries = [kvm_cpuid_entry2](repeating: kvm_cpuid_entry2(), count: 256)
         // SAFETY: the array has the capacity that is passed.
         let result = unsafe ckvm_get_supported_cpuid(descriptor.rawValue, &entries, UInt32(entries.count))

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 
-public import VMMBase
-public import VMMModel
+internal import VMMBase
+internal import VMMModel
 
 internal import CKVM
 internal import Glibc
 
 /// Owner of a KVM virtual machine's descriptor. Its calls may be made on any thread.
-public struct VirtualMachineHandle: ~Copyable, Sendable {
+struct VirtualMachineHandle: ~Copyable, Sendable {
     private let descriptor: FileDescriptor
     private let runPageSize: Int
 
@@ -17,12 +17,12 @@ public struct VirtualMachineHandle: ~Copyable, Sendable {
     }
 
     /// What an extension check answers for this VM (KVM API 4.4).
-    public func check(_ capability: Int32) -> Int32 {
+    func check(_ capability: Int32) -> Int32 {
         max(0, ckvm_check_extension(descriptor.rawValue, UInt(capability)))
     }
 
     /// Makes the in-kernel PIC, IO-APIC and local APICs (KVM API 4.24) and the PIT (4.71). Before the first vCPU.
-    public func createInterruptController() throws(KVMError) {
+    func createInterruptController() throws(KVMError) {
         _ = try KVMError.check(ckvm_create_irqchip(descriptor.rawValue), "KVM_CREATE_IRQCHIP")
         _ = try KVMError.check(ckvm_create_pit2(descriptor.rawValue, UInt32(CKVM_PIT_SPEAKER_DUMMY)), "KVM_CREATE_PIT2")
     }
@@ -30,7 +30,7 @@ public struct VirtualMachineHandle: ~Copyable, Sendable {
     /// Gives KVM three pages for the task state segment that Intel processors need in real mode (KVM API 4.36, 4.41).
     ///
     /// - Parameter gpa: four pages of guest-physical space that hold neither memory nor a device.
-    public func reserveRealModePages(at gpa: UInt64) throws(KVMError) {
+    func reserveRealModePages(at gpa: UInt64) throws(KVMError) {
         _ = try KVMError.check(ckvm_set_identity_map_addr(descriptor.rawValue, gpa), "KVM_SET_IDENTITY_MAP_ADDR")
         _ = try KVMError.check(ckvm_set_tss_addr(descriptor.rawValue, gpa &+ 0x1000), "KVM_SET_TSS_ADDR")
     }
@@ -40,7 +40,7 @@ public struct VirtualMachineHandle: ~Copyable, Sendable {
     /// - Parameters:
     ///   - hva: page-aligned memory of this process that outlives the slot.
     ///   - readOnly: a guest write becomes an MMIO exit.
-    public func setMemorySlot(_ slot: UInt32, gpa: UInt64, byteCount: UInt64, hva: UnsafeMutableRawPointer, readOnly: Bool = false)
+    func setMemorySlot(_ slot: UInt32, gpa: UInt64, byteCount: UInt64, hva: UnsafeMutableRawPointer, readOnly: Bool = false)
         throws(KVMError)
     {
         let flags = readOnly ? UInt32(KVM_MEM_READONLY) : 0
@@ -50,13 +50,13 @@ public struct VirtualMachineHandle: ~Copyable, Sendable {
     }
 
     /// Makes signals of `notifier` raise an edge interrupt on global interrupt `gsi` (KVM API 4.75).
-    public func attach(_ notifier: borrowing EventNotifier, toInterrupt gsi: UInt32) throws(KVMError) {
+    func attach(_ notifier: borrowing EventNotifier, toInterrupt gsi: UInt32) throws(KVMError) {
         let result = ckvm_irqfd(descriptor.rawValue, notifier.descriptor.rawValue, gsi, 0)
         _ = try KVMError.check(result, "KVM_IRQFD", advice: "interrupt \(gsi)")
     }
 
     /// Makes a guest's 4-byte write of `value` to the MMIO address signal `notifier` in the kernel, without an exit (KVM API 4.59).
-    public func attach(_ notifier: borrowing EventNotifier, toDoorbellAt gpa: UInt64, value: UInt32) throws(KVMError) {
+    func attach(_ notifier: borrowing EventNotifier, toDoorbellAt gpa: UInt64, value: UInt32) throws(KVMError) {
         let flags = UInt32(CKVM_IOEVENTFD_FLAG_DATAMATCH)
         let result = ckvm_ioeventfd(descriptor.rawValue, notifier.descriptor.rawValue, gpa, 4, flags, UInt64(value))
         _ = try KVMError.check(result, "KVM_IOEVENTFD")
@@ -70,12 +70,12 @@ public struct VirtualMachineHandle: ~Copyable, Sendable {
     }
 
     /// Switches on a capability that takes one argument (KVM API 4.37).
-    public func enable(_ capability: Int32, _ argument: UInt64) throws(KVMError) {
+    func enable(_ capability: Int32, _ argument: UInt64) throws(KVMError) {
         _ = try KVMError.check(ckvm_enable_cap(descriptor.rawValue, UInt32(capability), argument), "KVM_ENABLE_CAP \(capability)")
     }
 
     /// Sends every guest access to MSRs `base ..< base + count` to user space (KVM API 4.97). The rest stays KVM's.
-    public func interceptMSRs(base: UInt32, count: UInt32) throws(KVMError) {
+    func interceptMSRs(base: UInt32, count: UInt32) throws(KVMError) {
         let bitmap = [UInt8](repeating: 0, count: Int((count + 7) / 8))
         // SAFETY: the bitmap has a bit for each of `count` MSRs, and the kernel copies it during the call.
         let result = unsafe ckvm_set_msr_filter(descriptor.rawValue, base, count, bitmap)
@@ -85,7 +85,7 @@ public struct VirtualMachineHandle: ~Copyable, Sendable {
     /// Makes a vCPU (KVM API 4.7).
     ///
     /// - Parameter id: its APIC id, from 0.
-    public func createVirtualProcessor(id: UInt32) throws(KVMError) -> VirtualProcessorHandle {
+    func createVirtualProcessor(id: UInt32) throws(KVMError) -> VirtualProcessorHandle {
         let number = try KVMError.check(ckvm_create_vcpu(descriptor.rawValue, id), "KVM_CREATE_VCPU", advice: "vCPU \(id)")
         let vcpu = FileDescriptor(owning: number)
         let page = try MemoryMapping(shared: vcpu, byteCount: runPageSize)
@@ -93,7 +93,7 @@ public struct VirtualMachineHandle: ~Copyable, Sendable {
     }
 
     /// KVM's own counters for the whole VM (KVM API 4.133), or an empty set where the kernel has none.
-    public func statistics() -> KernelStatistics {
+    func statistics() -> KernelStatistics {
         KernelStatistics(readingFrom: FileDescriptor(owning: ckvm_get_stats_fd(descriptor.rawValue)))
     }
 }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-public import CKVM
-public import VMMBase
-public import VMMModel
+internal import CKVM
+internal import VMMBase
+internal import VMMModel
 
 internal import Glibc
 
@@ -10,7 +10,7 @@ internal import Glibc
 ///
 /// All calls belong to the vCPU's own thread (or to its maker, before that thread starts), save `interrupt()` and `statistics()`, which
 /// any thread may call.
-public struct VirtualProcessorHandle: ~Copyable, @unchecked Sendable {
+struct VirtualProcessorHandle: ~Copyable, @unchecked Sendable {
     private let descriptor: FileDescriptor
     private let runPage: MemoryMapping
     /// Opened once: a running vCPU holds its lock against every ioctl, KVM_GET_STATS_FD too, but not against reads of this.
@@ -122,25 +122,25 @@ public struct VirtualProcessorHandle: ~Copyable, @unchecked Sendable {
     }
 
     /// The general registers, RIP and RFLAGS (KVM API 4.11).
-    public func registers() throws(KVMError) -> kvm_regs {
+    func registers() throws(KVMError) -> kvm_regs {
         // SAFETY: the ioctl fills in one value of this type.
         try unsafe get("KVM_GET_REGS", kvm_regs(), ckvm_get_regs)
     }
 
     /// Sets the general registers, RIP and RFLAGS (KVM API 4.12).
-    public func setRegisters(_ value: kvm_regs) throws(KVMError) {
+    func setRegisters(_ value: kvm_regs) throws(KVMError) {
         // SAFETY: the ioctl reads one value of this type.
         try unsafe set("KVM_SET_REGS", value, ckvm_set_regs)
     }
 
     /// Segments, control registers, EFER and the APIC base (KVM API 4.13).
-    public func specialRegisters() throws(KVMError) -> kvm_sregs {
+    func specialRegisters() throws(KVMError) -> kvm_sregs {
         // SAFETY: the ioctl fills in one value of this type.
         try unsafe get("KVM_GET_SREGS", kvm_sregs(), ckvm_get_sregs)
     }
 
     /// Sets segments, control registers, EFER and the APIC base (KVM API 4.14).
-    public func setSpecialRegisters(_ value: kvm_sregs) throws(KVMError) {
+    func setSpecialRegisters(_ value: kvm_sregs) throws(KVMError) {
         // SAFETY: the ioctl reads one value of this type.
         try unsafe set("KVM_SET_SREGS", value, ckvm_set_sregs)
     }
@@ -149,12 +149,6 @@ public struct VirtualProcessorHandle: ~Copyable, @unchecked Sendable {
     func events() throws(KVMError) -> kvm_vcpu_events {
         // SAFETY: the ioctl fills in one value of this type.
         try unsafe get("KVM_GET_VCPU_EVENTS", kvm_vcpu_events(), ckvm_get_vcpu_events)
-    }
-
-    /// Sets what is on its way into the guest (KVM API 4.32).
-    func setEvents(_ value: kvm_vcpu_events) throws(KVMError) {
-        // SAFETY: the ioctl reads one value of this type.
-        try unsafe set("KVM_SET_VCPU_EVENTS", value, ckvm_set_vcpu_events)
     }
 
     /// Running, halted, waiting for start-up, and so on: a KVM_MP_STATE_ constant (KVM API 4.38).
@@ -169,25 +163,10 @@ public struct VirtualProcessorHandle: ~Copyable, @unchecked Sendable {
         try unsafe set("KVM_SET_MP_STATE", kvm_mp_state(mp_state: state), ckvm_set_mp_state)
     }
 
-    /// Reads a model-specific register that KVM keeps for the guest (KVM API 4.18).
-    func msr(_ index: UInt32) throws(KVMError) -> UInt64 {
-        var value: UInt64 = 0
-        // SAFETY: the call reads or writes only the variable.
-        let result = unsafe ckvm_get_msr(descriptor.rawValue, index, &value)
-        _ = try KVMError.check(result, "KVM_GET_MSRS 0x\(String(index, radix: 16))")
-        return value
-    }
-
     /// Sets a model-specific register (KVM API 4.19).
     func setMSR(_ index: UInt32, _ value: UInt64) throws(KVMError) {
         let result = ckvm_set_msr(descriptor.rawValue, index, value)
         _ = try KVMError.check(result, "KVM_SET_MSRS 0x\(String(index, radix: 16))")
-    }
-
-    /// Sets the x87 and SSE state (KVM API 4.23).
-    func setFloatingPoint(_ value: kvm_fpu) throws(KVMError) {
-        // SAFETY: the ioctl reads one value of this type.
-        try unsafe set("KVM_SET_FPU", value, ckvm_set_fpu)
     }
 
     /// The local APIC's registers (KVM API 4.57).
@@ -229,7 +208,7 @@ public struct VirtualProcessorHandle: ~Copyable, @unchecked Sendable {
     }
 
     /// KVM's own counters for this vCPU (KVM API 4.133). Any thread.
-    public func statistics() -> KernelStatistics {
+    func statistics() -> KernelStatistics {
         KernelStatistics(readingFrom: statisticsDescriptor)
     }
 }

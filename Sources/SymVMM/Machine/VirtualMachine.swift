@@ -11,8 +11,7 @@ public final class VirtualMachine: Sendable {
     public let configuration: MachineConfiguration
     /// The guest's memory.
     public let memory: GuestMemory
-    /// The guest's console.
-    public let serial: Serial8250
+    let serial: Serial8250
 
     let handle: VirtualMachineHandle
     let processors: [VirtualProcessor]

@@ -140,20 +140,6 @@ public final class GuestMemory: Sendable {
         try unsafe pointer(address, byteCount: 2).assumingMemoryBound(to: Atomic<UInt16>.self).pointee.store(value, ordering: .releasing)
     }
 
-    /// Reads a naturally aligned 64-bit word that the guest writes meanwhile, with acquire ordering.
-    public func loadAcquiring64(_ address: UInt64) throws(GuestAddressError) -> UInt64 {
-        guard address % 8 == 0 else { throw GuestAddressError(address: address, byteCount: 8) }
-        // SAFETY: in memory and aligned, both checked; Atomic<UInt64> has the layout of UInt64.
-        return try unsafe pointer(address, byteCount: 8).assumingMemoryBound(to: Atomic<UInt64>.self).pointee.load(ordering: .acquiring)
-    }
-
-    /// Writes a naturally aligned 64-bit word that the guest reads meanwhile, with release ordering.
-    public func storeReleasing64(_ value: UInt64, at address: UInt64) throws(GuestAddressError) {
-        guard address % 8 == 0 else { throw GuestAddressError(address: address, byteCount: 8) }
-        // SAFETY: in memory and aligned, both checked; Atomic<UInt64> has the layout of UInt64.
-        try unsafe pointer(address, byteCount: 8).assumingMemoryBound(to: Atomic<UInt64>.self).pointee.store(value, ordering: .releasing)
-    }
-
     /// Host address (HVA) of `byteCount` bytes of the guest, for system calls that read or write them (readv, writev, preadv, pwritev) while
     /// this object lives. Not for anything else: the guest changes the bytes at will.
     public func pointer(_ address: UInt64, byteCount: Int) throws(GuestAddressError) -> UnsafeMutableRawPointer {

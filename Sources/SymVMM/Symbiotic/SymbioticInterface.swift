@@ -13,8 +13,8 @@ final class SymbioticInterface: MSRDevice, @unchecked Sendable {
 
     let memory: GuestMemory
     let counters = SymbioticCounters()
-    /// Services by the doorbells they answer.
-    let services: [SymbioticService]
+    /// For each doorbell the service that answers it.
+    private let services: [SymbioticService?]
 
     /// GPA of the global page, 0 when there is none.
     private let globalPageAddress = Atomic<UInt64>(0)
@@ -24,8 +24,6 @@ final class SymbioticInterface: MSRDevice, @unchecked Sendable {
     let generationCounter = RegistrationGeneration()
     private let isSwitchedOff = Atomic<Bool>(false)
     private let isLeaving = Atomic<Bool>(false)
-    /// The doorbell of test builds makes one PING in its exit, for the benchmark of a symcall's price.
-    private let pingsOnTestDoorbell = ProcessEnvironment.isSet("SYMVMM_PING_ON_TEST_DOORBELL")
     /// SYMV0001's interrupt.
     private let interrupt: InterruptLine
     private let waiting = Mutex<[SymCallRequest]>([])
@@ -33,7 +31,7 @@ final class SymbioticInterface: MSRDevice, @unchecked Sendable {
     init(memory: GuestMemory, interrupt: InterruptLine, services: [SymbioticService] = []) {
         self.memory = memory
         self.interrupt = interrupt
-        self.services = services
+        self.services = (0...UInt8.max).map { doorbell in services.first { $0.claims.doorbells?.contains(doorbell) == true } }
         super.init(name: "symbiotic")
     }
 
@@ -181,9 +179,8 @@ final class SymbioticInterface: MSRDevice, @unchecked Sendable {
         case SYMBIOTIC_DOORBELL_SERVE: serve(vcpu)
         case SYMBIOTIC_DOORBELL_READY: isLeaving.store(false, ordering: .relaxed)
         case SYMBIOTIC_DOORBELL_LEAVING: isLeaving.store(true, ordering: .relaxed)
-        case SYMBIOTIC_DOORBELL_TEST: if pingsOnTestDoorbell { _ = try? vcpu.symcall(SYMBIOTIC_SYMCALL_PING, values) }
         default:
-            if let service = services.first(where: { $0.claims.doorbells?.contains(number) == true }) {
+            if let service = services[Int(number)] {
                 service.handle(doorbell: number, values, on: vcpu)
             } else {
                 counters.doorbellsIgnored.increment()

@@ -40,7 +40,7 @@ package final class ConsoleBackend: Sendable {
             pseudoTerminalPath = nil
         case .file(let path):
             let isPatient = !FileDescriptor.isFIFO(path)
-            let file = try FileDescriptor.openForAppending(path)
+            guard let file = try FileDescriptor.openForAppending(path) else { throw KVMError(call: "open \(path)", errno: ENXIO) }
             let number = file.rawValue
             let owner = ConsoleDescriptors(file: file)
             output = try BufferedConsoleOutput(descriptor: number, owner: owner, isPatient: isPatient)

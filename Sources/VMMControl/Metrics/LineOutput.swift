@@ -16,26 +16,14 @@ struct LineOutput: ~Copyable {
     /// Opens or makes a file, to write at its end; a FIFO waits for its reader.
     init(path: String) throws(KVMError) {
         self.path = path
-        file = try LineOutput.open(path)
-    }
-
-    /// nil for a FIFO that nobody reads.
-    private static func open(_ path: String) throws(KVMError) -> FileDescriptor? {
-        do throws(KVMError) {
-            return try FileDescriptor.open(path, O_WRONLY | O_APPEND | O_CREAT | O_NONBLOCK | O_NOCTTY, mode: 0o600)
-        } catch {
-            var status = stat()
-            // SAFETY: the string lives for the call, which writes only the variable.
-            if error.errno == ENXIO, unsafe stat(path, &status) == 0, status.st_mode & S_IFMT == S_IFIFO { return nil }
-            throw error
-        }
+        file = try FileDescriptor.openForAppending(path, unreadFIFO: .wait)
     }
 
     /// Writes a line, which has its newline.
     ///
     /// - Returns: false when nobody takes it now: nothing of it was written, and nothing will be.
     mutating func write(_ line: [UInt8]) throws(KVMError) -> Bool {
-        if file == nil { file = try LineOutput.open(path) }
+        if file == nil { file = try FileDescriptor.openForAppending(path, unreadFIFO: .wait) }
         guard file != nil, try writeRest(), rest.isEmpty, file != nil else { return false }
         rest = line[...]
         do throws(KVMError) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-public import VMMBase
+internal import VMMBase
 
 internal import Synchronization
 
@@ -8,7 +8,7 @@ internal import Synchronization
 ///
 /// Output leaves at once, whatever the baud rate. Input waits in a FIFO of 64 bytes. The interrupt is an edge: it is raised each time a
 /// condition that the guest enabled arises.
-public final class Serial8250: BusDevice, @unchecked Sendable {
+final class Serial8250: BusDevice, @unchecked Sendable {
     /// First port of COM1.
     static let basePort: UInt16 = 0x3f8
     /// Number of ports.
@@ -73,7 +73,7 @@ public final class Serial8250: BusDevice, @unchecked Sendable {
     let spaceAvailable: EventNotifier
 
     /// Makes a port that sends to `output`; nothing is connected yet.
-    public init(interrupt: InterruptLine, output: ConsoleOutput) throws(KVMError) {
+    init(interrupt: InterruptLine, output: ConsoleOutput) throws(KVMError) {
         self.interrupt = interrupt
         self.output = output
         spaceAvailable = try EventNotifier(nonblocking: true)
@@ -81,7 +81,7 @@ public final class Serial8250: BusDevice, @unchecked Sendable {
     }
 
     /// Gives the guest a byte to read. Any thread. False when the FIFO is full: wait for `spaceAvailable`, then try again.
-    public func receive(_ byte: UInt8) -> Bool {
+    func receive(_ byte: UInt8) -> Bool {
         registers.withLock { registers in
             guard registers.fifoCount < Serial8250.fifoCapacity else { return false }
             registers.fifo[(registers.fifoStart &+ registers.fifoCount) % Serial8250.fifoCapacity] = byte
@@ -91,7 +91,7 @@ public final class Serial8250: BusDevice, @unchecked Sendable {
         }
     }
 
-    public override func read(offset: UInt64, size: Int) -> UInt64 {
+    override func read(offset: UInt64, size: Int) -> UInt64 {
         UInt64(registers.withLock { read(&$0, offset) })
     }
 
@@ -114,7 +114,7 @@ public final class Serial8250: BusDevice, @unchecked Sendable {
         }
     }
 
-    public override func write(offset: UInt64, size: Int, value: UInt64, from context: VCPUContext) {
+    override func write(offset: UInt64, size: Int, value: UInt64, from context: VCPUContext) {
         let byte = UInt8(truncatingIfNeeded: value)
         registers.withLock { write(&$0, offset, byte) }
     }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-public import VMMBase
+internal import VMMBase
 
 internal import Synchronization
 
@@ -21,14 +21,14 @@ internal import Synchronization
 ///
 /// Two locks. `registers` is held for a few instructions by every access. `lifecycle` serialises activation, reset and stop, which
 /// may wait for requests in flight, and is taken only by writes to Status and by writes of 0 to QueueReady.
-public final class VirtioMMIOTransport: BusDevice, @unchecked Sendable {
+final class VirtioMMIOTransport: BusDevice, @unchecked Sendable {
     /// Bytes of guest-physical space to keep for the registers; 0x200 are used.
-    public static let byteCount: UInt64 = 0x1000
+    static let byteCount: UInt64 = 0x1000
 
     /// The device behind the registers.
-    public let device: VirtioDevice
+    let device: VirtioDevice
     /// The interrupt line that the device raises.
-    public let interruptLine: InterruptLine
+    let interruptLine: InterruptLine
 
     private let memory: GuestMemory
     private let interrupt: VirtioInterrupt
@@ -45,7 +45,7 @@ public final class VirtioMMIOTransport: BusDevice, @unchecked Sendable {
     }
 
     /// Puts a device behind registers.
-    public init(device: VirtioDevice, memory: GuestMemory, interrupt line: InterruptLine) throws(KVMError) {
+    init(device: VirtioDevice, memory: GuestMemory, interrupt line: InterruptLine) throws(KVMError) {
         self.device = device
         self.memory = memory
         interruptLine = line
@@ -62,19 +62,19 @@ public final class VirtioMMIOTransport: BusDevice, @unchecked Sendable {
     /// Lets KVM ring the doorbells itself, so that a notification costs no exit to user space.
     ///
     /// - Parameter gpa: where the registers begin.
-    public func attach(to machine: borrowing VirtualMachineHandle, at gpa: UInt64) throws(KVMError) {
+    func attach(to machine: borrowing VirtualMachineHandle, at gpa: UInt64) throws(KVMError) {
         for index in doorbells.indices {
             try doorbells[index].attach(to: machine, at: gpa &+ VirtioRegister.queueNotify, value: UInt32(index))
         }
     }
 
     /// Stops the device for good or until the guest resets it; returns when nothing is in flight. Any thread but the device's own.
-    public func stop() {
+    func stop() {
         lifecycle.withLock { stopDevice(&$0) }
     }
 
     /// The device's counters, then the transport's.
-    public func counters() -> [(name: String, value: UInt64)] {
+    func counters() -> [(name: String, value: UInt64)] {
         device.counters() + [
             ("interrupts", interrupt.raisedCount),
             ("notification_exits", exitNotifications.load(ordering: .relaxed)),
@@ -85,7 +85,7 @@ public final class VirtioMMIOTransport: BusDevice, @unchecked Sendable {
     }
 
     /// Answers a read of a register or of the configuration space.
-    public override func read(offset: UInt64, size: Int) -> UInt64 {
+    override func read(offset: UInt64, size: Int) -> UInt64 {
         if offset >= VirtioRegister.configuration {
             guard offset < VirtioRegister.end else { return countBadAccess(.max) }
             return device.readConfiguration(offset: offset - VirtioRegister.configuration, size: size)
@@ -107,12 +107,12 @@ public final class VirtioMMIOTransport: BusDevice, @unchecked Sendable {
     }
 
     /// Takes a write. Virtio devices ask for no symcall, so the vCPU does not matter.
-    public override func write(offset: UInt64, size: Int, value: UInt64, from context: VCPUContext) {
+    override func write(offset: UInt64, size: Int, value: UInt64, from context: VCPUContext) {
         writeRegister(offset: offset, size: size, value: value)
     }
 
     /// Takes a write of a register or of the configuration space.
-    public func writeRegister(offset: UInt64, size: Int, value: UInt64) {
+    func writeRegister(offset: UInt64, size: Int, value: UInt64) {
         if offset >= VirtioRegister.configuration {
             guard offset < VirtioRegister.end else { return countBadAccess() }
             return device.writeConfiguration(offset: offset - VirtioRegister.configuration, size: size, value: value)

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 
-public import VMMBase
-public import VMMModel
+internal import VMMBase
+internal import VMMModel
 
 internal import Synchronization
 
 /// A network interface (virtio 1.2, section 5.1) on a tap device of the host; one pair of queues, served by the shared I/O thread.
-public final class VirtioNet: VirtioDevice, @unchecked Sendable {
+final class VirtioNet: VirtioDevice, @unchecked Sendable {
     /// The guest's address on the link.
-    public let mac: MACAddress
+    let mac: MACAddress
 
     let tap: TapInterface
     let tally = NetCounters()
@@ -22,7 +22,7 @@ public final class VirtioNet: VirtioDevice, @unchecked Sendable {
     ///   - machineName: name of the VM.
     ///   - thread: where frames are moved.
     /// - Throws: `KVMError` with advice when the tap is not there, is in use, or is none.
-    public init(configuration: NetworkInterfaceConfiguration, machineName: String, on thread: IOThread) throws(KVMError) {
+    init(configuration: NetworkInterfaceConfiguration, machineName: String, on thread: IOThread) throws(KVMError) {
         let mac = configuration.mac ?? MACAddress(derivedFrom: "\(machineName)/\(configuration.id)")
         let tap = try TapInterface(name: configuration.tap)
         var features = NetFeature.mac | NetFeature.status | NetFeature.mergeableBuffers | NetFeature.checksum
@@ -40,7 +40,7 @@ public final class VirtioNet: VirtioDevice, @unchecked Sendable {
     }
 
     /// Segmentation needs checksums on its side (virtio 1.2, section 5.1.3.1).
-    public override func accepts(_ features: UInt64) -> Bool {
+    override func accepts(_ features: UInt64) -> Bool {
         let guests = NetFeature.guestSegmentation4 | NetFeature.guestSegmentation6
         let hosts = NetFeature.hostSegmentation4 | NetFeature.hostSegmentation6
         return (features & guests == 0 || features & NetFeature.guestChecksum != 0)
@@ -48,7 +48,7 @@ public final class VirtioNet: VirtioDevice, @unchecked Sendable {
     }
 
     /// Begins to move frames.
-    public override func activate(_ queues: [Virtqueue?], features: UInt64, interrupt: VirtioInterrupt) throws(KVMError) {
+    override func activate(_ queues: [Virtqueue?], features: UInt64, interrupt: VirtioInterrupt) throws(KVMError) {
         guard queues.count == 2, let receiving = queues[0], let transmitting = queues[1] else { return }
         var offload: TapOffload = []
         if features & NetFeature.guestChecksum != 0 { offload.insert(.checksum) }
@@ -61,7 +61,7 @@ public final class VirtioNet: VirtioDevice, @unchecked Sendable {
     }
 
     /// Moves frames no longer.
-    public override func stop() {
+    override func stop() {
         let ended = session.withLock { session in
             let running = session
             session = nil
@@ -72,7 +72,7 @@ public final class VirtioNet: VirtioDevice, @unchecked Sendable {
     }
 
     /// Frames and bytes in both directions (the guest's view), and what was dropped and why.
-    public override func counters() -> [(name: String, value: UInt64)] {
+    override func counters() -> [(name: String, value: UInt64)] {
         tally.values()
     }
 }

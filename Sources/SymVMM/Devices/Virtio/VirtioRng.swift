@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
-public import VMMBase
+internal import VMMBase
 
 internal import CKVM
 internal import Synchronization
 
 /// An entropy device (virtio 1.2, section 5.4) that passes on the host kernel's generator (getrandom(2)).
-public final class VirtioRng: VirtioDevice, @unchecked Sendable {
+final class VirtioRng: VirtioDevice, @unchecked Sendable {
     /// Most bytes for one request; the driver takes what it gets.
     static let requestLimit = 64 << 10
 
@@ -18,13 +18,13 @@ public final class VirtioRng: VirtioDevice, @unchecked Sendable {
     /// Makes the device.
     ///
     /// - Parameter thread: where requests are served.
-    public init(on thread: IOThread) {
+    init(on thread: IOThread) {
         self.thread = thread
         super.init(name: "virtio-rng", deviceType: 4, features: 0, queueSizes: [64], configuration: [])
     }
 
     /// Begins to listen to the doorbell.
-    public override func activate(_ queues: [Virtqueue?], features: UInt64, interrupt: VirtioInterrupt) throws(KVMError) {
+    override func activate(_ queues: [Virtqueue?], features: UInt64, interrupt: VirtioInterrupt) throws(KVMError) {
         guard let queue = queues.first ?? nil else { return }
         try thread.add(queue.doorbell.descriptor, .readable, handler: RngHandler(device: self, queue: queue))
         active.withLock { $0 = queue }
@@ -33,7 +33,7 @@ public final class VirtioRng: VirtioDevice, @unchecked Sendable {
     }
 
     /// Listens no longer.
-    public override func stop() {
+    override func stop() {
         let queue = active.withLock { queue in
             let stopped = queue
             queue = nil
@@ -43,7 +43,7 @@ public final class VirtioRng: VirtioDevice, @unchecked Sendable {
     }
 
     /// Requests and bytes.
-    public override func counters() -> [(name: String, value: UInt64)] {
+    override func counters() -> [(name: String, value: UInt64)] {
         [("requests", requests.load(ordering: .relaxed)), ("bytes", bytes.load(ordering: .relaxed))]
     }
 

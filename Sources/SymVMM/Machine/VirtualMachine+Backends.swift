@@ -3,10 +3,15 @@
 internal import VMMBase
 
 extension VirtualMachine {
+    /// Hands a byte of the console's input to the guest; false when the serial port's FIFO is full. Any thread.
+    public func receive(_ byte: UInt8) -> Bool {
+        serial.receive(byte)
+    }
+
     /// Puts another file behind a drive while the guest runs, and tells the guest that its size may have changed.
     ///
     /// Opens the file as the drive's old one was opened: to write as well unless the drive is read-only, in sectors of the same size.
-    package func replaceFile(ofDrive id: String, with path: String) throws(MachineError) {
+    public func replaceFile(ofDrive id: String, with path: String) throws(MachineError) {
         guard configuration.drives.contains(where: { $0.id == id }) else {
             throw MachineError(.configuration, "there is no drive '\(id)'")
         }
