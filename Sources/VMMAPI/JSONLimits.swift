@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+internal import VMMBase
+
 /// Bounds on a JSON text, checked on its bytes before a parser starts: decoders recurse for each level, and take time for each value and,
 /// in ours, for each level above it.
 struct JSONLimits: Sendable {
