@@ -44,7 +44,7 @@ extension ReportSection {
                 pages("read from the swap disk", "read_bytes"), pages("written to it", "written_bytes"),
                 served("mapped by bypass", "pages_mapped"), served("swap faults told to the VMM", "faults"),
             ], marks: timeline.marks, isStacked: false)
-        let rows = (service?.counters ?? [:]).sorted { $0.key < $1.key }.map { [$0.key, Readable.count($0.value)] }
+        let rows = (service?.counters ?? [:]).sorted { $0.key < $1.key }.map { [$0.key, Format.count($0.value)] }
         return HTMLText.section(
             id: "swap", "Swap traffic", "Dashed lines: the moments when bypass was switched. Counters named guest_ are the guest's word.",
             chart.html + HTMLText.table(id: "swap-table", [("counter", false), ("value", true)], rows))

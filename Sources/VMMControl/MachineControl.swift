@@ -24,7 +24,7 @@ package protocol MachineControl: AnyObject, Sendable {
     /// Ends the run, whatever the guest does. Does not wait for the end.
     func kill()
     /// Returns when the run has ended, with how it ended.
-    func wait() -> MachineOutcome
+    func wait() -> TerminationReason
     /// The exits so far. Stops no vCPU.
     func exitStatistics() -> ExitStatistics
     /// Hands a byte of the console's input to the guest; false when its serial port has no room now.

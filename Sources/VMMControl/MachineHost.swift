@@ -223,7 +223,7 @@ package final class MachineHost: MachineControl {
     }
 
     /// Waits for the end of the run: of a machine that may still have to be configured and started. Killed before: `.killed`.
-    package func wait() -> MachineOutcome {
+    package func wait() -> TerminationReason {
         while true {
             let (machine, isOver) = life.withLock { life -> ((any MachineControl)?, Bool) in
                 let isOver = life.machine == nil && life.isKilled && life.stage != .starting

@@ -13,7 +13,7 @@ package final class MachineSession: Sendable {
     /// How a run ended.
     package struct End: Sendable {
         /// How the machine ended.
-        package let outcome: MachineOutcome
+        package let outcome: TerminationReason
         /// Whether there was a machine at all.
         package let hasRun: Bool
         /// Whether the user pressed Ctrl-C, or left at the console, or ended a VM that was to start at once before it had.

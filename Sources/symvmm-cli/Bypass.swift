@@ -68,7 +68,7 @@ struct Bypass: ParsableCommand {
         Words.output(text + "\n")
         guard !isChange else { return }
         var table = TextTable([.words("COUNTER"), .numbers("VALUE")])
-        for (name, value) in state.counters.sorted(by: { $0.key < $1.key }) { table.add([name, Readable.count(value)]) }
+        for (name, value) in state.counters.sorted(by: { $0.key < $1.key }) { table.add([name, Format.count(value)]) }
         Words.output(table.text)
     }
 }

@@ -24,8 +24,8 @@ struct Ps: ParsableCommand {
             let summary = machine.summary
             table.add([
                 summary.name, "\(summary.pid)", summary.state, "\(summary.vcpuCount)", "\(summary.memoryMebibytes)M",
-                Readable.duration(summary.uptimeNanoseconds), Readable.count(summary.exitCount),
-                machine.exitsPerSecond.map(Readable.rate) ?? "-", summary.symbiotic ? "on" : "off",
+                Format.duration(summary.uptimeNanoseconds), Format.count(summary.exitCount),
+                machine.exitsPerSecond.map(Format.rate) ?? "-", summary.symbiotic ? "on" : "off",
             ])
         }
         Words.output(table.text)

@@ -68,7 +68,7 @@ struct Symcall: ParsableCommand {
         case "memory":
             let use = try JSONText.decode(GuestMemoryUse.self, from: body)
             var table = TextTable([.words("MEMORY"), .numbers("KIB")])
-            for name in GuestMemoryUse.names { table.add([name, use.values[name].map { Readable.count($0 / 1024) } ?? "not known"]) }
+            for name in GuestMemoryUse.names { table.add([name, use.values[name].map { Format.count($0 / 1024) } ?? "not known"]) }
             return table.text
         case "task":
             let task = try JSONText.decode(GuestTask.self, from: body)
@@ -87,7 +87,7 @@ struct Symcall: ParsableCommand {
             let time = (task.userNanoseconds ?? 0) &+ (task.systemNanoseconds ?? 0)
             table.add([
                 "\(task.pid)", "\(task.tgid)", task.parent.map { "\($0)" } ?? "", "\(task.uid)", task.state ?? "",
-                task.vcpu.map { "\($0)" } ?? "", task.threadCount.map { "\($0)" } ?? "", Readable.duration(time),
+                task.vcpu.map { "\($0)" } ?? "", task.threadCount.map { "\($0)" } ?? "", Format.duration(time),
                 task.isKernelThread ? "[\(task.name)]" : task.name,
             ])
         }

@@ -12,7 +12,7 @@ import Testing
 @Suite(.serialized, .timeLimit(.minutes(1))) struct RealModeTests {
     /// Makes a machine whose first vCPU starts at 0:0x1000 in real mode with `code` there.
     private func machine(
-        _ code: [UInt8], vcpus: Int = 1, console: ConsoleOutput = ConsoleOutput(), adjust: (inout MachineBuses) -> Void = { _ in }
+        _ code: [UInt8], vcpus: Int = 1, console: ConsoleOutput = ConsoleOutput(), adjust: (inout DeviceManager) -> Void = { _ in }
     ) throws -> VirtualMachine {
         var configuration = MachineConfiguration(name: "tiny", kernelPath: "")
         configuration.memoryByteCount = 1 << 20

@@ -118,7 +118,7 @@ extension SymCallPuppet {
         code.raw(0x0f, 0x30)
         code.label("accepted")
         code.move32(1, .rax)
-        code.out32(Strings.answerPort)
+        code.out32(Strings.handlePIO)
         code.jump("poll")
         code.label("readMSR")
         code.in32(Strings.commandPort)
@@ -131,7 +131,7 @@ extension SymCallPuppet {
         code.jump("accepted")
         code.label("refused")
         code.move32(0, .rax)
-        code.out32(Strings.answerPort)
+        code.out32(Strings.handlePIO)
         code.jump("poll")
     }
 

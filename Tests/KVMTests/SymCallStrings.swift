@@ -10,7 +10,7 @@ import Synchronization
 final class Strings: BusDevice, @unchecked Sendable {
     static let base: UInt16 = 0x90
     static let commandPort: UInt8 = 0x90
-    static let answerPort: UInt8 = 0x94
+    static let handlePIO: UInt8 = 0x94
     static let lowPort: UInt8 = 0x95
     static let highPort: UInt8 = 0x96
     static let userPort: UInt8 = 0x97
@@ -52,7 +52,7 @@ final class Strings: BusDevice, @unchecked Sendable {
     override func write(offset: UInt64, size: Int, value: UInt64, from context: VCPUContext) {
         let word = UInt32(truncatingIfNeeded: value)
         switch UInt8(Strings.base) + UInt8(offset) {
-        case Strings.answerPort: state.withLock { $0.answers.append(word) }
+        case Strings.handlePIO: state.withLock { $0.answers.append(word) }
         case Strings.lowPort: state.withLock { $0.low = word }
         case Strings.highPort: state.withLock { $0.high = word }
         case Strings.userPort: setPrivilege(3, context)
@@ -63,7 +63,7 @@ final class Strings: BusDevice, @unchecked Sendable {
 
     /// Puts the vCPU into another ring: this KVM may not know the instructions for it.
     private func setPrivilege(_ level: UInt8, _ context: VCPUContext) {
-        guard let processor = context as? VirtualProcessor, var special = try? processor.handle.specialRegisters() else { return }
+        guard let processor = context as? VCPU, var special = try? processor.handle.specialRegisters() else { return }
         special.cs.dpl = level
         special.ss.dpl = level
         special.cs.selector = special.cs.selector & ~3 | UInt16(level)

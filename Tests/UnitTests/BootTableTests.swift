@@ -95,7 +95,7 @@ import Testing
 
     @Test func theDSDTHasEveryDevice() throws {
         let devices = (0..<16).map {
-            ACPIDescription.MMIODevice(gpa: 0xD000_0000 + UInt64($0) * 0x1000, byteCount: 0x1000, gsi: MachineBuses.freeInterrupts[$0])
+            ACPIDescription.MMIODevice(gpa: 0xD000_0000 + UInt64($0) * 0x1000, byteCount: 0x1000, gsi: DeviceManager.freeInterrupts[$0])
         }
         let dsdt = try tables(ACPIDescription(vcpuCount: 1, mmioDevices: devices, symbioticInterrupt: 5)).dsdt
         #expect(occurrences(of: Array("LNRO0005".utf8), in: dsdt) == 16)
@@ -126,14 +126,13 @@ import Testing
             (0, [1]), (62, [63]), (63, [0x41, 4]), (4093, [0x4F, 0xFF]), (4094, [0x81, 0, 1]), (1_048_572, [0x8F, 0xFF, 0xFF]),
             (1_048_573, [0xC1, 0, 0, 1]),
         ] as [(Int, [UInt8])] {
-            let bytes = MachineLanguage.withLength([UInt8](repeating: 0xEE, count: content))
+            let bytes = AML.withLength([UInt8](repeating: 0xEE, count: content))
             #expect(bytes.prefix(head.count) == head[...])
             #expect(bytes.count == head.count + content)
         }
     }
 
     @Test func terms() {
-        typealias AML = MachineLanguage
         #expect(AML.integer(0) == [0])
         #expect(AML.integer(1) == [1])
         #expect(AML.integer(2) == [0x0A, 2])

@@ -73,7 +73,7 @@ final class RecordingMachine: MachineControl {
         }
     }
 
-    func wait() -> MachineOutcome {
+    func wait() -> TerminationReason {
         while state != .ended { usleep(1000) }
         return .killed
     }

@@ -91,16 +91,16 @@ import Testing
         (11_040_000_000_000, "3h04m"), (.max, "5124095h34m"),
     ])
     func durationsAreReadable(nanoseconds: UInt64, text: String) {
-        #expect(Readable.duration(nanoseconds) == text)
+        #expect(Format.duration(nanoseconds) == text)
     }
 
     @Test func countsAndSharesAreReadable() {
-        #expect(Readable.count(0) == "0")
-        #expect(Readable.count(999) == "999")
-        #expect(Readable.count(1_234_567) == "1,234,567")
-        #expect(Readable.percent(1, of: 3) == "33.3")
-        #expect(Readable.percent(1, of: 0) == "0.0")
-        #expect(Readable.percent(5, of: 5) == "100.0")
+        #expect(Format.count(0) == "0")
+        #expect(Format.count(999) == "999")
+        #expect(Format.count(1_234_567) == "1,234,567")
+        #expect(Format.percent(1, of: 3) == "33.3")
+        #expect(Format.percent(1, of: 0) == "0.0")
+        #expect(Format.percent(5, of: 5) == "100.0")
     }
 
     @Test func wordsOfOthersDoNotSteerTheTerminal() {

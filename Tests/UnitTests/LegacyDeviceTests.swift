@@ -18,7 +18,7 @@ import Testing
     }
 
     @Test func devicesDoNotOverlap() {
-        var ports = PortBus()
+        var ports = PIOBus()
         let device = BusDevice(name: "a")
         let portAnswers = [(UInt16(0x60), 4), (0x63, 1), (0xffff, 2), (0xffff, 1)].map { ports.attach(device, base: $0, count: $1) }
         #expect(portAnswers == [true, false, false, true])

@@ -196,7 +196,7 @@ private final class CountingMachine: MachineControl, @unchecked Sendable {
     func resume() {}
     func requestPowerOff() -> Bool { true }
     func kill() {}
-    func wait() -> MachineOutcome { .powerOff }
+    func wait() -> TerminationReason { .powerOff }
 
     func exitStatistics() -> ExitStatistics {
         count += 1

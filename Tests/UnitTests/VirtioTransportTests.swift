@@ -169,7 +169,7 @@ import Testing
     func kvmTakesTheDoorbells() throws {
         let (driver, thread) = try rng()
         defer { thread.stop() }
-        let machine = try Kvm().createVirtualMachine()
+        let machine = try KVMSystem().createVirtualMachine()
         try machine.createInterruptController()
         try driver.transport.attach(to: machine, at: 0xd000_0000)
         #expect(throws: KVMError.self, "the place is taken now") { try driver.transport.attach(to: machine, at: 0xd000_0000) }

@@ -119,7 +119,6 @@ public enum ACPITables {
 
     /// DSDT: what cannot be found by looking (5.2.11.1).
     static func differentiatedTable(_ machine: ACPIDescription) -> [UInt8] {
-        typealias AML = MachineLanguage
         var devices = [
             AML.device(
                 "COM1",

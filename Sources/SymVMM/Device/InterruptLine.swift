@@ -9,7 +9,7 @@ final class InterruptLine: Sendable {
     private let notifier: EventNotifier
 
     /// Connects a new line to the machine's interrupt controller.
-    init(gsi: UInt32, machine: borrowing VirtualMachineHandle) throws(KVMError) {
+    init(gsi: UInt32, machine: borrowing KVMVirtualMachine) throws(KVMError) {
         self.gsi = gsi
         notifier = try EventNotifier()
         try machine.attach(notifier, toInterrupt: gsi)

@@ -15,6 +15,6 @@ open class VCPUContext: @unchecked Sendable {
     }
 
     /// Ends the machine's run: the guest asked for it, or cannot go on. Any thread.
-    open func end(_ outcome: MachineOutcome) {
+    open func end(_ outcome: TerminationReason) {
     }
 }

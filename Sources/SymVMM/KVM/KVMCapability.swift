@@ -38,7 +38,7 @@ struct KVMCapability: Sendable {
     }
 
     /// The names of those that somebody needs and this kernel does not have.
-    static func missing(for need: Need, _ kvm: borrowing Kvm) -> [String] {
+    static func missing(for need: Need, _ kvm: borrowing KVMSystem) -> [String] {
         var names: [String] = []
         for capability in all where capability.need == need {
             if !capability.isEnough(kvm.check(capability.number)) { names.append(capability.name) }

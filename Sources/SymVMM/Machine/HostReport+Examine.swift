@@ -11,7 +11,7 @@ extension HostReport {
         var problem: String?
         var found: [Capability] = []
         do throws(KVMError) {
-            let kvm = try Kvm(path: kvmPath)
+            let kvm = try KVMSystem(path: kvmPath)
             found = KVMCapability.all.map { capability in
                 let value = kvm.check(capability.number)
                 return Capability(

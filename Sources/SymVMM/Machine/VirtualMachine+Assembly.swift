@@ -10,22 +10,22 @@ extension VirtualMachine {
     /// What a machine is put together from.
     struct Parts: ~Copyable {
         let configuration: MachineConfiguration
-        let handle: VirtualMachineHandle
+        let handle: KVMVirtualMachine
         let memory: GuestMemory
-        let buses: MachineBuses
-        let ending: MachineEnding
-        let processors: [VirtualProcessor]
+        let buses: DeviceManager
+        let ending: TerminationLatch
+        let processors: [VCPU]
         let symbiotic: SymbioticSetup?
         let services: [SymbioticService]
     }
 
     /// Most drives, network interfaces and devices of services together: the generator of random numbers has the last place.
-    public static let deviceLimit = MachineBuses.freeInterrupts.count - 1
+    public static let deviceLimit = DeviceManager.freeInterrupts.count - 1
 
     private static let realModePages: UInt64 = 0xfffb_c000
 
     /// Sets the first vCPU's registers to the guest's entry.
-    typealias Entry = (borrowing VirtualProcessorHandle) throws(KVMError) -> Void
+    typealias Entry = (borrowing KVMVCPU) throws(KVMError) -> Void
 
     /// Makes a machine and loads its kernel. Nothing runs yet.
     ///
@@ -56,7 +56,7 @@ extension VirtualMachine {
     ///   - adjust: puts further devices on the buses.
     convenience init(
         bare configuration: MachineConfiguration, memory: GuestMemory, console: ConsoleOutput = ConsoleOutput(),
-        services: [SymbioticService] = [], adjust: (inout MachineBuses) -> Void = { _ in }, enter: @escaping Entry
+        services: [SymbioticService] = [], adjust: (inout DeviceManager) -> Void = { _ in }, enter: @escaping Entry
     ) throws(MachineError) {
         try self.init(
             configuration, memory, console, services, attach: { (buses, _) throws(MachineError) in adjust(&buses) },
@@ -66,18 +66,18 @@ extension VirtualMachine {
     /// Puts the parts together in the order that KVM wants: machine, interrupt controller, devices, then vCPUs.
     private convenience init(
         _ configuration: MachineConfiguration, _ memory: GuestMemory, _ console: ConsoleOutput, _ services: [SymbioticService],
-        attach: (inout MachineBuses, borrowing VirtualMachineHandle) throws(MachineError) -> Void,
-        load: (MachineBuses, SymbioticSetup?) throws(MachineError) -> Entry
+        attach: (inout DeviceManager, borrowing KVMVirtualMachine) throws(MachineError) -> Void,
+        load: (DeviceManager, SymbioticSetup?) throws(MachineError) -> Entry
     ) throws(MachineError) {
         try VirtualMachine.check(configuration)
         try ServiceClaims.check(services.map(\.claims))
-        let kvm = try MachineError.host { () throws(KVMError) in try Kvm() }
+        let kvm = try MachineError.host { () throws(KVMError) in try KVMSystem() }
         let missing = KVMCapability.missing(for: .everyGuest, kvm)
         guard missing.isEmpty else {
             throw MachineError(.host, "this kernel's KVM lacks \(missing.joined(separator: ", ")): use Linux 5.10 or later")
         }
         let handle = try MachineError.host { () throws(KVMError) in try VirtualMachine.createHandle(kvm, memory) }
-        var buses = try MachineError.host { () throws(KVMError) in try MachineBuses(machine: handle, console: console) }
+        var buses = try MachineError.host { () throws(KVMError) in try DeviceManager(machine: handle, console: console) }
         try attach(&buses, handle)
         for service in services {
             for device in service.devices() { try buses.attach(device, memory, handle) }
@@ -87,9 +87,9 @@ extension VirtualMachine {
         }
         if let symbiotic { buses.attach(symbiotic) }
         let enter = try load(buses, symbiotic)
-        let ending = try MachineError.host { () throws(KVMError) in try MachineEnding() }
+        let ending = try MachineError.host { () throws(KVMError) in try TerminationLatch() }
         let processors = try MachineError.host { () throws(KVMError) in
-            let processors = try VirtualMachine.createProcessors(configuration, kvm, handle, buses, symbiotic, ending)
+            let processors = try VirtualMachine.createVCPUs(configuration, kvm, handle, buses, symbiotic, ending)
             if let first = processors.first { try enter(first.handle) }
             return processors
         }
@@ -102,7 +102,7 @@ extension VirtualMachine {
 
     /// Kernel, initial RAM disk, command line and the tables that describe the machine.
     private static func load(
-        _ configuration: MachineConfiguration, _ memory: GuestMemory, _ buses: MachineBuses, _ symbiotic: SymbioticSetup?,
+        _ configuration: MachineConfiguration, _ memory: GuestMemory, _ buses: DeviceManager, _ symbiotic: SymbioticSetup?,
         _ limit: LoadingLimit
     ) throws(MachineError) -> BootEntry {
         let acpi = ACPIDescription(
@@ -121,7 +121,7 @@ extension VirtualMachine {
     }
 
     /// The machine without vCPUs: memory, interrupt controller, timer.
-    static func createHandle(_ kvm: borrowing Kvm, _ memory: GuestMemory) throws(KVMError) -> VirtualMachineHandle {
+    static func createHandle(_ kvm: borrowing KVMSystem, _ memory: GuestMemory) throws(KVMError) -> KVMVirtualMachine {
         let handle = try kvm.createVirtualMachine()
         try handle.reserveRealModePages(at: realModePages)
         try memory.map(into: handle)
@@ -130,21 +130,21 @@ extension VirtualMachine {
     }
 
     /// The vCPUs, none of which runs yet.
-    static func createProcessors(
-        _ configuration: MachineConfiguration, _ kvm: borrowing Kvm, _ handle: borrowing VirtualMachineHandle, _ buses: MachineBuses,
-        _ symbiotic: SymbioticSetup?, _ ending: MachineEnding
-    ) throws(KVMError) -> [VirtualProcessor] {
+    static func createVCPUs(
+        _ configuration: MachineConfiguration, _ kvm: borrowing KVMSystem, _ handle: borrowing KVMVirtualMachine, _ buses: DeviceManager,
+        _ symbiotic: SymbioticSetup?, _ ending: TerminationLatch
+    ) throws(KVMError) -> [VCPU] {
         let policy = CPUIDPolicy(
             supported: try kvm.supportedCPUID(), vcpuCount: configuration.vcpuCount,
             hasDeadlineTimer: kvm.check(KVM_CAP_TSC_DEADLINE_TIMER) > 0,
             ownLeaves: symbiotic.map { SymbioticCPUID.leaves(features: $0.features) } ?? [])
-        _ = try KVMError.check(ckvm_install_kick_handler(VirtualProcessor.kickSignal), "sigaction")
-        var processors: [VirtualProcessor] = []
+        _ = try KVMError.check(ckvm_install_kick_handler(VCPU.kickSignal), "sigaction")
+        var processors: [VCPU] = []
         for index in 0..<configuration.vcpuCount {
-            let vcpu = try handle.createVirtualProcessor(id: UInt32(index))
+            let vcpu = try handle.createVCPU(id: UInt32(index))
             try configure(vcpu, policy, apicID: UInt32(index))
             processors.append(
-                try VirtualProcessor(index: index, handle: vcpu, ports: buses.ports, mmio: buses.mmio, symbiotic: symbiotic, ending: ending)
+                try VCPU(index: index, handle: vcpu, ports: buses.ports, mmio: buses.mmio, symbiotic: symbiotic, ending: ending)
             )
         }
         return processors
@@ -159,7 +159,7 @@ extension VirtualMachine {
     }
 
     /// Makes a vCPU: CPUID, local APIC as the firmware leaves it.
-    static func configure(_ vcpu: borrowing VirtualProcessorHandle, _ policy: CPUIDPolicy, apicID: UInt32) throws(KVMError) {
+    static func configure(_ vcpu: borrowing KVMVCPU, _ policy: CPUIDPolicy, apicID: UInt32) throws(KVMError) {
         try vcpu.setCPUID(policy.entries(apicID: apicID))
         // Fast string operations, as firmware leaves them; a host that does not know the register does without.
         try? vcpu.setMSR(0x1a0, 1)

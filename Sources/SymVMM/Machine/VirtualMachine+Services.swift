@@ -44,7 +44,7 @@ extension VirtualMachine: ServiceHost {
     /// Where the device's registers are.
     public func registers(of device: VirtioDevice) -> UInt64? {
         guard let index = virtio.firstIndex(where: { $0.device === device }) else { return nil }
-        return MachineBuses.mmioBase + UInt64(index) * MachineBuses.mmioStride
+        return DeviceManager.mmioBase + UInt64(index) * DeviceManager.mmioStride
     }
 
     /// Holds the global page while the service uses its part of it.

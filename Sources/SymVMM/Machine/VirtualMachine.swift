@@ -13,8 +13,8 @@ public final class VirtualMachine: Sendable {
     public let memory: GuestMemory
     let serial: Serial8250
 
-    let handle: VirtualMachineHandle
-    let processors: [VirtualProcessor]
+    let handle: KVMVirtualMachine
+    let processors: [VCPU]
     /// The symbiotic interface; nil when the guest is not offered one.
     let symbiotic: SymbioticInterface?
     private let watchdog: SymCallWatchdog?
@@ -27,7 +27,7 @@ public final class VirtualMachine: Sendable {
     let windows: Mutex<WindowAllocator>
     private let ioThread: IOThread
     private let powerManagement: PowerManagement
-    private let ending: MachineEnding
+    private let ending: TerminationLatch
     private let clock = TickClock()
     private let life = Mutex(Life())
     /// Held by a question to the guest while it uses the shared buffer.
@@ -123,7 +123,7 @@ public final class VirtualMachine: Sendable {
     }
 
     /// Waits for the end of the machine's run, then for all its threads. May be called more than once.
-    public func wait() -> MachineOutcome {
+    public func wait() -> TerminationReason {
         let outcome = ending.wait()
         let threads = life.withLock { life in
             life.state = .ended

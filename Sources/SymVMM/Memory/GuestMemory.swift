@@ -56,7 +56,7 @@ public final class GuestMemory: Sendable {
     }
 
     /// Tells KVM where the memory is: slots 0 and 1. The object has to outlive the virtual machine's run.
-    func map(into machine: borrowing VirtualMachineHandle) throws(KVMError) {
+    func map(into machine: borrowing KVMVirtualMachine) throws(KVMError) {
         try unsafe machine.setMemorySlot(0, gpa: 0, byteCount: lowByteCount, hva: mapping.baseAddress)
         guard highByteCount > 0 else { return }
         let high = unsafe mapping.baseAddress + Int(lowByteCount)

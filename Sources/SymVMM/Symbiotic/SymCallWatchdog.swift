@@ -33,7 +33,7 @@ final class SymCallWatchdog: Sendable {
     }
 
     /// A symcall starts: makes sure that somebody looks at its deadline. On the vCPU's thread.
-    func noteStart() {
+    func recordStart() {
         guard isAsleep.load(ordering: .sequentiallyConsistent), isAsleep.exchange(false, ordering: .sequentiallyConsistent) else { return }
         wake.signal()
     }
@@ -52,7 +52,7 @@ final class SymCallWatchdog: Sendable {
                 }
                 isAsleep.store(true, ordering: .sequentiallyConsistent)
                 // One that started while nobody was asleep yet has not woken anybody.
-                if SymCallWatchdog.look(at: &watches) { noteStart() }
+                if SymCallWatchdog.look(at: &watches) { recordStart() }
                 if isEnding.load(ordering: .relaxed) { return }
             }
         }

@@ -19,8 +19,8 @@ final class SymbioticPorts: BusDevice, @unchecked Sendable {
     override func write(offset: UInt64, size: Int, value: UInt64, from context: VCPUContext) {
         let vcpu = context as? SymbioticVCPU
         switch offset {
-        case 0: note(vcpu?.symbiotic?.noteReturn(.returned) ?? false)
-        case 1: note(vcpu?.symbiotic?.noteReturn(.faulted) ?? false)
+        case 0: note(vcpu?.symbiotic?.recordReturn(.returned) ?? false)
+        case 1: note(vcpu?.symbiotic?.recordReturn(.faulted) ?? false)
         default:
             guard size == 1, let vcpu, vcpu.handleDoorbellWrite(UInt8(truncatingIfNeeded: value)) else {
                 interface.counters.doorbellsIgnored.increment()

@@ -115,7 +115,7 @@ internal import VMMBase
     }
 
     /// The return or fail port was written. False when no handler runs, or the exit is only being finished.
-    func noteReturn(_ ending: Ending) -> Bool {
+    func recordReturn(_ ending: Ending) -> Bool {
         guard isActive, !isFinishing, self.ending == nil else { return false }
         self.ending = ending
         return true

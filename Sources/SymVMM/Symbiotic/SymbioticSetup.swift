@@ -16,7 +16,7 @@ struct SymbioticSetup: Sendable {
 
     /// Prepares the interface; nil when the configuration does not offer it, or when this host's KVM cannot (`symvmm doctor` says so).
     init?(
-        _ configuration: MachineConfiguration, _ kvm: borrowing Kvm, _ machine: borrowing VirtualMachineHandle, _ memory: GuestMemory,
+        _ configuration: MachineConfiguration, _ kvm: borrowing KVMSystem, _ machine: borrowing KVMVirtualMachine, _ memory: GuestMemory,
         services: [SymbioticService]
     ) throws(KVMError) {
         guard configuration.symbiotic, KVMCapability.missing(for: .symbioticGuest, kvm).isEmpty else { return nil }

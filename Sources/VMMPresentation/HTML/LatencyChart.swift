@@ -21,7 +21,7 @@ struct LatencyChart {
         var svg = "<svg viewBox=\"0 0 \(Int(LatencyChart.width)) \(Int(LatencyChart.height))\" role=\"img\">\n"
         for bin in bins where bin.count > 0 {
             let height = max(1, Double(bin.count) / Double(most) * (LatencyChart.floor - 14))
-            let words = "up to \(Readable.duration(bin.bound))\n\(Readable.count(bin.count)) exits"
+            let words = "up to \(Format.duration(bin.bound))\n\(Format.count(bin.count)) exits"
             svg +=
                 "<rect x=\"\(HTMLText.coordinate(x(Double(bin.index)) + 0.5))\" y=\"\(HTMLText.coordinate(LatencyChart.floor - height))\" "
                 + "width=\"\(HTMLText.coordinate(max(1, step - 1)))\" height=\"\(HTMLText.coordinate(height))\" fill=\"var(--s0)\" "
@@ -38,14 +38,14 @@ struct LatencyChart {
             let across = HTMLText.coordinate(min(max(place, 22), LatencyChart.width - 22))
             svg += "<text x=\"\(across)\" y=\"9\" text-anchor=\"middle\">\(name)</text>\n"
         }
-        svg += "<text x=\"0\" y=\"92\">\(Readable.duration(LatencyChart.bound(first.index - 1)))</text>"
+        svg += "<text x=\"0\" y=\"92\">\(Format.duration(LatencyChart.bound(first.index - 1)))</text>"
         svg +=
             "<text x=\"\(HTMLText.coordinate(min(x(Double(last.index + 1)), LatencyChart.width)))\" y=\"92\" text-anchor=\"end\">"
-            + "\(Readable.duration(LatencyChart.bound(last.index)))</text></svg>\n"
+            + "\(Format.duration(LatencyChart.bound(last.index)))</text></svg>\n"
         let figures =
-            "\(Readable.count(latency.count)) exits, mean \(Readable.duration(UInt64(latency.mean))), "
-            + "p50 \(Readable.duration(latency.quantile(0.5))), p99 \(Readable.duration(latency.quantile(0.99))), "
-            + "max \(Readable.duration(latency.maximum))"
+            "\(Format.count(latency.count)) exits, mean \(Format.duration(UInt64(latency.mean))), "
+            + "p50 \(Format.duration(latency.quantile(0.5))), p99 \(Format.duration(latency.quantile(0.99))), "
+            + "max \(Format.duration(latency.maximum))"
         return "<figure class=\"latency\"><figcaption>\(HTMLText.escaped(title))<br><span>\(figures)</span></figcaption>\(svg)</figure>\n"
     }
 

@@ -53,9 +53,9 @@ package struct ReportPage: Sendable {
     }
 
     private var subtitle: String {
-        let seconds = Readable.duration(whole.countedNanoseconds)
+        let seconds = Format.duration(whole.countedNanoseconds)
         guard samples.count > 1 else { return "Since the start: \(seconds) of uptime, looked at once, so there are no time lines." }
-        return "\(seconds) up to an uptime of \(Readable.duration(whole.uptimeNanoseconds)), looked at \(samples.count) times."
+        return "\(seconds) up to an uptime of \(Format.duration(whole.uptimeNanoseconds)), looked at \(samples.count) times."
     }
 
     private var figures: String {
@@ -63,11 +63,11 @@ package struct ReportPage: Sendable {
         let vmm = whole.vcpus.reduce(0) { $0 &+ $1.vmmNanoseconds }
         let latency = whole.exits.reduce(LatencySummary.empty) { $0.merged(with: $1.latency) }
         let figures: [(name: String, value: String)] = [
-            ("exits to user space", Readable.count(whole.exitCount)),
-            ("exits a second", Readable.rate(whole.exitCount, in: whole.countedNanoseconds)),
-            ("median of an exit", Readable.duration(latency.quantile(0.5))),
-            ("99 % take at most", Readable.duration(latency.quantile(0.99))),
-            ("of the vCPUs' time in the VMM", Readable.percent(vmm, of: guest &+ vmm) + " %"), ("vCPUs", "\(whole.vcpus.count)"),
+            ("exits to user space", Format.count(whole.exitCount)),
+            ("exits a second", Format.rate(whole.exitCount, in: whole.countedNanoseconds)),
+            ("median of an exit", Format.duration(latency.quantile(0.5))),
+            ("99 % take at most", Format.duration(latency.quantile(0.99))),
+            ("of the vCPUs' time in the VMM", Format.percent(vmm, of: guest &+ vmm) + " %"), ("vCPUs", "\(whole.vcpus.count)"),
         ]
         let boxes = figures.map { "<div><b>\(HTMLText.escaped($1))</b><span>\(HTMLText.escaped($0))</span></div>" }
         return "<div class=\"figures\">\(boxes.joined())</div>"
@@ -129,8 +129,8 @@ package struct ReportPage: Sendable {
         }
         let rows = processes.prefix(100).map { process in
             [
-                process.tgid.map { "\($0)" } ?? "", process.name, Readable.count(process.count),
-                Readable.duration(process.totalNanoseconds), process.reasons,
+                process.tgid.map { "\($0)" } ?? "", process.name, Format.count(process.count),
+                Format.duration(process.totalNanoseconds), process.reasons,
             ]
         }
         return HTMLText.section(
@@ -145,7 +145,7 @@ package struct ReportPage: Sendable {
         for (index, processor) in whole.vcpus.enumerated() {
             func width(_ time: UInt64) -> Double { Double(time) / Double(most) * 900 }
             let guest = width(processor.guestNanoseconds)
-            let words = "guest \(Readable.duration(processor.guestNanoseconds))\nVMM \(Readable.duration(processor.vmmNanoseconds))"
+            let words = "guest \(Format.duration(processor.guestNanoseconds))\nVMM \(Format.duration(processor.vmmNanoseconds))"
             let place = "y=\"\(index * 26 + 4)\" height=\"18\" data-tip=\"\(HTMLText.escaped("vCPU \(processor.vcpu)\n" + words))\""
             svg += "<text x=\"0\" y=\"\(index * 26 + 17)\">vCPU \(processor.vcpu)</text>"
             svg += "<rect x=\"60\" width=\"\(HTMLText.coordinate(guest))\" \(place) fill=\"var(--s2)\"/>"
@@ -157,10 +157,10 @@ package struct ReportPage: Sendable {
         svg += "<span><i style=\"background:var(--s1)\"></i>VMM</span></div>\n"
         let rows = whole.vcpus.map { processor in
             [
-                "\(processor.vcpu)", Readable.count(processor.exitCount), Readable.duration(processor.guestNanoseconds),
-                Readable.duration(processor.vmmNanoseconds),
-                Readable.percent(processor.vmmNanoseconds, of: processor.guestNanoseconds &+ processor.vmmNanoseconds),
-                processor.kernel["exits"].map(Readable.count) ?? "-", processor.unseenExits.map(Readable.count) ?? "-",
+                "\(processor.vcpu)", Format.count(processor.exitCount), Format.duration(processor.guestNanoseconds),
+                Format.duration(processor.vmmNanoseconds),
+                Format.percent(processor.vmmNanoseconds, of: processor.guestNanoseconds &+ processor.vmmNanoseconds),
+                processor.kernel["exits"].map(Format.count) ?? "-", processor.unseenExits.map(Format.count) ?? "-",
             ]
         }
         let columns: [(title: String, isNumber: Bool)] = [
@@ -176,9 +176,9 @@ package struct ReportPage: Sendable {
     private var tables: String {
         let places = whole.aggregated().exits.prefix(200).map { row in
             [
-                row.reason, row.device, row.address.map { "0x" + String($0, radix: 16) } ?? "", Readable.count(row.count),
-                Readable.duration(row.totalNanoseconds), Readable.duration(row.meanNanoseconds), Readable.duration(row.medianNanoseconds),
-                Readable.duration(row.p99Nanoseconds), Readable.duration(row.maximumNanoseconds),
+                row.reason, row.device, row.address.map { "0x" + String($0, radix: 16) } ?? "", Format.count(row.count),
+                Format.duration(row.totalNanoseconds), Format.duration(row.meanNanoseconds), Format.duration(row.medianNanoseconds),
+                Format.duration(row.p99Nanoseconds), Format.duration(row.maximumNanoseconds),
             ]
         }
         var text = HTMLText.section(
@@ -192,8 +192,8 @@ package struct ReportPage: Sendable {
         if let symcalls = whole.symbiotic?.symcalls, !symcalls.isEmpty {
             let rows = symcalls.map { call in
                 [
-                    SymCallName.of(call.number), Readable.count(call.count), Readable.duration(call.medianNanoseconds),
-                    Readable.duration(call.p99Nanoseconds), Readable.duration(call.maximumNanoseconds),
+                    SymCallName.of(call.number), Format.count(call.count), Format.duration(call.medianNanoseconds),
+                    Format.duration(call.p99Nanoseconds), Format.duration(call.maximumNanoseconds),
                 ]
             }
             text += HTMLText.section(
@@ -209,7 +209,7 @@ package struct ReportPage: Sendable {
             + HTMLText.section(
                 id: "kvm", "KVM's own counters", "Over all vCPUs; the kernel's names.",
                 HTMLText.table(
-                    id: "kvm-table", [("counter", false), ("value", true)], counters.map { [$0.key, Readable.count($0.value)] }))
+                    id: "kvm-table", [("counter", false), ("value", true)], counters.map { [$0.key, Format.count($0.value)] }))
     }
 
     private var factTables: String {

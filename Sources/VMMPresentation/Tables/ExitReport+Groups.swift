@@ -28,9 +28,9 @@ extension ExitReport {
                 + [.numbers("TIME%"), .numbers("MEAN"), .numbers("P50"), .numbers("P99"), .numbers("MAX")])
         func add(_ labels: [String], _ latency: LatencySummary) {
             table.add(
-                labels + [Readable.count(latency.count)] + (rates ? [Readable.rate(latency.count, in: countedNanoseconds)] : []) + [
-                    Readable.percent(latency.total, of: whole), Readable.duration(UInt64(latency.mean)),
-                    Readable.duration(latency.quantile(0.5)), Readable.duration(latency.quantile(0.99)), Readable.duration(latency.maximum),
+                labels + [Format.count(latency.count)] + (rates ? [Format.rate(latency.count, in: countedNanoseconds)] : []) + [
+                    Format.percent(latency.total, of: whole), Format.duration(UInt64(latency.mean)),
+                    Format.duration(latency.quantile(0.5)), Format.duration(latency.quantile(0.99)), Format.duration(latency.maximum),
                 ])
         }
         for row in rows.prefix(max(1, rowLimit)) { add(row.labels, row.latency) }

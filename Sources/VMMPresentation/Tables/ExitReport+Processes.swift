@@ -16,7 +16,7 @@ extension ExitReport {
         /// `reason count`, the most frequent first.
         var reasons: String {
             counts.sorted { $0.value != $1.value ? $0.value > $1.value : $0.key < $1.key }
-                .map { "\($0.key) \(Readable.count($0.value))" }.joined(separator: ", ")
+                .map { "\($0.key) \(Format.count($0.value))" }.joined(separator: ", ")
         }
     }
 

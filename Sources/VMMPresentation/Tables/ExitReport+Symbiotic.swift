@@ -21,10 +21,10 @@ extension ExitReport {
             ])
         for process in processes.prefix(max(1, rowLimit)) {
             table.add(
-                [process.tgid.map { "\($0)" } ?? "", process.name, Readable.count(process.count)]
-                    + (rates ? [Readable.rate(process.count, in: countedNanoseconds)] : []) + [
-                        Readable.duration(process.totalNanoseconds), Readable.percent(process.totalNanoseconds, of: whole),
-                        Readable.duration(process.count == 0 ? 0 : process.totalNanoseconds / process.count), process.reasons,
+                [process.tgid.map { "\($0)" } ?? "", process.name, Format.count(process.count)]
+                    + (rates ? [Format.rate(process.count, in: countedNanoseconds)] : []) + [
+                        Format.duration(process.totalNanoseconds), Format.percent(process.totalNanoseconds, of: whole),
+                        Format.duration(process.count == 0 ? 0 : process.totalNanoseconds / process.count), process.reasons,
                     ])
         }
         let rest = processes.dropFirst(max(1, rowLimit))
@@ -37,15 +37,15 @@ extension ExitReport {
         guard let symbiotic, symbiotic.counters.values.contains(where: { $0 > 0 }) || symbiotic.active else { return "" }
         var text = "SYMBIOTIC: " + (symbiotic.active ? "active" : "not active now (\(symbiotic.obstacle ?? ""))")
         let counted = symbiotic.counters.filter { $0.value > 0 }.sorted { $0.key < $1.key }
-        if !counted.isEmpty { text += "; " + counted.map { "\($0.key) \(Readable.count($0.value))" }.joined(separator: ", ") }
+        if !counted.isEmpty { text += "; " + counted.map { "\($0.key) \(Format.count($0.value))" }.joined(separator: ", ") }
         text += "\n"
         guard !symbiotic.symcalls.isEmpty else { return text }
         var table = TextTable([.words("SYMCALL"), .numbers("COUNT"), .numbers("MEAN"), .numbers("P50"), .numbers("P99"), .numbers("MAX")])
         for call in symbiotic.symcalls {
             table.add([
-                SymCallName.of(call.number), Readable.count(call.count),
-                Readable.duration(call.count == 0 ? 0 : call.totalNanoseconds / call.count), Readable.duration(call.medianNanoseconds),
-                Readable.duration(call.p99Nanoseconds), Readable.duration(call.maximumNanoseconds),
+                SymCallName.of(call.number), Format.count(call.count),
+                Format.duration(call.count == 0 ? 0 : call.totalNanoseconds / call.count), Format.duration(call.medianNanoseconds),
+                Format.duration(call.p99Nanoseconds), Format.duration(call.maximumNanoseconds),
             ])
         }
         return text + "\n" + table.text

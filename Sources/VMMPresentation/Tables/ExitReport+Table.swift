@@ -26,20 +26,20 @@ extension ExitReport {
         let exits =
             grouping == .task
             ? taskTable(rowLimit: rowLimit, rates: true) : exitTable(by: grouping, rowLimit: rowLimit, rates: true)
-        let rate = Readable.rate(exitCount, in: countedNanoseconds)
-        return "\(name): \(Readable.count(exitCount)) exits to user space in \(Readable.duration(countedNanoseconds)), \(rate) a second\n\n"
+        let rate = Format.rate(exitCount, in: countedNanoseconds)
+        return "\(name): \(Format.count(exitCount)) exits to user space in \(Format.duration(countedNanoseconds)), \(rate) a second\n\n"
             + exits + "\n" + processorTable()
     }
 
     private var title: String {
         let reset = resetNanoseconds == nil ? "" : " since the reset"
-        return "\(name): \(Readable.count(exitCount)) exits to user space in \(Readable.duration(countedNanoseconds))\(reset)"
+        return "\(name): \(Format.count(exitCount)) exits to user space in \(Format.duration(countedNanoseconds))\(reset)"
     }
 
     private static func serviceLine(_ service: CounterGroup) -> String {
         let counted = service.counters.filter { $0.value > 0 }.sorted { $0.key < $1.key }
         guard !counted.isEmpty else { return "" }
-        return "\n\(service.name.uppercased()): " + counted.map { "\($0.key) \(Readable.count($0.value))" }.joined(separator: ", ") + "\n"
+        return "\n\(service.name.uppercased()): " + counted.map { "\($0.key) \(Format.count($0.value))" }.joined(separator: ", ") + "\n"
     }
 
     private func processorTable() -> String {
@@ -50,9 +50,9 @@ extension ExitReport {
         for processor in vcpus {
             let whole = processor.guestNanoseconds &+ processor.vmmNanoseconds
             table.add([
-                "\(processor.vcpu)", Readable.count(processor.exitCount), Readable.duration(processor.guestNanoseconds),
-                Readable.duration(processor.vmmNanoseconds), Readable.percent(processor.vmmNanoseconds, of: whole),
-                processor.kernel["exits"].map(Readable.count) ?? "-", processor.unseenExits.map(Readable.count) ?? "-",
+                "\(processor.vcpu)", Format.count(processor.exitCount), Format.duration(processor.guestNanoseconds),
+                Format.duration(processor.vmmNanoseconds), Format.percent(processor.vmmNanoseconds, of: whole),
+                processor.kernel["exits"].map(Format.count) ?? "-", processor.unseenExits.map(Format.count) ?? "-",
             ])
         }
         return table.text
@@ -66,7 +66,7 @@ extension ExitReport {
         guard !shown.isEmpty else { return "" }
         var table = TextTable([.words("KVM COUNTER"), .numbers("ALL VCPUS")])
         for (name, value) in shown.sorted(by: { $0.value != $1.value ? $0.value > $1.value : $0.key < $1.key }) {
-            table.add([name, Readable.count(value)])
+            table.add([name, Format.count(value)])
         }
         return table.text
     }
@@ -82,7 +82,7 @@ extension ExitReport {
         guard !counted.isEmpty else {
             return "Not in this table: exits that KVM answers by itself; this kernel gives no counters of them."
         }
-        let unseen = Readable.count(counted.reduce(0) { $0 &+ $1 })
+        let unseen = Format.count(counted.reduce(0) { $0 &+ $1 })
         return "Not in the first table: \(unseen) exits that KVM answered by itself (page faults, interrupts, its APICs and timers,\n"
             + "CPUID, most MSRs, ioeventfd doorbells). User space cannot time them; KVM counts them by kind."
     }

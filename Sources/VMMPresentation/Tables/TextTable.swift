@@ -59,7 +59,7 @@ package struct TextTable: Sendable {
 }
 
 /// Numbers as people read them.
-package enum Readable {
+package enum Format {
     /// Nanoseconds with three digits: `812ns`, `13.2us`, `4.06ms`, `12.3s`, `2m03s`, `3h04m`.
     package static func duration(_ nanoseconds: UInt64) -> String {
         if nanoseconds < 1000 { return "\(nanoseconds)ns" }

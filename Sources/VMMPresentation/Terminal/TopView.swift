@@ -149,13 +149,13 @@ package struct TopView: Sendable {
     private static func title(_ machines: [TopMachine]) -> String {
         let running = machines.count { $0.summary.state == MachineState.running.rawValue }
         let rate = machines.reduce(0) { $0 + ($1.exitsPerSecond ?? 0) }
-        return "symvmm top: \(machines.count) VM\(machines.count == 1 ? "" : "s"), \(running) running, \(Readable.rate(rate)) exits/s"
+        return "symvmm top: \(machines.count) VM\(machines.count == 1 ? "" : "s"), \(running) running, \(Format.rate(rate)) exits/s"
     }
 
     private static func title(of machine: TopMachine) -> String {
         let summary = machine.summary
         return "\(summary.name): process \(summary.pid), \(summary.state.lowercased()), \(summary.vcpuCount) vCPUs, "
-            + "\(summary.memoryMebibytes)M, up \(Readable.duration(summary.uptimeNanoseconds))"
+            + "\(summary.memoryMebibytes)M, up \(Format.duration(summary.uptimeNanoseconds))"
     }
 
     private static func table(_ machines: [TopMachine]) -> String {
@@ -168,15 +168,15 @@ package struct TopView: Sendable {
             table.add([
                 summary.name, "\(summary.pid)", summary.state, "\(summary.vcpuCount)", "\(summary.memoryMebibytes)M",
                 machine.residentByteCount.map { "\($0 >> 20)M" } ?? "-", machine.processorShare.map(percent) ?? "-",
-                machine.vmmShare.map(percent) ?? "-", machine.exitsPerSecond.map(Readable.rate) ?? "-",
-                Readable.duration(summary.uptimeNanoseconds), machine.mostly ?? "",
+                machine.vmmShare.map(percent) ?? "-", machine.exitsPerSecond.map(Format.rate) ?? "-",
+                Format.duration(summary.uptimeNanoseconds), machine.mostly ?? "",
             ])
         }
         return table.text
     }
 
     private static func percent(_ share: Double) -> String {
-        Readable.percent(UInt64(min(max(share, 0), 1e6) * 1000), of: 1000)
+        Format.percent(UInt64(min(max(share, 0), 1e6) * 1000), of: 1000)
     }
 
     private static let help = """

@@ -56,17 +56,17 @@ internal import VMMBase
     func start() throws(KVMError) {
         // Frames from before the guest listened are of no use to it, and may have offloads that it has not agreed to.
         for _ in 0..<4096 { if unsafe (device.tap.receive(into: frame) ?? 0) == 0 { break } }
-        try thread.add(receiving.doorbell.descriptor, .readable, handler: Handler(self, .receiveDoorbell))
-        try thread.add(transmitting.doorbell.descriptor, .readable, handler: Handler(self, .transmitDoorbell))
+        try thread.add(receiving.notifier.descriptor, .readable, handler: Handler(self, .receiveDoorbell))
+        try thread.add(transmitting.notifier.descriptor, .readable, handler: Handler(self, .transmitDoorbell))
         try thread.add(device.tap.descriptor.rawValue, .readable, handler: Handler(self, .tap))
         // What was added before the device was live.
-        transmitting.doorbell.ring()
+        transmitting.notifier.ring()
     }
 
     func stop() {
         thread.remove(device.tap.descriptor.rawValue)
-        thread.remove(receiving.doorbell.descriptor)
-        thread.remove(transmitting.doorbell.descriptor)
+        thread.remove(receiving.notifier.descriptor)
+        thread.remove(transmitting.notifier.descriptor)
     }
 
     private final class Handler: IOHandler, @unchecked Sendable {
@@ -118,14 +118,14 @@ internal import VMMBase
         }
         if pending > 0 {
             pause()
-            receiving.doorbell.ring()
+            receiving.notifier.ring()
         }
         receiving.interruptIfWanted()
     }
 
     /// The guest has added buffers.
     private func resume() {
-        receiving.doorbell.wait()
+        receiving.notifier.wait()
         guard isPaused else { return }
         isPaused = false
         try? thread.modify(device.tap.descriptor.rawValue, .readable)
@@ -193,7 +193,7 @@ internal import VMMBase
     // MARK: From the guest to the tap
 
     private func transmit() {
-        transmitting.doorbell.wait()
+        transmitting.notifier.wait()
         transmitting.disableNotifications()
         var left = NetSession.batch
         while left > 0, transmitting.pop(into: sent) {
@@ -209,6 +209,6 @@ internal import VMMBase
             transmitting.push(sent, written: 0)
         }
         transmitting.interruptIfWanted()
-        if left == 0 || transmitting.enableNotifications() { transmitting.doorbell.ring() }
+        if left == 0 || transmitting.enableNotifications() { transmitting.notifier.ring() }
     }
 }

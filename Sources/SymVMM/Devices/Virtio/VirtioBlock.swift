@@ -13,7 +13,7 @@ public final class VirtioBlock: VirtioDevice, @unchecked Sendable {
     private struct State {
         var storage: BlockStorage
         /// While the device is active.
-        var service: BlockService?
+        var service: BlockWorkers?
         var activation: Activation?
     }
 
@@ -104,9 +104,9 @@ public final class VirtioBlock: VirtioDevice, @unchecked Sendable {
         guard let activation = state.activation else { return nil }
         // Without FLUSH the driver has no way to ask, and may take every write for stable (virtio 1.2, section 5.2.6.2).
         let writeThrough = activation.features & BlockFeature.flush == 0
-        let server = BlockRequestServer(
+        let server = BlockRequestHandler(
             queue: activation.queue, storage: state.storage, serial: serial, writeThrough: writeThrough, tally: tally)
-        let started = BlockService(queue: activation.queue, server: server, name: name)
+        let started = BlockWorkers(queue: activation.queue, server: server, name: name)
         state.service = started
         do throws(KVMError) {
             try started.start(workers: VirtioBlock.workerCount)

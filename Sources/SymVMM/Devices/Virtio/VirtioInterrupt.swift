@@ -4,14 +4,14 @@ internal import Synchronization
 internal import VMMBase
 
 /// What the guest rings to say that a queue has new buffers: an eventfd that KVM signals without an exit, or the transport after one.
-public final class Doorbell: Sendable {
+public final class QueueNotifier: Sendable {
     private let notifier: EventNotifier
 
     init() throws(KVMError) {
         notifier = try EventNotifier()
     }
 
-    /// The descriptor to poll. Readable when rung.
+    /// The descriptor to poll. Format when rung.
     public var descriptor: Int32 {
         notifier.descriptor.rawValue
     }
@@ -27,7 +27,7 @@ public final class Doorbell: Sendable {
     }
 
     /// Lets KVM ring on a guest's write of `value` to an MMIO address.
-    func attach(to machine: borrowing VirtualMachineHandle, at gpa: UInt64, value: UInt32) throws(KVMError) {
+    func attach(to machine: borrowing KVMVirtualMachine, at gpa: UInt64, value: UInt32) throws(KVMError) {
         try machine.attach(notifier, toDoorbellAt: gpa, value: value)
     }
 }

@@ -32,7 +32,7 @@ final class VirtioMMIOTransport: BusDevice, @unchecked Sendable {
 
     private let memory: GuestMemory
     private let interrupt: VirtioInterrupt
-    private let doorbells: [Doorbell]
+    private let notifiers: [QueueNotifier]
     private let offered: UInt64
     private let registers: Mutex<VirtioRegisterFile>
     private let lifecycle = Mutex(Lifecycle())
@@ -50,21 +50,21 @@ final class VirtioMMIOTransport: BusDevice, @unchecked Sendable {
         self.memory = memory
         interruptLine = line
         interrupt = VirtioInterrupt(line: line)
-        var doorbells: [Doorbell] = []
-        for _ in device.queueSizes { doorbells.append(try Doorbell()) }
-        self.doorbells = doorbells
+        var notifiers: [QueueNotifier] = []
+        for _ in device.queueSizes { notifiers.append(try QueueNotifier()) }
+        self.notifiers = notifiers
         offered =
             device.features | VirtioFeature.version1 | VirtioFeature.indirectDescriptors | VirtioFeature.eventIndex
         registers = Mutex(VirtioRegisterFile(offered: offered, queueSizes: device.queueSizes))
         super.init(name: device.name)
     }
 
-    /// Lets KVM ring the doorbells itself, so that a notification costs no exit to user space.
+    /// Lets KVM ring the notifiers itself, so that a notification costs no exit to user space.
     ///
     /// - Parameter gpa: where the registers begin.
-    func attach(to machine: borrowing VirtualMachineHandle, at gpa: UInt64) throws(KVMError) {
-        for index in doorbells.indices {
-            try doorbells[index].attach(to: machine, at: gpa &+ VirtioRegister.queueNotify, value: UInt32(index))
+    func attach(to machine: borrowing KVMVirtualMachine, at gpa: UInt64) throws(KVMError) {
+        for index in notifiers.indices {
+            try notifiers[index].attach(to: machine, at: gpa &+ VirtioRegister.queueNotify, value: UInt32(index))
         }
     }
 
@@ -129,9 +129,9 @@ final class VirtioMMIOTransport: BusDevice, @unchecked Sendable {
     }
 
     private func notify(_ queue: UInt32) {
-        guard queue < UInt32(doorbells.count) else { return countBadAccess() }
+        guard queue < UInt32(notifiers.count) else { return countBadAccess() }
         exitNotifications.wrappingAdd(1, ordering: .relaxed)
-        doorbells[Int(queue)].ring()
+        notifiers[Int(queue)].ring()
     }
 
     private func writeStatus(_ value: UInt32, _ lifecycle: inout Lifecycle) {
@@ -166,7 +166,7 @@ final class VirtioMMIOTransport: BusDevice, @unchecked Sendable {
             do throws(VirtqueueFault) {
                 let queue = try Virtqueue(
                     index: index, layout: layout, maximumSize: device.queueSizes[index], features: features, memory: memory,
-                    doorbell: doorbells[index], interrupt: interrupt)
+                    notifier: notifiers[index], interrupt: interrupt)
                 queues.append(queue)
             } catch {
                 return interrupt.requireReset()

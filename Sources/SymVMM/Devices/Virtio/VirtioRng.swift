@@ -23,13 +23,13 @@ final class VirtioRng: VirtioDevice, @unchecked Sendable {
         super.init(name: "virtio-rng", deviceType: 4, features: 0, queueSizes: [64], configuration: [])
     }
 
-    /// Begins to listen to the doorbell.
+    /// Begins to listen to the notifier.
     override func activate(_ queues: [Virtqueue?], features: UInt64, interrupt: VirtioInterrupt) throws(KVMError) {
         guard let queue = queues.first ?? nil else { return }
-        try thread.add(queue.doorbell.descriptor, .readable, handler: RngHandler(device: self, queue: queue))
+        try thread.add(queue.notifier.descriptor, .readable, handler: RngHandler(device: self, queue: queue))
         active.withLock { $0 = queue }
         // What was added before the device was live.
-        queue.doorbell.ring()
+        queue.notifier.ring()
     }
 
     /// Listens no longer.
@@ -39,7 +39,7 @@ final class VirtioRng: VirtioDevice, @unchecked Sendable {
             queue = nil
             return stopped
         }
-        if let queue { thread.remove(queue.doorbell.descriptor) }
+        if let queue { thread.remove(queue.notifier.descriptor) }
     }
 
     /// Requests and bytes.
@@ -59,7 +59,7 @@ final class VirtioRng: VirtioDevice, @unchecked Sendable {
 
         /// Serves some requests; if there are more, others on this thread have their turn first.
         override func ready(_ events: IOEvents) {
-            queue.doorbell.wait()
+            queue.notifier.wait()
             for _ in 0..<16 {
                 guard queue.pop(into: chain) else { break }
                 let written = fill()
@@ -68,7 +68,7 @@ final class VirtioRng: VirtioDevice, @unchecked Sendable {
                 device.bytes.wrappingAdd(UInt64(written), ordering: .relaxed)
             }
             queue.interruptIfWanted()
-            if queue.enableNotifications() { queue.doorbell.ring() }
+            if queue.enableNotifications() { queue.notifier.ring() }
         }
 
         private func fill() -> Int {

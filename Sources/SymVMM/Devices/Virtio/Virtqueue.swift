@@ -34,7 +34,7 @@ public final class Virtqueue: Sendable {
     /// Where it lies.
     public let layout: VirtqueueLayout
     /// What the guest rings when it has added buffers.
-    public let doorbell: Doorbell
+    public let notifier: QueueNotifier
 
     private let memory: GuestMemory
     private let interrupt: VirtioInterrupt
@@ -58,13 +58,13 @@ public final class Virtqueue: Sendable {
     ///
     /// - Throws: `VirtqueueFault` when the layout is bad.
     init(
-        index: Int, layout: VirtqueueLayout, maximumSize: UInt16, features: UInt64, memory: GuestMemory, doorbell: Doorbell,
+        index: Int, layout: VirtqueueLayout, maximumSize: UInt16, features: UInt64, memory: GuestMemory, notifier: QueueNotifier,
         interrupt: VirtioInterrupt
     ) throws(VirtqueueFault) {
         try layout.check(maximumSize: maximumSize, memory)
         self.index = index
         self.layout = layout
-        self.doorbell = doorbell
+        self.notifier = notifier
         self.memory = memory
         self.interrupt = interrupt
         hasEventIndex = features & VirtioFeature.eventIndex != 0
@@ -146,7 +146,7 @@ public final class Virtqueue: Sendable {
         }
     }
 
-    /// Asks the guest to ring the doorbell for the next buffers.
+    /// Asks the guest to ring the notifier for the next buffers.
     ///
     /// - Parameter seen: chains that wait already and that the caller knows of.
     /// - Returns: whether more than these are waiting already, of which the guest may have said nothing.

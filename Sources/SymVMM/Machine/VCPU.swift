@@ -6,14 +6,14 @@ internal import Synchronization
 internal import VMMBase
 internal import VMMModel
 
-/// A vCPU: its descriptor, its statistics, and what other threads ask of it. The run loop is in VirtualProcessor+RunLoop.swift.
-final class VirtualProcessor: SymbioticVCPU, @unchecked Sendable {
-    let handle: VirtualProcessorHandle
+/// A vCPU: its descriptor, its statistics, and what other threads ask of it. The run loop is in VCPU+RunLoop.swift.
+final class VCPU: SymbioticVCPU, @unchecked Sendable {
+    let handle: KVMVCPU
     let statistics: ExitRecorder
-    let ports: PortBus
+    let ports: PIOBus
     let mmio: MMIOBus
     let msrs: MSRBus
-    private let ending: MachineEnding
+    private let ending: TerminationLatch
 
     /// What other threads ask of the vCPU: bits of `Request`, looked at between two exits.
     private let requests = Atomic<UInt32>(0)
@@ -48,8 +48,8 @@ final class VirtualProcessor: SymbioticVCPU, @unchecked Sendable {
     static let kickSignal = SIGUSR1
 
     init(
-        index: Int, handle: consuming VirtualProcessorHandle, ports: PortBus, mmio: MMIOBus, symbiotic: SymbioticSetup?,
-        ending: MachineEnding
+        index: Int, handle: consuming KVMVCPU, ports: PIOBus, mmio: MMIOBus, symbiotic: SymbioticSetup?,
+        ending: TerminationLatch
     ) throws(KVMError) {
         self.handle = handle
         self.ports = ports
@@ -67,7 +67,7 @@ final class VirtualProcessor: SymbioticVCPU, @unchecked Sendable {
     // MARK: Any thread
 
     /// Ends the machine's run.
-    override func end(_ outcome: MachineOutcome) {
+    override func end(_ outcome: TerminationReason) {
         requests.bitwiseOr(Request.end, ordering: .sequentiallyConsistent)
         ending.end(outcome)
     }
@@ -103,7 +103,7 @@ final class VirtualProcessor: SymbioticVCPU, @unchecked Sendable {
     /// Makes a running KVM_RUN return, or the next one not start.
     override func kick(_ thread: Thread) {
         handle.interrupt()
-        thread.signal(VirtualProcessor.kickSignal)
+        thread.signal(VCPU.kickSignal)
     }
 
     /// Asks for a symcall on this vCPU; follow with a kick. The request is answered on the vCPU's thread.
@@ -194,7 +194,7 @@ final class VirtualProcessor: SymbioticVCPU, @unchecked Sendable {
                 continue
             }
             guard asked & Request.pause != 0 else { return true }
-            handle.noteClockPause()
+            handle.recordClockPause()
             while requests.load(ordering: .sequentiallyConsistent) & (Request.pause | Request.end) == Request.pause {
                 let number = pauseNumber.load(ordering: .sequentiallyConsistent)
                 if seenPauseNumber.exchange(number, ordering: .sequentiallyConsistent) != number { parked.signal() }
@@ -204,7 +204,7 @@ final class VirtualProcessor: SymbioticVCPU, @unchecked Sendable {
     }
 
     /// Tells those who wait for a pause that the thread is gone.
-    func noteEnded() {
+    func recordEnd() {
         seenPauseNumber.store(.max, ordering: .sequentiallyConsistent)
         parked.signal()
     }

@@ -7,7 +7,7 @@ internal import CKVM
 internal import Glibc
 
 /// Owner of a KVM virtual machine's descriptor. Its calls may be made on any thread.
-struct VirtualMachineHandle: ~Copyable, Sendable {
+struct KVMVirtualMachine: ~Copyable, Sendable {
     private let descriptor: FileDescriptor
     private let runPageSize: Int
 
@@ -85,11 +85,11 @@ struct VirtualMachineHandle: ~Copyable, Sendable {
     /// Makes a vCPU (KVM API 4.7).
     ///
     /// - Parameter id: its APIC id, from 0.
-    func createVirtualProcessor(id: UInt32) throws(KVMError) -> VirtualProcessorHandle {
+    func createVCPU(id: UInt32) throws(KVMError) -> KVMVCPU {
         let number = try KVMError.check(ckvm_create_vcpu(descriptor.rawValue, id), "KVM_CREATE_VCPU", advice: "vCPU \(id)")
         let vcpu = FileDescriptor(owning: number)
         let page = try MemoryMapping(shared: vcpu, byteCount: runPageSize)
-        return VirtualProcessorHandle(owning: vcpu, runPage: page)
+        return KVMVCPU(owning: vcpu, runPage: page)
     }
 
     /// KVM's own counters for the whole VM (KVM API 4.133), or an empty set where the kernel has none.

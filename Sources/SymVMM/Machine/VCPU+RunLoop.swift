@@ -7,10 +7,10 @@ internal import VMMModel
 
 /// One exit: KVM_RUN returns, the loop reads the reason from the run page, the bus finds the device, the device answers, the statistics take
 /// the reason, the address and the time, and KVM_RUN again. Nothing on this path allocates or formats a string, and no lock is taken but a device's own.
-extension VirtualProcessor {
+extension VCPU {
     /// Runs the guest on the calling thread until the machine's run ends.
     func run() {
-        _ = ckvm_unblock_signal(VirtualProcessor.kickSignal)
+        _ = ckvm_unblock_signal(VCPU.kickSignal)
         var entered = ckvm_ticks()
         while true {
             if hasRequests {
@@ -22,12 +22,12 @@ extension VirtualProcessor {
             let result = handle.run()
             let returned = ckvm_ticks()
             statistics.recordGuest(ticks: returned &- entered)
-            let exit = result < 0 ? answerFailedRun(-result) : answerExit()
+            let exit = result < 0 ? handleFailedRun(-result) : handleExit()
             entered = ckvm_ticks()
             record(exit, ticks: entered &- returned)
             countExitWithRegisters()
         }
-        noteEnded()
+        recordEnd()
     }
 
     /// Hands an exit to the statistics, less the time of the symcalls in it, which is counted there.
@@ -40,12 +40,12 @@ extension VirtualProcessor {
     }
 
     /// Answers an exit that happened inside another one: in a symcall's handler, or in what is left of an unfinished instruction.
-    func answerNestedExit(entered: UInt64) {
+    func handleNestedExit(entered: UInt64) {
         let returned = ckvm_ticks()
         statistics.recordGuest(ticks: returned &- entered)
         let outer = nestedTicks
         nestedTicks = 0
-        let exit = answerExit()
+        let exit = handleExit()
         let answered = ckvm_ticks()
         statistics.record(exit.reason, address: exit.address, ticks: answered &- returned &- nestedTicks)
         nestedTicks = outer &+ (answered &- entered)
@@ -55,22 +55,22 @@ extension VirtualProcessor {
     private typealias Exit = (reason: ExitReason, address: UInt64)
 
     @inline(__always)
-    private func answerExit() -> Exit {
+    private func handleExit() -> Exit {
         // SAFETY: KVM_RUN has returned, so the run page is this thread's until the next one.
         let page = unsafe handle.page
         switch Int32(bitPattern: unsafe ckvm_exit_reason(page)) {
-        case KVM_EXIT_IO: return unsafe answerPort(ckvm_exit_port(page))
-        case KVM_EXIT_MMIO: return unsafe answerMMIO(ckvm_exit_mmio(page))
-        case KVM_EXIT_X86_RDMSR: return unsafe answerReadMSR(ckvm_exit_msr(page))
-        case KVM_EXIT_X86_WRMSR: return unsafe answerWriteMSR(ckvm_exit_msr(page))
+        case KVM_EXIT_IO: return unsafe handlePIO(ckvm_exit_port(page))
+        case KVM_EXIT_MMIO: return unsafe handleMMIO(ckvm_exit_mmio(page))
+        case KVM_EXIT_X86_RDMSR: return unsafe handleReadMSR(ckvm_exit_msr(page))
+        case KVM_EXIT_X86_WRMSR: return unsafe handleWriteMSR(ckvm_exit_msr(page))
         case KVM_EXIT_INTR: return (.interrupted, 0)
         case KVM_EXIT_HLT: return (.halt, 0)
-        default: return answerLastExit()
+        default: return handleLastExit()
         }
     }
 
     @inline(__always)
-    private func answerPort(_ exit: ckvm_port_exit) -> Exit {
+    private func handlePIO(_ exit: ckvm_port_exit) -> Exit {
         let isWrite = Int32(exit.direction) == KVM_EXIT_IO_OUT
         let size = Int(exit.size)
         guard var data = unsafe handle.portData(exit) else {
@@ -82,11 +82,11 @@ extension VirtualProcessor {
         for _ in 0..<exit.count {
             // SAFETY: portData(_:) checked that `count` values of `size` bytes lie in the run page.
             if isWrite {
-                let value = unsafe VirtualProcessor.load(data, size)
+                let value = unsafe VCPU.load(data, size)
                 target?.device.write(offset: target?.offset ?? 0, size: size, value: value, from: self)
             } else {
                 let value = target?.device.read(offset: target?.offset ?? 0, size: size) ?? .max
-                unsafe VirtualProcessor.store(value, data, size)
+                unsafe VCPU.store(value, data, size)
             }
             unsafe data += size
         }
@@ -94,7 +94,7 @@ extension VirtualProcessor {
     }
 
     @inline(__always)
-    private func answerMMIO(_ exit: ckvm_mmio_exit) -> Exit {
+    private func handleMMIO(_ exit: ckvm_mmio_exit) -> Exit {
         let size = Int(min(exit.length, 8))
         let target = mmio.find(exit.address, size: size)
         if exit.is_write {
@@ -107,14 +107,14 @@ extension VirtualProcessor {
         return (.mmioRead, exit.address)
     }
 
-    private func answerReadMSR(_ exit: ckvm_msr_exit) -> Exit {
+    private func handleReadMSR(_ exit: ckvm_msr_exit) -> Exit {
         let value = msrs.find(exit.index)?.read(exit.index, from: self)
         // SAFETY: the run page is this thread's.
         unsafe ckvm_answer_msr(handle.page, value ?? 0, value == nil)
         return (.msrRead, UInt64(exit.index))
     }
 
-    private func answerWriteMSR(_ exit: ckvm_msr_exit) -> Exit {
+    private func handleWriteMSR(_ exit: ckvm_msr_exit) -> Exit {
         let taken = msrs.find(exit.index)?.write(exit.index, exit.data, from: self) ?? false
         // SAFETY: the run page is this thread's.
         unsafe ckvm_answer_msr(handle.page, exit.data, !taken)
@@ -143,9 +143,9 @@ extension VirtualProcessor {
 }
 
 /// The ends of a run: not the exit path any more.
-extension VirtualProcessor {
+extension VCPU {
     /// KVM_RUN returned an error: a kick, or the end.
-    private func answerFailedRun(_ errno: Int32) -> (reason: ExitReason, address: UInt64) {
+    private func handleFailedRun(_ errno: Int32) -> (reason: ExitReason, address: UInt64) {
         // EAGAIN: a vCPU that waits to be started was woken for nothing.
         if errno == EINTR || errno == EAGAIN {
             handle.clearInterrupt()
@@ -156,7 +156,7 @@ extension VirtualProcessor {
     }
 
     /// An exit after which the guest does not go on.
-    private func answerLastExit() -> (reason: ExitReason, address: UInt64) {
+    private func handleLastExit() -> (reason: ExitReason, address: UInt64) {
         // SAFETY: the run page is this thread's.
         let page = unsafe handle.page
         let reason = unsafe ckvm_exit_reason(page)
@@ -165,10 +165,10 @@ extension VirtualProcessor {
             crashByTripleFault()
             return (.shutdown, 0)
         case KVM_EXIT_SYSTEM_EVENT:
-            answerSystemEvent(unsafe ckvm_exit_system_event(page))
+            handleSystemEvent(unsafe ckvm_exit_system_event(page))
             return (.systemEvent, 0)
         case KVM_EXIT_INTERNAL_ERROR:
-            crash("KVM internal error: \(VirtualProcessor.internalError(unsafe ckvm_exit_internal_suberror(page)))")
+            crash("KVM internal error: \(VCPU.internalError(unsafe ckvm_exit_internal_suberror(page)))")
             return (.internalError, 0)
         case KVM_EXIT_FAIL_ENTRY:
             crash("the processor refused the guest's state, hardware reason 0x\(String(unsafe ckvm_exit_hardware_reason(page), radix: 16))")
@@ -179,7 +179,7 @@ extension VirtualProcessor {
         }
     }
 
-    private func answerSystemEvent(_ type: UInt32) {
+    private func handleSystemEvent(_ type: UInt32) {
         switch Int32(bitPattern: type) {
         case KVM_SYSTEM_EVENT_SHUTDOWN: end(.powerOff)
         case KVM_SYSTEM_EVENT_RESET: end(.reset)

@@ -5,7 +5,7 @@ internal import VMMBase
 internal import VMMModel
 
 /// The devices that every machine has, on their buses, and room for more.
-struct MachineBuses {
+struct DeviceManager {
     /// Guest-physical start of the virtio devices' registers: one page each, in the hole below 4 GiB.
     static let mmioBase: UInt64 = 0xd000_0000
     /// Bytes from one device's registers to the next one's.
@@ -13,7 +13,7 @@ struct MachineBuses {
     /// Interrupts for virtio devices: first the IO-APIC's inputs that no PC device ever had, then those whose PC device is not there.
     static let freeInterrupts: [UInt32] = Array(16...23) + [5, 6, 7, 10, 11, 12, 14, 15]
 
-    var ports = PortBus()
+    var ports = PIOBus()
     var mmio = MMIOBus()
     let serial: Serial8250
     let powerManagement: PowerManagement
@@ -24,7 +24,7 @@ struct MachineBuses {
     /// Serves the devices that have no threads of their own.
     let ioThread: IOThread
 
-    init(machine: borrowing VirtualMachineHandle, console: ConsoleOutput) throws(KVMError) {
+    init(machine: borrowing KVMVirtualMachine, console: ConsoleOutput) throws(KVMError) {
         let serialInterrupt = try InterruptLine(gsi: Serial8250.interruptNumber, machine: machine)
         serial = try Serial8250(interrupt: serialInterrupt, output: console)
         let sci = LevelInterrupt(gsi: PowerManagement.interruptNumber, machine: try machine.duplicateDescriptor())
@@ -39,16 +39,16 @@ struct MachineBuses {
 
     /// Puts the configuration's disks and network interfaces on the bus, then the generator of random numbers.
     mutating func attachVirtioDevices(
-        _ configuration: MachineConfiguration, _ memory: GuestMemory, _ machine: borrowing VirtualMachineHandle
+        _ configuration: MachineConfiguration, _ memory: GuestMemory, _ machine: borrowing KVMVirtualMachine
     ) throws(MachineError) {
         for drive in configuration.drives {
-            let storage = try MachineBuses.naming("drive '\(drive.id)'") { () throws(KVMError) in
+            let storage = try DeviceManager.naming("drive '\(drive.id)'") { () throws(KVMError) in
                 try FileStorage(path: drive.path, isReadOnly: drive.isReadOnly, sectorSize: drive.sectorSize)
             }
             try attach(VirtioBlock(id: drive.id, storage: storage), memory, machine)
         }
         for interface in configuration.networkInterfaces {
-            let device = try MachineBuses.naming("network interface '\(interface.id)'") { () throws(KVMError) in
+            let device = try DeviceManager.naming("network interface '\(interface.id)'") { () throws(KVMError) in
                 try VirtioNet(configuration: interface, machineName: configuration.name, on: ioThread)
             }
             try attach(device, memory, machine)
@@ -57,22 +57,22 @@ struct MachineBuses {
     }
 
     /// Puts a virtio device at the next free place.
-    mutating func attach(_ device: VirtioDevice, _ memory: GuestMemory, _ machine: borrowing VirtualMachineHandle) throws(MachineError) {
-        guard virtio.count < MachineBuses.freeInterrupts.count else {
+    mutating func attach(_ device: VirtioDevice, _ memory: GuestMemory, _ machine: borrowing KVMVirtualMachine) throws(MachineError) {
+        guard virtio.count < DeviceManager.freeInterrupts.count else {
             throw MachineError(
                 .configuration,
                 "too many devices: \(VirtualMachine.deviceLimit) drives, network interfaces and devices of services at most")
         }
-        let base = MachineBuses.mmioBase + UInt64(virtio.count) * MachineBuses.mmioStride
-        let gsi = MachineBuses.freeInterrupts[virtio.count]
+        let base = DeviceManager.mmioBase + UInt64(virtio.count) * DeviceManager.mmioStride
+        let gsi = DeviceManager.freeInterrupts[virtio.count]
         do throws(KVMError) {
             let transport = try VirtioMMIOTransport(
                 device: device, memory: memory, interrupt: try InterruptLine(gsi: gsi, machine: machine))
             try transport.attach(to: machine, at: base)
             // The places follow each other without overlap.
-            _ = mmio.attach(transport, base: base, byteCount: MachineBuses.mmioStride)
+            _ = mmio.attach(transport, base: base, byteCount: DeviceManager.mmioStride)
             virtio.append(transport)
-            virtioDescriptions.append(ACPIDescription.MMIODevice(gpa: base, byteCount: MachineBuses.mmioStride, gsi: gsi))
+            virtioDescriptions.append(ACPIDescription.MMIODevice(gpa: base, byteCount: DeviceManager.mmioStride, gsi: gsi))
         } catch {
             throw MachineError(.host, "\(device.name): \(error)")
         }

@@ -2,7 +2,7 @@
 
 internal import VMMModel
 
-extension MachineOutcome {
+extension TerminationReason {
     /// In words, for a log.
     package var words: String {
         switch self {

@@ -10,7 +10,7 @@ internal import Synchronization
 /// A *session* begins with the first symcall of an exit: the exit in hand is finished, the vCPU's state saved. It ends when the exit has been
 /// answered: the state is put back, and the next KVM_RUN takes it. Registers travel in the run page (KVM API 5, KVM_CAP_SYNC_REGS), so that a
 /// symcall costs no ioctl besides KVM_RUN.
-extension VirtualProcessor {
+extension VCPU {
     static let allRegisters = UInt64(KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS | KVM_SYNC_X86_EVENTS)
     /// A guest may repeat an OUT without end (REP OUTS); then the exit counts as one that can't be finished.
     private static let finishAttempts = 64
@@ -78,8 +78,8 @@ extension VirtualProcessor {
     func finishExit(_ symbiotic: SymbioticProcessor) -> Bool {
         symbiotic.isFinishing = true
         defer { symbiotic.isFinishing = false }
-        handle.setValidRegisters(VirtualProcessor.allRegisters)
-        for _ in 0..<VirtualProcessor.finishAttempts {
+        handle.setValidRegisters(VCPU.allRegisters)
+        for _ in 0..<VCPU.finishAttempts {
             handle.interrupt()
             let result = handle.run()
             if result == -EINTR {
@@ -87,7 +87,7 @@ extension VirtualProcessor {
                 return true
             }
             guard result == 0 else { break }
-            answerNestedExit(entered: ckvm_ticks())
+            handleNestedExit(entered: ckvm_ticks())
         }
         handle.clearInterrupt()
         return false
@@ -106,9 +106,9 @@ extension VirtualProcessor {
         // No handler has run: the vCPU is where it was.
         guard symbiotic.isDisplaced else { return }
         symbiotic.isDisplaced = false
-        saved.events.flags = VirtualProcessor.eventFlags(saved.events.flags)
+        saved.events.flags = VCPU.eventFlags(saved.events.flags)
         handle.syncedRegisters = saved
-        handle.setDirtyRegisters(VirtualProcessor.allRegisters)
+        handle.setDirtyRegisters(VCPU.allRegisters)
         if let state = symbiotic.savedMultiprocessorState {
             symbiotic.savedMultiprocessorState = nil
             try? handle.setMultiprocessorState(state)
@@ -137,7 +137,7 @@ extension VirtualProcessor {
         let started = ckvm_ticks()
         symbiotic.setLocal(interface, SymbioticProcessor.LocalPage.active, 1)
         let call = symbiotic.start()
-        watchdog?.noteStart()
+        watchdog?.recordStart()
         defer {
             symbiotic.finish()
             symbiotic.setLocal(interface, SymbioticProcessor.LocalPage.active, 0)
@@ -179,7 +179,7 @@ extension VirtualProcessor {
             } else if result < 0 {
                 throw .exitInHand
             } else {
-                answerNestedExit(entered: entered)
+                handleNestedExit(entered: entered)
                 if let ending = symbiotic.takeEnding() { return ending }
             }
             if symbiotic.overdue.load(ordering: .relaxed) == call {
@@ -202,21 +202,21 @@ extension VirtualProcessor {
     private func enterHandler(
         _ registration: SymbioticRegistration, _ number: UInt32, _ arguments: SymCallValues, _ symbiotic: SymbioticProcessor
     ) throws(SymCallError) -> UInt64 {
-        var registers = VirtualProcessor.handlerRegisters(registration, number, arguments)
+        var registers = VCPU.handlerRegisters(registration, number, arguments)
         let interrupted: UInt64
         if symbiotic.isAtGate {
             // SAFETY: set when the gate was entered, and nobody else's.
             interrupted = unsafe symbiotic.savedAtGate.pointee.rip
             unsafe handle.giveGeneralRegisters(&registers)
-            handle.setDirtyRegisters(VirtualProcessor.generalRegisters)
+            handle.setDirtyRegisters(VCPU.generalRegisters)
         } else if let saved = symbiotic.saved {
             interrupted = saved.regs.rip
-            handle.syncedRegisters = VirtualProcessor.handlerState(saved, registration, registers)
-            handle.setDirtyRegisters(VirtualProcessor.allRegisters)
+            handle.syncedRegisters = VCPU.handlerState(saved, registration, registers)
+            handle.setDirtyRegisters(VCPU.allRegisters)
         } else {
             throw .exitInHand
         }
-        handle.setValidRegisters(VirtualProcessor.generalRegisters)
+        handle.setValidRegisters(VCPU.generalRegisters)
         symbiotic.isDisplaced = true
         return interrupted
     }
@@ -283,7 +283,7 @@ extension VirtualProcessor {
     }
 
     private func enterFullDoorbell(_ number: UInt8, _ symbiotic: SymbioticProcessor, _ interface: SymbioticInterface) -> Bool {
-        guard let saved = stateAfterDoorbell(symbiotic), VirtualProcessor.isKernel(saved) else { return false }
+        guard let saved = stateAfterDoorbell(symbiotic), VCPU.isKernel(saved) else { return false }
         symbiotic.saved = saved
         dispatchDoorbell(number, saved.regs, symbiotic, interface)
         return true
@@ -303,18 +303,18 @@ extension VirtualProcessor {
     /// all but perhaps moving RIP past it; whether it has is learned from a doorbell answered the general way. From then on, when KVM_RUN
     /// has given the registers, the state is known without another one. If no symcall follows, nothing is changed and KVM finishes the OUT.
     private func stateAfterDoorbell(_ symbiotic: SymbioticProcessor) -> kvm_sync_regs? {
-        let given = givenRegisters == VirtualProcessor.allRegisters && handle.isSingleByteOutput ? handle.syncedRegisters : nil
-        if let given, let advance = symbiotic.doorbellAdvance, given.regs.rflags & VirtualProcessor.trapOrResumeFlag == 0 {
+        let given = givenRegisters == VCPU.allRegisters && handle.isSingleByteOutput ? handle.syncedRegisters : nil
+        if let given, let advance = symbiotic.doorbellAdvance, given.regs.rflags & VCPU.trapOrResumeFlag == 0 {
             var state = given
             state.regs.rip &+= advance
             state.events.interrupt.shadow = 0
-            giveRegistersForAWhile(VirtualProcessor.allRegisters)
+            giveRegistersForAWhile(VCPU.allRegisters)
             return state
         }
         guard finishExit(symbiotic) else { return nil }
         let state = handle.syncedRegisters
         if let given { symbiotic.learnDoorbellAdvance(state.regs.rip &- given.regs.rip) }
-        giveRegistersForAWhile(VirtualProcessor.allRegisters)
+        giveRegistersForAWhile(VCPU.allRegisters)
         return state
     }
 
@@ -336,7 +336,7 @@ extension VirtualProcessor {
         for request in asked {
             do throws(SymCallError) {
                 let results = try symcall(request.number, request.arguments)
-                request.finish(.success(results), fromUserMode: symbiotic.saved.map { !VirtualProcessor.isKernel($0) } ?? false)
+                request.finish(.success(results), fromUserMode: symbiotic.saved.map { !VCPU.isKernel($0) } ?? false)
             } catch .eventInFlight {
                 putBack(request)
             } catch {

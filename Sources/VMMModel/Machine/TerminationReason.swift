@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 /// How a virtual machine's run ended.
-public enum MachineOutcome: Sendable, Equatable {
+public enum TerminationReason: Sendable, Equatable {
     /// The guest switched the power off.
     case powerOff
     /// The guest asked for a reset; symvmm does not start it again.

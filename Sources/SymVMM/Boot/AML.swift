@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 /// The few terms of the ACPI Machine Language that the DSDT is made of (ACPI 6.5, section 20.2), as bytes.
-enum MachineLanguage {
+enum AML {
     /// A name segment: at most four of A-Z, 0-9 and `_`, not beginning with a digit, filled up with `_`.
     static func nameSegment(_ name: String) -> [UInt8] {
         Array((Array(name.utf8) + [0x5F, 0x5F, 0x5F, 0x5F]).prefix(4))

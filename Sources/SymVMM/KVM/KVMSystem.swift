@@ -6,14 +6,14 @@ internal import VMMBase
 internal import Glibc
 
 /// The KVM system device, /dev/kvm: what this host can do, and the maker of virtual machines.
-struct Kvm: ~Copyable, Sendable {
+struct KVMSystem: ~Copyable, Sendable {
     private let descriptor: FileDescriptor
 
     /// Opens the device and checks that it speaks API version 12, the only one there ever was (KVM API 4.1).
     init(path: String = "/dev/kvm") throws(KVMError) {
         // SAFETY: the string lives for the call.
         let number = unsafe ckvm_open(path)
-        guard number >= 0 else { throw KVMError(call: "open \(path)", errno: -number, advice: Kvm.openAdvice(-number)) }
+        guard number >= 0 else { throw KVMError(call: "open \(path)", errno: -number, advice: KVMSystem.openAdvice(-number)) }
         let descriptor = FileDescriptor(owning: number)
         let version = try KVMError.check(ckvm_get_api_version(number), "KVM_GET_API_VERSION", advice: "\(path) is no KVM device")
         guard version == 12 else {
@@ -28,10 +28,10 @@ struct Kvm: ~Copyable, Sendable {
     }
 
     /// Makes an empty virtual machine (KVM API 4.2).
-    func createVirtualMachine() throws(KVMError) -> VirtualMachineHandle {
+    func createVirtualMachine() throws(KVMError) -> KVMVirtualMachine {
         let size = try KVMError.check(ckvm_get_vcpu_mmap_size(descriptor.rawValue), "KVM_GET_VCPU_MMAP_SIZE")
-        let number = try KVMError.check(ckvm_create_vm(descriptor.rawValue), "KVM_CREATE_VM", advice: Kvm.createAdvice)
-        return VirtualMachineHandle(owning: FileDescriptor(owning: number), runPageSize: Int(size))
+        let number = try KVMError.check(ckvm_create_vm(descriptor.rawValue), "KVM_CREATE_VM", advice: KVMSystem.createAdvice)
+        return KVMVirtualMachine(owning: FileDescriptor(owning: number), runPageSize: Int(size))
     }
 
     /// The CPUID leaves that KVM can offer a guest on this host (KVM API 4.46).

@@ -7,7 +7,7 @@ internal import CKVM
 /// The gate is one OUT instruction whose address the guest's kernel has registered. Who executes it vouches that segments, page tables and IDT
 /// are those that a handler needs, and that nothing is being injected into a vCPU that leaves for its own OUT goes without saying. So a
 /// symcall there changes the general registers alone. To take and give the others costs KVM more than an exit does.
-extension VirtualProcessor {
+extension VCPU {
     static let generalRegisters = UInt64(KVM_SYNC_X86_REGS)
     /// Bytes of `OUT imm8, AL`.
     private static let gateByteCount: UInt64 = 2
@@ -23,19 +23,19 @@ extension VirtualProcessor {
         guard gate != 0, handle.isSingleByteOutput else { return false }
         // SAFETY: here and below, a value that lives as long as `symbiotic`, and that only this thread uses.
         let saved = unsafe symbiotic.savedAtGate
-        if givenRegisters & VirtualProcessor.generalRegisters != 0 {
+        if givenRegisters & VCPU.generalRegisters != 0 {
             unsafe handle.takeGeneralRegisters(saved)
         } else {
             guard let registers = try? handle.registers() else { return false }
             unsafe saved.pointee = registers
         }
         let (rip, flags) = unsafe (saved.pointee.rip, saved.pointee.rflags)
-        let behind = gate &+ VirtualProcessor.gateByteCount
-        guard rip == gate || rip == behind, flags & (VirtualProcessor.trapOrResumeFlag | VirtualProcessor.interruptFlag) == 0
+        let behind = gate &+ VCPU.gateByteCount
+        guard rip == gate || rip == behind, flags & (VCPU.trapOrResumeFlag | VCPU.interruptFlag) == 0
         else { return false }
         unsafe saved.pointee.rip = behind
         symbiotic.isAtGate = true
-        giveRegistersForAWhile(VirtualProcessor.generalRegisters)
+        giveRegistersForAWhile(VCPU.generalRegisters)
         return true
     }
 
@@ -48,7 +48,7 @@ extension VirtualProcessor {
         symbiotic.isDisplaced = false
         // SAFETY: as in enterGate(_:_:).
         unsafe handle.giveGeneralRegisters(symbiotic.savedAtGate)
-        handle.setDirtyRegisters(VirtualProcessor.generalRegisters)
+        handle.setDirtyRegisters(VCPU.generalRegisters)
         return true
     }
 
@@ -62,7 +62,7 @@ extension VirtualProcessor {
         var state = handle.syncedRegisters
         // SAFETY: as in enterGate(_:_:).
         state.regs = unsafe symbiotic.savedAtGate.pointee
-        VirtualProcessor.setHandlerSegments(&state.sregs, registration)
+        VCPU.setHandlerSegments(&state.sregs, registration)
         state.events.exception.injected = 0
         state.events.exception.pending = 0
         state.events.interrupt.injected = 0

@@ -10,7 +10,7 @@ internal import Glibc
 ///
 /// All calls belong to the vCPU's own thread (or to its maker, before that thread starts), save `interrupt()` and `statistics()`, which
 /// any thread may call.
-struct VirtualProcessorHandle: ~Copyable, @unchecked Sendable {
+struct KVMVCPU: ~Copyable, @unchecked Sendable {
     private let descriptor: FileDescriptor
     private let runPage: MemoryMapping
     /// Opened once: a running vCPU holds its lock against every ioctl, KVM_GET_STATS_FD too, but not against reads of this.
@@ -183,7 +183,7 @@ struct VirtualProcessorHandle: ~Copyable, @unchecked Sendable {
 
     /// Tells the guest's kvmclock that the vCPU was stopped, so that its watchdogs do not take the pause for a lock-up (KVM API 4.74).
     /// A guest without kvmclock is left alone.
-    func noteClockPause() {
+    func recordClockPause() {
         _ = ckvm_kvmclock_ctrl(descriptor.rawValue)
     }
 

@@ -6,10 +6,10 @@ import Testing
 @testable import SymVMM
 @testable import VMMBase
 
-@Suite struct KvmTests {
+@Suite struct KVMSystemTests {
     @Test func aMissingDeviceIsSaidWithAdvice() {
         do throws(KVMError) {
-            _ = try Kvm(path: "/nonexistent/kvm")
+            _ = try KVMSystem(path: "/nonexistent/kvm")
             Issue.record("opened a device that does not exist")
         } catch {
             #expect(error.errno == 2)

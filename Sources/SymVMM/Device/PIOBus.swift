@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 /// The guest's 65,536 ports and the devices behind them. Built before the first vCPU runs and never changed after, so reading needs no lock.
-struct PortBus: Sendable {
+struct PIOBus: Sendable {
     /// A device's ports.
     struct Attachment: Sendable {
         let base: UInt16

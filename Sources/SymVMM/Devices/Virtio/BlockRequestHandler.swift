@@ -3,7 +3,7 @@
 internal import Synchronization
 
 /// Serves one disk request: checks it, does it, writes its status (virtio 1.2, section 5.2.6). Any number of threads at once.
-final class BlockRequestServer: Sendable {
+final class BlockRequestHandler: Sendable {
     private let queue: Virtqueue
     private let storage: BlockStorage
     private let serial: [UInt8]

@@ -5,17 +5,17 @@ internal import VMMBase
 
 /// The worker threads of an active disk.
 ///
-/// Each takes a request, serves it to its end and takes the next. The doorbell wakes one sleeper; it passes the ring on when more is
+/// Each takes a request, serves it to its end and takes the next. The notifier wakes one sleeper; it passes the ring on when more is
 /// waiting and another one sleeps.
-final class BlockService: Sendable {
+final class BlockWorkers: Sendable {
     private let queue: Virtqueue
-    private let server: BlockRequestServer
+    private let server: BlockRequestHandler
     private let name: String
     private let isStopping = Atomic<Bool>(false)
     private let sleepers = Atomic<Int>(0)
     private let threads = Mutex<[Thread]>([])
 
-    init(queue: Virtqueue, server: BlockRequestServer, name: String) {
+    init(queue: Virtqueue, server: BlockRequestHandler, name: String) {
         self.queue = queue
         self.server = server
         self.name = name
@@ -31,7 +31,7 @@ final class BlockService: Sendable {
     /// Returns when every worker has finished its request and ended.
     func stop() {
         isStopping.store(true, ordering: .sequentiallyConsistent)
-        queue.doorbell.ring()
+        queue.notifier.ring()
         for thread in threads.withLock({ $0 }) { thread.join() }
     }
 
@@ -44,7 +44,7 @@ final class BlockService: Sendable {
             }
             // While somebody sleeps, the guest has to ring, and who was rung looks whether there is work for two.
             if sleepers.load(ordering: .sequentiallyConsistent) > 0 {
-                if queue.enableNotifications() { queue.doorbell.ring() }
+                if queue.enableNotifications() { queue.notifier.ring() }
             } else {
                 queue.disableNotifications()
             }
@@ -54,12 +54,12 @@ final class BlockService: Sendable {
             }
         }
         // The ring that woke this worker was for all.
-        queue.doorbell.ring()
+        queue.notifier.ring()
     }
 
     private func sleepUntilRung() {
         sleepers.wrappingAdd(1, ordering: .sequentiallyConsistent)
-        if !queue.enableNotifications(), !isStopping.load(ordering: .sequentiallyConsistent) { queue.doorbell.wait() }
+        if !queue.enableNotifications(), !isStopping.load(ordering: .sequentiallyConsistent) { queue.notifier.wait() }
         sleepers.wrappingSubtract(1, ordering: .sequentiallyConsistent)
     }
 }

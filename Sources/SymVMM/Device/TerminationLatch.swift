@@ -5,8 +5,8 @@ internal import VMMBase
 internal import VMMModel
 
 /// The end of a machine's run: whoever comes first says how it ended. Any thread.
-final class MachineEnding: Sendable {
-    private let outcome = Mutex<MachineOutcome?>(nil)
+final class TerminationLatch: Sendable {
+    private let outcome = Mutex<TerminationReason?>(nil)
     private let notifier: EventNotifier
 
     init() throws(KVMError) {
@@ -14,7 +14,7 @@ final class MachineEnding: Sendable {
     }
 
     /// Ends the run, unless it has ended already.
-    func end(_ how: MachineOutcome) {
+    func end(_ how: TerminationReason) {
         let isFirst = outcome.withLock { outcome in
             guard outcome == nil else { return false }
             outcome = how
@@ -24,12 +24,12 @@ final class MachineEnding: Sendable {
     }
 
     /// How the run ended, or nil while it goes on.
-    var current: MachineOutcome? {
+    var current: TerminationReason? {
         outcome.withLock { $0 }
     }
 
     /// Waits for the end. Several threads may wait, one after the other.
-    func wait() -> MachineOutcome {
+    func wait() -> TerminationReason {
         while true {
             if let outcome = current { return outcome }
             // Signalled again for the next one who waits.
