@@ -29,7 +29,8 @@ class WatchedTest(unittest.TestCase):
         self.assertEqual(self.run_shell("echo one; echo; printf two; exit 3"), (["one", "", "two"], 3))
 
     def test_one_that_waits_for_ever_stands_still(self):
-        self.assertEqual(self.stopped("echo hello; exec sleep 1000"), "it stood still: 1.0 s without a word or any work; its last words: 'hello'")
+        self.assertEqual(
+            self.stopped("echo hello; exec sleep 1000"), "it stood still: nothing new in its output and its processor time for 1 s; its last words: 'hello'")
         self.assertIn("it never wrote a word", self.stopped("exec sleep 1000"))
         self.assertIn("half a line", self.stopped("printf 'half a line'; exec sleep 1000"))
 
