@@ -19,12 +19,14 @@ class Stopped(Exception):
 class Watched:
     """A running program. Leaving the `with` ends it, whatever state it is in.
 
-    work: called now and then; as long as what it returns changes, the program works, even if it writes nothing.
+    work: called now and then; as long as what it returns changes, the program works, even if it writes nothing. Without it, its processor
+    time is looked at.
     name: what the program is, for messages; limit: seconds for all of it; still: seconds without a sign of life; signs: what these are.
     """
 
-    def __init__(self, name, words, limit, work, still=STILL, signs="its output and its processor time", **options):
-        self.name, self.limit, self.work, self.still, self.signs = name, limit, work, still, signs
+    def __init__(self, name, words, limit, work=None, still=STILL, signs="its output and its processor time", **options):
+        self.name, self.limit, self.still, self.signs = name, limit, still, signs
+        self.work = work or (lambda: processor_time(self.process.pid))
         self.process = subprocess.Popen(words, stdout=subprocess.PIPE, **options)
         os.set_blocking(self.process.stdout.fileno(), False)
         self.started = time.monotonic()
