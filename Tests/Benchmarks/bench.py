@@ -11,6 +11,7 @@ import dataclasses
 import importlib
 import json
 import os
+import signal
 import sys
 import tempfile
 
@@ -57,6 +58,8 @@ def main():
     asked = arguments()
     if asked.inside or asked.prepare:
         return inside(*(asked.inside or asked.prepare), only_prepare=bool(asked.prepare))
+    for one in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(one, lambda number, _: sys.exit(128 + number))  # by way of the end of what it runs
     names = [name for name in BENCHMARKS if not asked.only or name in asked.only]
     results, errors = [], {}
     for number, name in enumerate(names, 1):
@@ -65,7 +68,8 @@ def main():
         except BenchmarkError as error:
             print(f"bench: {name}: {error}", file=sys.stderr, flush=True)
             errors[name] = str(error)
-    sys.stdout.write(table(results))
+    if results:
+        sys.stdout.write(table(results))
     if asked.json:
         write_json(asked.json, results, errors)
     verdicts = [result.verdict for result in results]

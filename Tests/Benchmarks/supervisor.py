@@ -176,7 +176,7 @@ class Progress:
         return f"at: {self.now}" if self.now else "at its beginning"
 
     def draw(self, words):
-        width = os.get_terminal_size(sys.stderr.fileno()).columns
+        width = os.get_terminal_size(sys.stderr.fileno()).columns or 80
         print("\r\x1b[K" + words[: max(0, width - 1)], end="", file=sys.stderr, flush=True)
 
     def line(self, words):

@@ -30,7 +30,10 @@ SEED = 13
 # Puts a list of {"texts": [[words, left, top, right, bottom], ...], "width", "height"} into the page.
 BOXES = """<script>document.body.innerText = JSON.stringify([...document.querySelectorAll("svg")].map(svg => {
     const at = svg.getBoundingClientRect();
-    const box = text => { const b = text.getBoundingClientRect(); return [text.textContent, b.left - at.left, b.top - at.top, b.right - at.left, b.bottom - at.top]; };
+    const box = text => {
+        const b = text.getBoundingClientRect();
+        return [text.textContent, b.left - at.left, b.top - at.top, b.right - at.left, b.bottom - at.top];
+    };
     return {texts: [...svg.querySelectorAll("text")].map(box), width: at.width, height: at.height};
 }))</script>"""
 
@@ -66,7 +69,8 @@ def boxes(svg):
 
 
 def axis_labels(svg):
-    return [one.text for one in xml.etree.ElementTree.fromstring(svg).iter(SVG + "text") if one.get("text-anchor") == "middle" and one.get("font-size") == "11"]
+    texts = xml.etree.ElementTree.fromstring(svg).iter(SVG + "text")
+    return [one.text for one in texts if one.get("text-anchor") == "middle" and one.get("font-size") == "11"]
 
 
 class BarsTest(unittest.TestCase):
@@ -121,7 +125,8 @@ class BarsTest(unittest.TestCase):
             self.assert_apart(boxes(bars.plot("title", "ns", [bars.Bar(figure, "label", "detail", "on")], [bars.Line(figure, "line")])))
 
     def test_a_figure_is_written_as_people_read_it(self):
-        for figure, words in ((0, "0"), (5, "5"), (5.04, "5.04"), (7.2, "7.2"), (0.75, "0.75"), (123.4, "123"), (12_345_678, "12,345,678"), (2e15, "2e+15")):
+        for words in ("0", "5", "5.04", "7.2", "0.75", "123", "12,345,678", "2e+15"):
+            figure = float(words.replace(",", ""))
             self.assertEqual(bars.number(figure), words)
 
 

@@ -97,7 +97,7 @@ class LimitedTest(unittest.TestCase):
     def test_what_stands_still_is_ended_with_all_that_it_started(self):
         result = self.limited(1, 30, "echo one; sleep 1001.25 & sleep 1002.25")
         self.assertEqual(result.returncode, 124)
-        self.assertRegex(result.stdout, "limited: bash stood still: 1 s without a word or any work; its last words: 'one'\n$")
+        self.assertRegex(result.stdout, "limited: bash stood still: nothing new in its output and its processor time for 1 s; its last words: 'one'\n$")
         self.assertEqual(processes_of("1001.25") + processes_of("1002.25"), [])
 
     def test_work_of_any_process_counts(self):

@@ -11,9 +11,11 @@ import watched  # noqa: E402 pylint: disable=wrong-import-position
 
 
 class WatchedTest(unittest.TestCase):
+    pid = 0
+
     def run_shell(self, script, limit=60, still=1.0):
         """The lines of a shell's script, and its status."""
-        with watched.Watched("it", ["sh", "-c", script], limit, self.work, still) as program:
+        with watched.Watched("it", ["sh", "-c", script], limit, self.work, still=still) as program:
             self.pid = program.process.pid
             lines = [line for line, _ in zip(program.lines(), range(3))]
             return lines, program.end()
@@ -33,7 +35,8 @@ class WatchedTest(unittest.TestCase):
         self.assertEqual(self.run_shell("echo one; echo; printf two; exit 3"), (["one", "", "two"], 3))
 
     def test_one_that_waits_for_ever_stands_still(self):
-        self.assertEqual(self.stopped("echo hello; exec sleep 1000"), "it stood still: 1 s without a word or any work; its last words: 'hello'")
+        words = "it stood still: nothing new in its output and its processor time for 1 s; its last words: 'hello'"
+        self.assertEqual(self.stopped("echo hello; exec sleep 1000"), words)
         self.assertIn("it never wrote a word", self.stopped("exec sleep 1000"))
         self.assertIn("half a line", self.stopped("printf 'half a line'; exec sleep 1000"))
 

@@ -19,12 +19,14 @@ class Stopped(Exception):
 class Watched:
     """A running program. Leaving the `with` ends it, whatever state it is in.
 
-    work: called now and then; as long as what it returns changes, the program works, even if it writes nothing.
-    name: what the program is, for messages; limit: seconds for all of it; still: seconds without a sign of life.
+    work: called now and then; as long as what it returns changes, the program works, even if it writes nothing. Without it, its processor
+    time is looked at.
+    name: what the program is, for messages; limit: seconds for all of it; still: seconds without a sign of life; signs: what these are.
     """
 
-    def __init__(self, name, words, limit, work, still=STILL, **options):
-        self.name, self.limit, self.work, self.still = name, limit, work, still
+    def __init__(self, name, words, limit, work=None, still=STILL, signs="its output and its processor time", **options):
+        self.name, self.limit, self.still, self.signs = name, limit, still, signs
+        self.work = work or (lambda: processor_time(self.process.pid))
         self.process = subprocess.Popen(words, stdout=subprocess.PIPE, **options)
         os.set_blocking(self.process.stdout.fileno(), False)
         self.started = time.monotonic()
@@ -71,7 +73,7 @@ class Watched:
                 moved, before = now, work
             self._check_limit(now)
             if now - moved > self.still:
-                raise Stopped(f"{self.name} stood still: {self.still:g} s without a word or any work{self._last_words()}")
+                raise Stopped(f"{self.name} stood still: nothing new in {self.signs} for {self.still:g} s{self._last_words()}")
         part = os.read(self.process.stdout.fileno(), 65536)
         self._ended = not part
         self._rest += part
