@@ -91,7 +91,7 @@ private final class EchoService: SymbioticService, @unchecked Sendable {
     @Test func theAPIHasItsRoutes() throws {
         var resources = MachineResources(name: "vm", registry: try registry())
         resources.console = .none
-        let host = try MachineHost(resources) { (_, _) throws(ControlError) in throw .host("no machine") }
+        let host = try MachineHost(resources) { (_, _, _) throws(ControlError) in throw .host("no machine") }
         let router = host.router()
         func respond(_ method: APIMethod, _ target: String, _ body: String = "") -> APIResponse {
             router.respond(to: APIRequest(method: method, target: target, body: Array(body.utf8)))
