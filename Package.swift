@@ -36,9 +36,10 @@ let package = Package(
         .library(name: "SymVMM", targets: ["SymVMM"]),
         .library(name: "SwapBypass", targets: ["SwapBypass"]),
     ],
+    // Exact, so that a commit says what a release was built from.
     dependencies: [
-        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.0"),
-        .package(url: "https://github.com/apple/swift-nio", from: "2.101.0"),
+        .package(url: "https://github.com/apple/swift-argument-parser", exact: "1.8.2"),
+        .package(url: "https://github.com/apple/swift-nio", exact: "2.101.2"),
     ],
     targets: [
         shim("CKVM"),

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
-internal import SymbioticABI
-internal import SymVMM
 package import VMMService
+
+internal import SymVMM
+internal import SymbioticABI
 
 extension SwapBypassService {
     /// Doorbells 0x10 to 0x1f, symcalls 0x100 to 0x11f, feature bit 2, and bytes 0x180 to 0x3ff of the global page.

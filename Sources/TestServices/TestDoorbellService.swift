@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
-internal import Glibc
 package import SymVMM
+package import VMMService
+
+internal import Glibc
 internal import SymbioticABI
 internal import VMMAPI
 internal import VMMBase
-package import VMMService
 
 /// Answers the doorbell that test builds of the guest's module ring. With `SYMVMM_PING_ON_TEST_DOORBELL=1` in the environment it makes one PING in
 /// each doorbell's exit: what a symcall costs is measured so.

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
-internal import VMMService
 internal import SymVMM
 internal import VMMAPI
 internal import VMMBase
+internal import VMMService
 
 extension MachineHost {
     /// The whole API of this VM: its own resources, and those of the services beside them.

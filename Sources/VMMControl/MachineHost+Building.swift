@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
-internal import VMMService
 package import SymVMM
 package import VMMBase
+
+internal import VMMService
 
 extension MachineHost {
     /// Makes a virtual machine with the services that the configuration asks for: the builder of the command.

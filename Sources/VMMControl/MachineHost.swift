@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
-internal import VMMPresentation
+package import SymVMM
 package import VMMBase
 package import VMMModel
 
-package import SymVMM
 internal import Synchronization
 internal import VMMAPI
+internal import VMMPresentation
 
 /// The VM of this process: first its configuration, which the API changes, then the machine that was made of it.
 ///

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
-internal import VMMModel
 internal import Glibc
 internal import Synchronization
 internal import VMMBase
+internal import VMMModel
 
 /// Asks a guest to power off, and ends the run when it cannot be asked or has not obeyed in time.
 ///

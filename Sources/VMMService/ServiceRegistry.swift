@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
-internal import VMMAPI
 package import VMMBase
 
 internal import SymVMM
+internal import VMMAPI
 
 /// The symbiotic services that this program has.
 package struct ServiceRegistry: Sendable, Equatable {

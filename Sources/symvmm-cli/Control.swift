@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 
-internal import SymVMM
-internal import VMMControl
-internal import VMMPresentation
 internal import ArgumentParser
+internal import SymVMM
 internal import VMMAPI
 internal import VMMBase
 internal import VMMClient
+internal import VMMControl
 internal import VMMModel
+internal import VMMPresentation
 
 /// The VM that a command speaks to.
 struct Target: ParsableArguments {

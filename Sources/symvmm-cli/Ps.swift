@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-internal import VMMModel
 internal import ArgumentParser
 internal import VMMClient
+internal import VMMModel
 internal import VMMPresentation
 
 struct Ps: ParsableCommand {

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 
-internal import SymVMM
-internal import VMMService
 internal import ArgumentParser
 internal import Glibc
+internal import SymVMM
 internal import VMMAPI
 internal import VMMBase
 internal import VMMClient
 internal import VMMModel
 internal import VMMPresentation
+internal import VMMService
 
 struct Report: ParsableCommand {
     static let configuration = CommandConfiguration(

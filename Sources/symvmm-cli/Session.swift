@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
-internal import VMMPresentation
-internal import VMMModel
 internal import ArgumentParser
 internal import VMMAPI
 internal import VMMBase
 internal import VMMControl
+internal import VMMModel
+internal import VMMPresentation
 
 /// One VM in this process, for the commands that have one: what it is put together from, and what is said of its end.
 enum Session {

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 internal import CKVM
-internal import VMMBase
-
 internal import Glibc
+internal import VMMBase
 
 /// The KVM system device, /dev/kvm: what this host can do, and the maker of virtual machines.
 struct KVMSystem: ~Copyable, Sendable {

@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
 internal import CKVM
+internal import Glibc
 internal import VMMBase
 internal import VMMModel
-
-internal import Glibc
 
 /// Owner of a vCPU's descriptor and of its run page.
 ///

@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
-internal import VMMBase
-internal import VMMModel
-
 internal import CKVM
 internal import Glibc
+internal import VMMBase
+internal import VMMModel
 
 /// Owner of a KVM virtual machine's descriptor. Its calls may be made on any thread.
 struct KVMVirtualMachine: ~Copyable, Sendable {

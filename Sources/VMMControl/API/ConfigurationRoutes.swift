@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
-internal import VMMService
-internal import VMMModel
 internal import VMMAPI
 internal import VMMBase
+internal import VMMModel
+internal import VMMService
 
 /// The resources that configure the machine, with Firecracker's names and fields. All but the logger and PATCH of a drive are for the time
 /// before the start.

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-internal import VMMModel
 internal import VMMAPI
 internal import VMMBase
+internal import VMMModel
 
 /// The resources that begin, hold and end a machine's run.
 ///

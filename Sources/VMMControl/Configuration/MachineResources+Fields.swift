@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
-internal import VMMService
 internal import VMMAPI
 internal import VMMBase
 internal import VMMModel
+internal import VMMService
 
 /// The resources' fields, in Firecracker's names. Each method takes the fields it knows from a JSON object and complains of what is left.
 extension MachineResources {

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-internal import VMMBase
-
 internal import Synchronization
+internal import VMMBase
 
 /// A 16550A serial port: the guest's console (National Semiconductor PC16550D data sheet).
 ///

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-internal import VMMBase
-
 internal import Synchronization
+internal import VMMBase
 
 /// The MMIO transport, version 2 (virtio 1.2, section 4.2): a register file in front of a `VirtioDevice`.
 ///

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
+internal import Synchronization
 internal import VMMBase
 internal import VMMModel
-
-internal import Synchronization
 
 /// A network interface (virtio 1.2, section 5.1) on a tap device of the host; one pair of queues, served by the shared I/O thread.
 final class VirtioNet: VirtioDevice, @unchecked Sendable {

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-internal import VMMBase
-
 internal import CKVM
 internal import Synchronization
+internal import VMMBase
 
 /// An entropy device (virtio 1.2, section 5.4) that passes on the host kernel's generator (getrandom(2)).
 final class VirtioRng: VirtioDevice, @unchecked Sendable {
