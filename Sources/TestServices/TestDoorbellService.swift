@@ -11,7 +11,7 @@ internal import VMMBase
 /// Answers the doorbell that test builds of the guest's module ring. With `SYMVMM_PING_ON_TEST_DOORBELL=1` in the environment it makes one PING in
 /// each doorbell's exit: what a symcall costs is measured so.
 ///
-/// Only a test build of symvmm has it: `SYMVMM_TEST_BUILD=1 scripts/build`.
+/// Only a test build of symvmm has it: `scripts/build --test`.
 package final class TestDoorbellService: SymbioticService, @unchecked Sendable {
     private static let claims = ServiceClaims(
         name: "test-doorbell", doorbells: UInt8(SYMBIOTIC_DOORBELL_TEST)...UInt8.max, symcalls: 0x1e0...(SYMBIOTIC_SYMCALL_COUNT - 1))

@@ -47,7 +47,7 @@ def measure():
 
 def build():
     """A release build with the C library as a shared object, so that the counter can stand before its allocator."""
-    words = ["swift", "build", "-c", "release", "--product", "symvmm", "--static-swift-stdlib", "--scratch-path", SCRATCH]
+    words = ["env", "SYMVMM_TEST_BUILD=1", "swift", "build", "-c", "release", "--product", "symvmm", "--static-swift-stdlib", "--scratch-path", SCRATCH]
     machine.build("symvmm-dynamic", *words)
     folder = machine.run(*words, "--show-bin-path", cwd=machine.ROOT).strip()
     return os.path.join(folder, "symvmm"), machine.compile_c("allocation-counter", "-shared", "-fPIC")

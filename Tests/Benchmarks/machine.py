@@ -21,6 +21,8 @@ BUILD = os.environ.get("SYMVMM_BUILD_FOLDER", os.path.join(ROOT, "build"))
 TOOLS = os.path.join(BUILD, "bench")
 GUESTS = os.path.join(BUILD, "guest", "bare-metal")
 SYMVMM = os.environ.get("SYMVMM_BENCH_BINARY", os.path.join(BUILD, "symvmm"))
+# With the service that makes a symcall at the test doorbell (scripts/build --test).
+TEST_SYMVMM = os.environ.get("SYMVMM_BENCH_TEST_BINARY", os.path.join(BUILD, "symvmm-test"))
 FLAVOUR = "cloud-6.1"
 
 

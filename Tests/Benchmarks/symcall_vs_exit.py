@@ -73,7 +73,7 @@ def ratios(blocks):
 def measure_blocks(blocks, count):
     """Runs the guest; its lines of four numbers, checked: every symcall was made and came back."""
     environment = {**os.environ, "SYMVMM_PING_ON_TEST_DOORBELL": "1"}
-    return checked(machine.run_symvmm("symcall", f"blocks={blocks} count={count}", env=environment), blocks, count)
+    return checked(machine.run_symvmm("symcall", f"blocks={blocks} count={count}", binary=machine.TEST_SYMVMM, env=environment), blocks, count)
 
 
 def measure_ioctls(blocks, count):

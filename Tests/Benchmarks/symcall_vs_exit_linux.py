@@ -53,7 +53,7 @@ def measure_blocks():
     """The ticks of each block of OUTs and of each block of doorbells, checked: every symcall was made and came back."""
     kernel, initrd = machine.symbiotic_guest()
     words = [
-        machine.SYMVMM, "run", "--quiet", "--memory", "128M", "--kernel", kernel, "--initrd", initrd,
+        machine.TEST_SYMVMM, "run", "--quiet", "--memory", "128M", "--kernel", kernel, "--initrd", initrd,
         "--append", f'console=ttyS0 quiet panic=-1 symvmm.exec="{COMMANDS}"',
     ]
     words = machine.python("guest_output.py", str(SECONDS), "time_doorbells: accepted", str(BLOCKS), *words)

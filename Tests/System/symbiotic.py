@@ -25,12 +25,14 @@ class SymbioticTest(vmm.SystemTest):
     TEST = "/sys/kernel/debug/symbiotic/test"
 
     def start_guest(self, cpus=1, flavour="cloud-6.1", append="", ping_inside=False, module=True, options=()):
+        program = None
         if ping_inside:
             self.environment["SYMVMM_PING_ON_TEST_DOORBELL"] = "1"
+            program = [vmm.SYMVMM + "-test"]
         image = os.path.join(vmm.BUILD, "guest", f"symbiotic-test-{flavour}.cpio") if module else vmm.initramfs(flavour)
         machine = self.run_machine(
             "--name", "sym", "--cpus", cpus, "--memory", "256M", "--kernel", vmm.kernel(flavour), "--initrd", image,
-            "--append", f"console=ttyS0 reboot=k panic=1 quiet {append}".strip(), "--quiet", *options,
+            "--append", f"console=ttyS0 reboot=k panic=1 quiet {append}".strip(), "--quiet", *options, program=program,
         )
         machine.open_shell()
         return machine
