@@ -61,13 +61,9 @@ def main():
     for one in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(one, lambda number, _: sys.exit(128 + number))  # by way of the end of what it runs
     names = [name for name in BENCHMARKS if not asked.only or name in asked.only]
-    results, errors = [], {}
-    for number, name in enumerate(names, 1):
-        try:
-            results.append(measure(name, f"{number} of {len(names)}, {name}"))
-        except BenchmarkError as error:
-            print(f"bench: {name}: {error}", file=sys.stderr, flush=True)
-            errors[name] = str(error)
+    with tempfile.TemporaryDirectory(prefix="symvmm-bench-") as folder:
+        os.environ[machine.RUN_FOLDER] = folder
+        results, errors = measure_all(names, folder)
     if results:
         sys.stdout.write(table(results))
     if asked.json:
@@ -78,16 +74,24 @@ def main():
     return 1 if errors or "broken" in verdicts else NOISY if noisy else 0
 
 
-def measure(name, title):
+def measure_all(names, folder):
+    results, errors = [], {}
+    for number, name in enumerate(names, 1):
+        try:
+            results.append(measure(name, f"{number} of {len(names)}, {name}", os.path.join(folder, name)))
+        except BenchmarkError as error:
+            print(f"bench: {name}: {error}", file=sys.stderr, flush=True)
+            errors[name] = str(error)
+    return results, errors
+
+
+def measure(name, title, file):
     module = importlib.import_module(name)
-    with tempfile.TemporaryDirectory() as folder:
-        file = os.path.join(folder, "result")
-        words = machine.python("bench.py", "--prepare", name, file)
-        supervisor.run(words, f"{title}: prepares", getattr(module, "PREPARATION", None), PREPARATION_LIMIT)
-        answer_in(file)
-        words = machine.python("bench.py", "--inside", name, file)
-        noise = supervisor.run(words, f"{title}: {module.__doc__.splitlines()[0].rstrip('.:')}", module.USUAL, LIMIT)
-        result = Result(**answer_in(file), noise=noise)
+    supervisor.run(machine.python("bench.py", "--prepare", name, file), f"{title}: prepares", None, PREPARATION_LIMIT)
+    answer_in(file)
+    words = machine.python("bench.py", "--inside", name, file)
+    noise = supervisor.run(words, f"{title}: {module.__doc__.splitlines()[0].rstrip('.:')}", module.USUAL, LIMIT)
+    result = Result(**answer_in(file), noise=noise)
     limit = f"limit {'>= ' if result.at_least else ''}{result.limit:g}"
     print(f"bench:     {result.value:.3f} {result.unit}, {limit}: {result.verdict}", file=sys.stderr, flush=True)
     for complaint in result.complaints:

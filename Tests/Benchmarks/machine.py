@@ -23,6 +23,8 @@ GUESTS = os.path.join(BUILD, "guest", "bare-metal")
 SYMVMM = os.environ.get("SYMVMM_BENCH_BINARY", os.path.join(BUILD, "symvmm"))
 # With the service that makes a symcall at the test doorbell (scripts/build --test).
 TEST_SYMVMM = os.environ.get("SYMVMM_BENCH_TEST_BINARY", os.path.join(BUILD, "symvmm-test"))
+# In the environment: a folder that lasts as long as this run of scripts/bench.
+RUN_FOLDER = "SYMVMM_BENCH_RUN_FOLDER"
 FLAVOUR = "cloud-6.1"
 
 
@@ -157,10 +159,13 @@ def exit_with(main):
 
 
 def prepare_lab():
-    """What the lab needs, its QEMU among it, and that it works."""
-    if not has_hardware_virtualization():
+    """What the lab needs, its QEMU among it, and that it works: once in a run of scripts/bench."""
+    ready = os.path.join(os.environ.get(RUN_FOLDER, ""), "lab-is-ready")
+    if not has_hardware_virtualization() and not os.path.exists(ready):
         step("the lab, and its QEMU (some minutes, the first time)")
         run(os.path.join(ROOT, "scripts", "lab"), "--timeout", "300", "true", timeout=2400)
+        with open(ready, "x", encoding="ascii"):
+            pass
 
 
 def linux_guest():
