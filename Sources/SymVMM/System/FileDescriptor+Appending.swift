@@ -2,19 +2,88 @@
 
 internal import Glibc
 
-extension FileDescriptor {
-    /// Opens what text is appended to: a file, made when it is missing, or a FIFO, of which no reader needs to be there. Never waits, and
-    /// writes to a FIFO that nobody empties fail with EAGAIN.
-    public static func openForAppending(_ path: String) throws(KVMError) -> FileDescriptor {
-        // Read and write: opened to write only, a FIFO without a reader is an error (fifo(7)), and a reader who leaves ends it.
-        if isFIFO(path) { return try open(path, O_RDWR | O_NONBLOCK | O_NOCTTY) }
-        return try open(path, O_WRONLY | O_CREAT | O_APPEND | O_NONBLOCK | O_NOCTTY, mode: 0o644)
+/// The folder of a file, so that what is made, opened and renamed in it later is in the same one, whatever becomes of its name.
+struct Folder: ~Copyable, Sendable {
+    let descriptor: FileDescriptor
+    /// The file's name in it.
+    let name: String
+    /// The file's path, for errors.
+    private let path: String
+    /// Nobody but us and root can put a link or a file of his there.
+    let isOurs: Bool
+
+    /// Opens the folder that a file is in, or is to be in; `name` is the file's name there.
+    init(of path: String) throws(KVMError) {
+        self.path = path
+        let slash = path.lastIndex(of: "/")
+        name = slash.map { String(path[path.index(after: $0)...]) } ?? path
+        let folder = slash.map { $0 == path.startIndex ? "/" : String(path[..<$0]) } ?? "."
+        let opened = try FileDescriptor.folder(folder, of: path)
+        var status = stat()
+        // SAFETY: the call writes only the variable.
+        guard unsafe fstat(opened.rawValue, &status) == 0 else { throw KVMError.last("stat \(path)") }
+        isOurs = (status.st_uid == geteuid() || status.st_uid == 0) && status.st_mode & 0o022 == 0
+        descriptor = opened
     }
 
-    /// Whether there is a FIFO at a path.
-    static func isFIFO(_ path: String) -> Bool {
+    /// Opens the file (openat(2)), or makes it with mode 0600.
+    func open(_ flags: Int32) throws(KVMError) -> FileDescriptor {
+        while true {
+            // SAFETY: the string lives for the call, which copies it.
+            let number = unsafe openat(descriptor.rawValue, name, flags | O_CLOEXEC, 0o600)
+            if number >= 0 { return FileDescriptor(owning: number) }
+            if errno == ELOOP, flags & O_NOFOLLOW != 0 {
+                throw KVMError.last("open \(path)", advice: "symbolic links are not followed in a folder that others may write to")
+            }
+            if errno != EINTR { throw KVMError.last("open \(path)") }
+        }
+    }
+
+    /// Opens what text is appended to (`FileDescriptor.openForAppending`).
+    func openForAppending() throws(KVMError) -> FileDescriptor {
+        do throws(KVMError) {
+            // To read as well: opened to write only, a FIFO without a reader is an error (fifo(7)), and a reader who leaves ends it.
+            return try openForAppending(O_RDWR)
+        } catch {
+            guard error.errno == EACCES else { throw error }
+            return try openForAppending(O_WRONLY)
+        }
+    }
+
+    /// Opens what text is appended to: a file, made for its owner only when it is missing, or what else takes text. Never waits for a FIFO.
+    ///
+    /// Where others may put files, no link is followed and nothing of theirs is taken: it would tell them what the guest says, or send it into
+    /// another file of ours.
+    ///
+    /// - Parameter access: O_WRONLY or O_RDWR.
+    func openForAppending(_ access: Int32) throws(KVMError) -> FileDescriptor {
+        let flags = access | O_CREAT | O_APPEND | O_NONBLOCK | O_NOCTTY | (isOurs ? 0 : O_NOFOLLOW)
+        let file = try open(flags)
+        guard !isOurs else { return file }
         var status = stat()
-        // SAFETY: the string lives for the call, which writes only the variable.
-        return unsafe stat(path, &status) == 0 && status.st_mode & S_IFMT == S_IFIFO
+        // SAFETY: the call writes only the variable.
+        guard unsafe fstat(file.rawValue, &status) == 0 else { throw KVMError.last("stat \(path)") }
+        guard status.st_uid == geteuid() else {
+            throw KVMError(call: "open \(path)", errno: EPERM, advice: "it belongs to user \(status.st_uid), not to you: give another name")
+        }
+        guard status.st_nlink == 1 || status.st_mode & S_IFMT != S_IFREG else {
+            throw KVMError(call: "open \(path)", errno: EPERM, advice: "it has another name elsewhere (a hard link): give another one")
+        }
+        return file
+    }
+}
+
+extension FileDescriptor {
+    /// Opens what text is appended to: a file, made with mode 0600 when it is missing, or a FIFO, of which no reader needs to be there. Never
+    /// waits, and writes to a FIFO that nobody empties fail with EAGAIN. In a folder that others may write to no link is followed.
+    public static func openForAppending(_ path: String) throws(KVMError) -> FileDescriptor {
+        try Folder(of: path).openForAppending()
+    }
+
+    /// Whether a FIFO is open.
+    var isFIFO: Bool {
+        var status = stat()
+        // SAFETY: the call writes only the variable.
+        return unsafe fstat(rawValue, &status) == 0 && status.st_mode & S_IFMT == S_IFIFO
     }
 }

@@ -13,6 +13,13 @@ extension FileDescriptor {
         return FileDescriptor(owning: try KVMError.check(number, "memfd_create \(name)", advice: "\(byteCount) bytes"))
     }
 
+    /// Opens the folder of a file, for calls that name files in it; it need not be readable.
+    static func folder(_ folder: String, of path: String) throws(KVMError) -> FileDescriptor {
+        // SAFETY: the string lives for the call, which copies it.
+        let number = unsafe ckvm_open_folder(folder)
+        return FileDescriptor(owning: try KVMError.check(number, "open \(path)"))
+    }
+
     /// Gives the host back what is in a range; it reads as zeroes then (fallocate(2), FALLOC_FL_PUNCH_HOLE).
     public func punchHole(offset: UInt64, byteCount: UInt64) throws(KVMError) {
         while true {

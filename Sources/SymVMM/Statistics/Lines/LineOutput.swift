@@ -20,13 +20,13 @@ struct LineOutput: ~Copyable {
 
     /// nil for a FIFO that nobody reads.
     private static func open(_ path: String) throws(KVMError) -> FileDescriptor? {
+        let folder = try Folder(of: path)
         do throws(KVMError) {
-            return try FileDescriptor.open(path, O_WRONLY | O_APPEND | O_CREAT | O_NONBLOCK | O_NOCTTY, mode: 0o600)
+            return try folder.openForAppending(O_WRONLY)
         } catch {
-            var status = stat()
-            // SAFETY: the string lives for the call, which writes only the variable.
-            if error.errno == ENXIO, unsafe stat(path, &status) == 0, status.st_mode & S_IFMT == S_IFIFO { return nil }
-            throw error
+            // A FIFO that nobody reads, or a socket; only the first can be opened to read as well.
+            guard error.errno == ENXIO, try folder.openForAppending(O_RDWR).isFIFO else { throw error }
+            return nil
         }
     }
 
