@@ -401,6 +401,16 @@ int ckvm_lock_file(int fd, bool exclusive)
 	return value_or_errno(fcntl(fd, F_OFD_SETLK, &lock));
 }
 
+int ckvm_open_folder(const char *path)
+{
+	return value_or_errno(open(path, O_PATH | O_DIRECTORY | O_CLOEXEC));
+}
+
+int ckvm_replace_descriptor(int number, int fd)
+{
+	return value_or_errno(dup3(fd, number, O_CLOEXEC));
+}
+
 int ckvm_epoll(void)
 {
 	return value_or_errno(epoll_create1(EPOLL_CLOEXEC));

@@ -13,4 +13,15 @@ extension FileDescriptor {
         return FileDescriptor(owning: try KVMError.check(number, "memfd_create \(name)", advice: "\(byteCount) bytes"))
     }
 
+    /// Opens the folder of a file, for calls that name files in it; it need not be readable.
+    static func folder(_ folder: String, of path: String) throws(KVMError) -> FileDescriptor {
+        // SAFETY: the string lives for the call, which copies it.
+        let number = unsafe ckvm_open_folder(folder)
+        return FileDescriptor(owning: try KVMError.check(number, "open \(path)"))
+    }
+
+    /// Makes a descriptor's number stand for another open file (dup3(2)); whether that was possible.
+    package static func replace(_ number: Int32, with file: borrowing FileDescriptor) -> Bool {
+        ckvm_replace_descriptor(number, file.rawValue) >= 0
+    }
 }

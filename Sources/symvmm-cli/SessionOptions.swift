@@ -14,7 +14,7 @@ struct SessionOptions: ParsableArguments {
     @Option(help: ArgumentHelp("Name of the VM (default: vm-PID).", valueName: "name"))
     var name: String?
     @Option(
-        help: ArgumentHelp("Serial console: stdio, none, file:PATH or pty (default: stdio).", valueName: "console"),
+        help: ArgumentHelp("Serial console: stdio, none, file:PATH[,limit=SIZE] or pty (default: stdio).", valueName: "console"),
         completion: .list(["stdio", "none", "file:", "pty"]))
     var console: String?
     @Option(help: ArgumentHelp("Offer the guest the symbiotic interface, on or off (default: on).", valueName: "on|off"))

@@ -69,10 +69,15 @@ import Testing
     }
 
     @Test func consolesAreRead() throws {
-        for console in [ConsoleConfiguration.stdio, .none, .pseudoTerminal, .file(path: "/tmp/a:b")] {
+        for console in [
+            ConsoleConfiguration.stdio, .none, .pseudoTerminal, .file(path: "/tmp/a:b"),
+            .file(path: "/tmp/a,b", limit: 1 << 20), .file(path: "/a,limit=5"),
+            .file(path: "/a", limit: 0), .file(path: "/a", limit: 65537),
+        ] {
             #expect(try ConsoleConfiguration(option: console.text) == console)
         }
-        for text in ["", "file:", "serial", "STDIO"] {
+        #expect(try ConsoleConfiguration(option: "file:/a") == .file(path: "/a", limit: 64 << 20))
+        for text in ["", "file:", "serial", "STDIO", "file:,limit=1M", "file:a,limit=", "file:a,limit=1K", "file:a,limit=x"] {
             #expect(throws: ControlError.self) { try ConsoleConfiguration(option: text) }
         }
     }

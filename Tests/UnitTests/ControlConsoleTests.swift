@@ -60,6 +60,89 @@ import Testing
         console.stop()
     }
 
+    @Test func aFileIsRotatedAtItsLimit() throws {
+        let folder = try TemporaryFolder()
+        let path = folder.path + "/console"
+        let limit = UInt64(64 << 10)
+        let console = try ConsoleBackend(.file(path: path, limit: limit))
+        let bytes = (0..<300_000).map { UInt8(truncatingIfNeeded: $0 / 7) }
+        for byte in bytes { console.output.write(byte) }
+        console.stop()
+        #expect(console.droppedByteCount == 0)
+        // Four whole ones, of which the last is left, and the rest.
+        let (old, new) = try (SmallFile.read(path + ".1", atMost: 1 << 20), SmallFile.read(path, atMost: 1 << 20))
+        #expect(old == Array(bytes[(3 * Int(limit))..<(4 * Int(limit))]) && new == Array(bytes[(4 * Int(limit))...]))
+        #expect(try status(path).st_mode & 0o7777 == 0o600)
+        // What was there counts.
+        let again = try ConsoleBackend(.file(path: path, limit: limit))
+        for byte in bytes.prefix(Int(limit)) { again.output.write(byte) }
+        again.stop()
+        #expect(try status(path + ".1").st_size == Int(limit) && status(path).st_size == new.count)
+    }
+
+    /// Who has put something else in the file's place keeps it, and the disk is not filled all the same.
+    @Test func aFullFileWithoutItsNameTakesNoMore() throws {
+        let folder = try TemporaryFolder()
+        let path = folder.path + "/console"
+        let console = try ConsoleBackend(.file(path: path, limit: 64 << 10))
+        #expect(unsafe rename(path, path + ".moved") == 0 && mkdir(path, 0o700) == 0)
+        for _ in 0..<100_000 { console.output.write(1) }
+        console.stop()
+        #expect(try status(path + ".moved").st_size == 64 << 10)
+        #expect(console.droppedByteCount == 100_000 - 64 << 10)
+        #expect(unsafe rmdir(path) == 0)
+    }
+
+    private func status(_ path: String) throws -> stat {
+        var status = stat()
+        try #require(unsafe lstat(path, &status) == 0, "\(path): \(errno)")
+        return status
+    }
+
+    /// All that is appended to: the console, the log, the metrics.
+    private static let openers: [@Sendable (String) throws -> Void] = [
+        { _ = try ConsoleBackend(.file(path: $0)) },
+        { path in
+            var logger = LoggerConfiguration()
+            logger.path = path
+            try EventLog(name: "vm").configure(logger)
+        }, { _ = try LineOutput(path: $0) },
+    ]
+
+    @Test func whatOthersMayPutIntoAFolderIsNotFollowed() throws {
+        let folder = try TemporaryFolder()
+        let precious = folder.path + "/precious"
+        _ = try FileDescriptor.open(precious, O_WRONLY | O_CREAT)
+        let shared = folder.path + "/shared"
+        #expect(unsafe mkdir(shared, 0o700) == 0)
+        let mask = umask(0)
+        defer { umask(mask) }
+        for (index, open) in ControlConsoleTests.openers.enumerated() {
+            let path = "\(shared)/\(index)"
+            // Ours alone: links are followed, as users of logs are used to.
+            #expect(unsafe chmod(shared, 0o755) == 0 && symlink(precious, path + "link") == 0)
+            #expect(throws: Never.self) { try open(path + "link") }
+            #expect(unsafe chmod(shared, 0o1777) == 0)
+            let link = #expect(throws: KVMError.self) { try open(path + "link") }
+            #expect(link?.description.contains("symbolic links are not followed") == true)
+            #expect(unsafe Glibc.link(precious, path + "hard") == 0)
+            let hard = #expect(throws: KVMError.self) { try open(path + "hard") }
+            #expect(hard?.description.contains("hard link") == true)
+            #expect(unsafe unlink(path + "hard") == 0)
+            // Made here: nobody else reads it.
+            #expect(throws: Never.self) { try open(path) }
+            #expect(try status(path).st_mode & 0o7777 == 0o600)
+            #expect(throws: Never.self) { try open(path) }
+            if geteuid() == 0 {
+                #expect(unsafe chown(path, 65534, 65534) == 0)
+                let foreign = #expect(throws: KVMError.self) { try open(path) }
+                // The kernel may say so first (fs.protected_regular).
+                #expect(foreign.map { $0.errno == EACCES || $0.description.contains("belongs to user 65534") } == true)
+            }
+        }
+        #expect(try status(precious).st_size == 0)
+    }
+
     @Test func aPseudoTerminalNobodyReadsHoldsNobodyUp() throws {
         let console = try ConsoleBackend(.pseudoTerminal)
         let clock = ContinuousClock()

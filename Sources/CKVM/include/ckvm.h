@@ -97,6 +97,10 @@ int ckvm_block_device_size(int fd, uint64_t *bytes);
 int ckvm_block_logical_sector_size(int fd, uint32_t *bytes);
 /* Locks a whole file for this open file description: a writer alone, readers together. -EAGAIN when another one holds it. */
 int ckvm_lock_file(int fd, bool exclusive);
+/* A folder by which files in it are named, whether or not it can be read (O_PATH). Closed on exec. */
+int ckvm_open_folder(const char *path);
+/* Makes `number` mean what `fd` means, at once; what it meant before is closed. Closed on exec. */
+int ckvm_replace_descriptor(int number, int fd);
 
 /* An epoll instance, close-on-exec. */
 int ckvm_epoll(void);

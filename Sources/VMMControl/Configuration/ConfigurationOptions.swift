@@ -151,7 +151,7 @@ extension MACAddress {
 }
 
 extension ConsoleConfiguration {
-    /// Reads `stdio`, `none`, `pty` or `file:PATH`.
+    /// Reads `stdio`, `none`, `pty` or `file:PATH[,limit=SIZE]`.
     package init(option text: String, option: String = "--console") throws(ControlError) {
         switch text {
         case "stdio": self = .stdio
@@ -159,10 +159,26 @@ extension ConsoleConfiguration {
         case "pty": self = .pseudoTerminal
         default:
             guard text.hasPrefix("file:"), text.utf8.count > 5 else {
-                throw .usage("\(option): '\(text)' is not a console: give stdio, none, file:PATH or pty")
+                throw .usage("\(option): '\(text)' is not a console: give stdio, none, file:PATH[,limit=SIZE] or pty")
             }
-            self = .file(path: String(text.dropFirst(5)))
+            let rest = text.dropFirst(5)
+            // A comma of the path's is no field.
+            guard let comma = rest.lastIndex(of: ","), rest[comma...].hasPrefix(",limit=") else {
+                self = .file(path: String(rest))
+                return
+            }
+            guard comma > rest.startIndex else { throw .usage("\(option): no file in '\(text)'") }
+            let limit = try ByteCount.parse(String(rest[comma...].dropFirst(7)), option: option)
+            self = .file(path: String(rest[..<comma]), limit: try ConsoleConfiguration.checkLimit(limit, option: option))
         }
+    }
+
+    /// Checks a file's limit.
+    static func checkLimit(_ limit: UInt64, option: String) throws(ControlError) -> UInt64 {
+        guard limit == 0 || limit >= leastLimit else {
+            throw .usage("\(option): a limit of \(limit) bytes: give \(ByteCount.describe(leastLimit)) or more, or 0 for none")
+        }
+        return limit
     }
 
     /// The form that `init(option:)` reads.
@@ -170,7 +186,8 @@ extension ConsoleConfiguration {
         switch self {
         case .stdio: "stdio"
         case .none: "none"
-        case .file(let path): "file:\(path)"
+        case .file(let path, ConsoleConfiguration.defaultLimit) where !path.contains(",limit="): "file:\(path)"
+        case .file(let path, let limit): "file:\(path),limit=\(ByteCount.describe(limit))"
         case .pseudoTerminal: "pty"
         }
     }

@@ -115,14 +115,16 @@ extension MachineResources {
         try fields.checkAllTaken()
     }
 
-    /// `serial`: serial_out_path; standard output without one.
+    /// `serial`: serial_out_path; standard output without one. Own: size_limit_bytes.
     mutating func setSerial(_ fields: JSONFields) throws(ControlError) {
         var fields = fields
         let path = try fields.string("serial_out_path")
+        let limit = try fields.integer("size_limit_bytes", 0...Int.max).map(UInt64.init) ?? ConsoleConfiguration.defaultLimit
         try fields.notOffered("rate_limiter")
         try fields.checkAllTaken()
         guard path != "" else { throw .usage("\(fields.name("serial_out_path")): empty") }
-        console = path.map { .file(path: $0) } ?? .stdio
+        _ = try ConsoleConfiguration.checkLimit(limit, option: fields.name("size_limit_bytes"))
+        console = path.map { .file(path: $0, limit: limit) } ?? .stdio
     }
 
     /// `logger`: log_path, level, show_level. What is missing stays as it is.

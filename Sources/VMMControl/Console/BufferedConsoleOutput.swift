@@ -33,6 +33,7 @@ final class BufferedConsoleOutput: ConsoleOutput, @unchecked Sendable {
     private let finished: EventNotifier
     private let number: Int32
     private let isPatient: Bool
+    private let rotation: LogRotation?
     private let stopAt = Atomic<UInt64>(.max)
     private let dropped = Atomic<UInt64>(0)
     private let isBroken = Atomic<Bool>(false)
@@ -40,7 +41,9 @@ final class BufferedConsoleOutput: ConsoleOutput, @unchecked Sendable {
     /// - Parameters:
     ///   - number: a descriptor that `owner` keeps open.
     ///   - isPatient: whether a full ring may hold a vCPU up.
-    init(descriptor number: Int32, owner: ConsoleDescriptors?, isPatient: Bool) throws(KVMError) {
+    ///   - rotation: bounds the file that is written to; nil: it is not bounded.
+    init(descriptor number: Int32, owner: ConsoleDescriptors?, isPatient: Bool, rotation: LogRotation? = nil) throws(KVMError) {
+        self.rotation = rotation
         self.number = number
         self.isPatient = isPatient
         wake = try EventNotifier()
@@ -130,12 +133,16 @@ final class BufferedConsoleOutput: ConsoleOutput, @unchecked Sendable {
             // SAFETY: the call reads and writes only the variable.
             let ready = unsafe Glibc.poll(&poll, 1, 100)
             guard ready > 0 else { continue }
+            let room = rotation?.admit(count - done) ?? (count - done)
+            // A file that is full, and in whose place no other can be begun.
+            guard room > 0 else { break }
             let written = unsafe bytes.withUnsafeBytes { buffer in
-                // SAFETY: `done` is less than `count`, which is at most the buffer's length.
-                unsafe Glibc.write(number, buffer.baseAddress?.advanced(by: done), count - done)
+                // SAFETY: `done` is less than `count`, which is at most the buffer's length, and `room` at most the difference.
+                unsafe Glibc.write(number, buffer.baseAddress?.advanced(by: done), room)
             }
             if written > 0 {
                 done += written
+                rotation?.wrote(written)
             } else if written < 0, errno != EINTR, errno != EAGAIN {
                 // A closed pipe, a full disk: the guest goes on without a listener.
                 if errno == ENOSPC { break }

@@ -38,12 +38,13 @@ package final class ConsoleBackend: Sendable {
             output = try BufferedConsoleOutput(descriptor: STDOUT_FILENO, owner: nil, isPatient: true)
             descriptors = nil
             pseudoTerminalPath = nil
-        case .file(let path):
-            let isPatient = !FileDescriptor.isFIFO(path)
-            guard let file = try FileDescriptor.openForAppending(path) else { throw KVMError(call: "open \(path)", errno: ENXIO) }
-            let number = file.rawValue
+        case .file(let path, let limit):
+            let folder = try Folder(of: path)
+            let file = try folder.openForAppending()
+            let (number, isPatient) = (file.rawValue, !file.isFIFO)
+            let rotation = LogRotation(file, in: folder, limit: limit)
             let owner = ConsoleDescriptors(file: file)
-            output = try BufferedConsoleOutput(descriptor: number, owner: owner, isPatient: isPatient)
+            output = try BufferedConsoleOutput(descriptor: number, owner: owner, isPatient: isPatient, rotation: rotation)
             descriptors = owner
             pseudoTerminalPath = nil
         case .pseudoTerminal:

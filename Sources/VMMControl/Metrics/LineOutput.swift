@@ -16,14 +16,26 @@ struct LineOutput: ~Copyable {
     /// Opens or makes a file, to write at its end; a FIFO waits for its reader.
     init(path: String) throws(KVMError) {
         self.path = path
-        file = try FileDescriptor.openForAppending(path, unreadFIFO: .wait)
+        file = try LineOutput.open(path)
+    }
+
+    /// nil for a FIFO that nobody reads.
+    private static func open(_ path: String) throws(KVMError) -> FileDescriptor? {
+        let folder = try Folder(of: path)
+        do throws(KVMError) {
+            return try folder.openForAppending(O_WRONLY)
+        } catch {
+            // A FIFO that nobody reads, or a socket; only the first can be opened to read as well.
+            guard error.errno == ENXIO, try folder.openForAppending(O_RDWR).isFIFO else { throw error }
+            return nil
+        }
     }
 
     /// Writes a line, which has its newline.
     ///
     /// - Returns: false when nobody takes it now: nothing of it was written, and nothing will be.
     mutating func write(_ line: [UInt8]) throws(KVMError) -> Bool {
-        if file == nil { file = try FileDescriptor.openForAppending(path, unreadFIFO: .wait) }
+        if file == nil { file = try LineOutput.open(path) }
         guard file != nil, try writeRest(), rest.isEmpty, file != nil else { return false }
         rest = line[...]
         do throws(KVMError) {

@@ -111,8 +111,14 @@ public enum ConsoleConfiguration: Sendable, Equatable {
     case stdio
     /// Output is thrown away, there is no input.
     case none
-    /// Output is appended to a file or written to a FIFO, there is no input.
-    case file(path: String)
+    /// Output is appended to a file or written to a FIFO, there is no input. A file has a limit in bytes, at which it is renamed and another
+    /// one begun (0: none).
+    case file(path: String, limit: UInt64 = defaultLimit)
     /// A new pseudo-terminal, whose name is printed.
     case pseudoTerminal
+
+    /// Bytes of a file, unless another limit is given.
+    public static let defaultLimit: UInt64 = 64 << 20
+    /// The least limit.
+    static let leastLimit: UInt64 = 64 << 10
 }
