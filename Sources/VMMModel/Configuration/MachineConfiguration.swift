@@ -120,5 +120,5 @@ public enum ConsoleConfiguration: Sendable, Equatable {
     /// Bytes of a file, unless another limit is given.
     public static let defaultLimit: UInt64 = 64 << 20
     /// The least limit.
-    static let leastLimit: UInt64 = 64 << 10
+    package static let leastLimit: UInt64 = 64 << 10
 }
