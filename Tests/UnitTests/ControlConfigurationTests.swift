@@ -94,6 +94,11 @@ import Testing
         #expect(throws: ControlError.self) { try machine.checkConsistency() }
         machine.vcpuCount = 32
         #expect(throws: Never.self) { try machine.checkConsistency() }
+        machine.nested = true
+        let error = #expect(throws: ControlError.self) { try machine.checkConsistency() }
+        #expect(error?.message.contains("symbiotic off") == true)
+        machine.symbiotic = false
+        #expect(throws: Never.self) { try machine.checkConsistency() }
     }
 }
 
@@ -149,6 +154,8 @@ import Testing
         resources.swap = SwapConfiguration(byteCount: 8 << 20, path: "/swap", budget: 4 << 20, bypass: true)
         resources.console = .file(path: "/c")
         resources.symbiotic = false
+        resources.nested = true
+        resources.pmu = true
         var logger = LoggerConfiguration()
         logger.path = "/l"
         logger.level = .debug

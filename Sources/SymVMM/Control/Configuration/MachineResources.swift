@@ -23,6 +23,10 @@ public struct MachineResources: Sendable, Equatable {
     public var console = ConsoleConfiguration.stdio
     /// Whether the guest is offered the symbiotic interface.
     public var symbiotic = true
+    /// Whether the guest may run guests of its own.
+    public var nested = false
+    /// Whether the guest sees performance counters.
+    public var pmu = false
     /// Where the log goes; nil for nowhere.
     public var logger: LoggerConfiguration?
     /// File or FIFO to which metrics are written; nil for none.
@@ -53,6 +57,8 @@ public struct MachineResources: Sendable, Equatable {
         machine.swap = swap
         machine.console = console
         machine.symbiotic = symbiotic
+        machine.nested = nested
+        machine.pmu = pmu
         if let root = machine.drives.first, root.isRootDevice {
             let device = root.partitionUUID.map { "PARTUUID=\($0)" } ?? "/dev/vda"
             machine.commandLine += (machine.commandLine.isEmpty ? "" : " ") + "root=\(device) \(root.isReadOnly ? "ro" : "rw")"
