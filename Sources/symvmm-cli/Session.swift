@@ -11,7 +11,7 @@ enum Session {
         let socket = try ControlSocket(path: resources.apiSocket, name: resources.name, folder: RuntimeFolder())
         defer { socket.remove() }
         let session = try MachineSession(
-            resources, tell: { path in Words.error("symvmm: the console is \(path)") },
+            resources, tell: { line in Words.error("symvmm: \(line)") },
             build: { (launch, output, loading) throws(ControlError) in
                 let services = try services(launch.machine)
                 do throws(MachineError) {

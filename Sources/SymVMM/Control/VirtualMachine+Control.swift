@@ -6,6 +6,15 @@ extension VirtualMachine: MachineControl {
         serial.receive(byte)
     }
 
+    /// Disks whose file system has no locks.
+    public var warnings: [String] {
+        virtio.compactMap { transport in
+            guard let disk = transport.device as? VirtioBlock, let storage = disk.storage as? FileStorage, !storage.isLocked
+            else { return nil }
+            return "\(disk.name): the file system of its file has no locks: see to it that nobody else uses the file"
+        }
+    }
+
     /// Opens the file as the drive's old one was opened: to write as well unless the drive is read-only, in sectors of the same size.
     public func replaceFile(ofDrive id: String, with path: String) throws(MachineError) {
         guard configuration.drives.contains(where: { $0.id == id }) else {
