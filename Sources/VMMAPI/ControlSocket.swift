@@ -35,8 +35,9 @@ package final class ControlSocket: Sendable {
         var pathLock: FolderLock?
         if let chosen {
             let parent = ControlSocket.parent(of: chosen)
-            // The same folder locked twice would wait for itself.
-            if try !FolderLock.isSame(parent, folder.path) { pathLock = try FolderLock(parent) }
+            // The same folder locked twice would wait for itself. One where others may put files, they may keep locked for ever; there the lock on
+            // our own folder has to do, which all VMs of ours take that have the same one.
+            if try !FolderLock.isSame(parent, folder.path), !FolderLock.isShared(parent) { pathLock = try FolderLock(parent) }
             try ControlSocket.makeRoom(at: chosen, for: "a VM that is running uses it: choose another --api-socket")
         }
         defer { pathLock?.release() }
@@ -108,9 +109,7 @@ package final class ControlSocket: Sendable {
 
     /// Listens under a name of its own first, then gives the socket its name: who sees the file may connect.
     private static func listen(at path: String) throws(ControlError) -> Int32 {
-        // As long as the path at most, so that it fits where the path does.
-        let temporary = (path.utf8.count < longestPath ? path : String(path.dropLast())) + "~"
-        try makeRoom(at: temporary, for: "a VM that is running uses it: choose another name for this one")
+        let temporary = try temporaryPath(for: path)
         let descriptor = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue | SOCK_NONBLOCK.rawValue), 0)
         guard descriptor >= 0 else { throw .host("\(KVMError.last("socket"))") }
         // The kernel gives the file the socket's mode, so it is closed to others from the start, whatever the umask (Linux, unix_bind).
@@ -125,6 +124,22 @@ package final class ControlSocket: Sendable {
             throw .host("\(error)")
         }
         return descriptor
+    }
+
+    /// A name beside the path, at which nothing is, no longer than what fits. The usual one first, so that what a process that was killed has left
+    /// is found again; others when somebody has put something else there.
+    private static func temporaryPath(for path: String) throws(ControlError) -> String {
+        let name = path.split(separator: "/", omittingEmptySubsequences: false).last?.utf8.count ?? 0
+        for attempt in 0..<16 {
+            let ending = attempt == 0 ? "~" : "~" + String(UInt16.random(in: 0x1000 ... .max), radix: 16)
+            let surplus = max(0, path.utf8.count + ending.utf8.count - longestPath)
+            // In the same folder: what is cut off is of the name.
+            guard surplus <= name else { break }
+            let temporary = path.dropLast(surplus) + ending
+            guard (try? makeRoom(at: String(temporary), for: "in use")) != nil else { continue }
+            return String(temporary)
+        }
+        throw .host("\(path): no name beside it is free: choose another folder")
     }
 
     /// Connects within a blocked moment: a Unix socket connects at once or fails, save where the listener's queue is full.
@@ -212,7 +227,7 @@ private struct FileIdentity: Equatable, Sendable {
     var isKnown: Bool { inode != 0 }
 }
 
-/// An advisory lock on a folder while a socket in it is looked at and replaced. Others may hold it (/tmp is everybody's), so waiting is bounded.
+/// An advisory lock on a folder while a socket in it is looked at and replaced. Another process may hold it, so waiting is bounded.
 private final class FolderLock {
     private var descriptor: Int32
 
@@ -236,6 +251,14 @@ private final class FolderLock {
 
     deinit {
         release()
+    }
+
+    /// Whether others may put files there, and so hold the lock. What cannot be looked at is left to the lock, which says why.
+    static func isShared(_ path: String) -> Bool {
+        var status = stat()
+        // SAFETY: the string lives for the call, which writes only the variable.
+        guard unsafe stat(path, &status) == 0 else { return false }
+        return status.st_mode & 0o022 != 0 || status.st_uid != geteuid() && status.st_uid != 0
     }
 
     static func isSame(_ left: String, _ right: String) throws(ControlError) -> Bool {

@@ -31,4 +31,11 @@ package protocol MachineControl: AnyObject, Sendable {
     func receive(_ byte: UInt8) -> Bool
     /// Puts another file behind a drive while the guest runs, and tells the guest that its size may have changed.
     func replaceFile(ofDrive id: String, with path: String) throws(MachineError)
+    /// What the user has to know of the machine, a line each.
+    var warnings: [String] { get }
+}
+
+extension MachineControl {
+    /// Nothing.
+    public var warnings: [String] { [] }
 }

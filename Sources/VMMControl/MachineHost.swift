@@ -48,7 +48,7 @@ package final class MachineHost: MachineControl {
     /// A VM that is not yet there.
     ///
     /// - Parameters:
-    ///   - tell: tells the user where a pseudo-terminal is.
+    ///   - tell: tells the user in a line where a pseudo-terminal is, or what is to be known of the machine.
     package init(_ resources: MachineResources, tell: @escaping @Sendable (String) -> Void = { _ in }, build: @escaping Builder)
         throws(ControlError)
     {
@@ -174,7 +174,7 @@ package final class MachineHost: MachineControl {
         // Also on an error: it has a thread.
         var isStarted = false
         defer { if !isStarted { console.stop() } }
-        if let path = console.pseudoTerminalPath { tell(path) }
+        if let path = console.pseudoTerminalPath { tell("the console is \(path)") }
         let machine = try build(launch, console.output, LoadingLimit { [weak self] in self?.wasKilled ?? true })
         do throws(KVMError) {
             try console.start(receive: { [weak machine] in machine?.receive($0) ?? true }, leave: { [weak self] in self?.leave() })
@@ -187,6 +187,10 @@ package final class MachineHost: MachineControl {
             throw ControlError(error)
         }
         isStarted = true
+        for warning in machine.warnings {
+            log.write(.warning, warning)
+            tell(warning)
+        }
         let isKilled = life.withLock { life in
             life.machine = machine
             life.console = console
@@ -312,5 +316,6 @@ package final class MachineHost: MachineControl {
             }
         }
         log.write(.info, "drive \(id): its file is now \(path)")
+        for warning in machine.warnings { log.write(.warning, warning) }
     }
 }

@@ -41,7 +41,7 @@ package final class MachineSession: Sendable {
     /// Puts a session together; nothing has started yet. `SignalWatcher.blockSignals()` was called before any thread was made.
     ///
     /// - Parameters:
-    ///   - tell: tells the user where a pseudo-terminal is.
+    ///   - tell: tells the user in a line where a pseudo-terminal is, or what is to be known of the machine.
     ///   - build: makes the machine when it is to start.
     package init(_ resources: MachineResources, tell: @escaping @Sendable (String) -> Void, build: @escaping MachineHost.Builder)
         throws(ControlError)

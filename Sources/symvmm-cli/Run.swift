@@ -33,6 +33,10 @@ struct Run: ParsableCommand {
     var memory: String?
     @Option(help: ArgumentHelp("Number of vCPUs, 1 to \(MachineLimits.vcpuCount.upperBound) (default: 1).", valueName: "number"))
     var cpus: String?
+    @Option(help: ArgumentHelp("Let the guest run guests of its own, with --symbiotic off (default: off).", valueName: "on|off"))
+    var nested: Switch?
+    @Option(help: ArgumentHelp("Show the guest performance counters (default: off).", valueName: "on|off"))
+    var pmu: Switch?
     @Option(
         help: ArgumentHelp("Add a disk: FILE[,readonly][,id=ID][,sector=512|4096]. May be repeated.", valueName: "disk"),
         completion: .file())
@@ -74,6 +78,8 @@ struct Run: ParsableCommand {
             }
             resources.vcpuCount = count
         }
+        if let nested { resources.nested = nested == .on }
+        if let pmu { resources.pmu = pmu == .on }
         for text in disk { resources.drives.append(try DriveConfiguration(option: text, index: resources.drives.count)) }
         for text in net {
             let index = resources.networkInterfaces.count

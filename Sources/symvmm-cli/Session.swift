@@ -14,7 +14,7 @@ enum Session {
         let socket = try ControlSocket(path: resources.apiSocket, name: resources.name, folder: RuntimeFolder())
         defer { socket.remove() }
         let session = try MachineSession(
-            resources, tell: { path in Words.error("symvmm: the console is \(path)") },
+            resources, tell: { line in Words.error("symvmm: \(line)") },
             build: MachineHost.makeMachine)
         return try session.run(socket: socket, startsNow: startsNow)
     }

@@ -187,6 +187,20 @@ class BadInput(vmm.SystemTest):
         self.assertIsNotNone(first.process.poll(), "what it had is free once kill has returned")
         self.assert_ended(first, 130)
 
+    def test_a_file_system_without_locks(self):
+        if not shutil.which("strace"):
+            self.skipTest("strace takes the locks away")
+        disk = self.write("disk.img", bytes(1 << 20))
+        program = ["strace", "-D", "-f", "-qq", "-o", "/dev/null", "-P", disk, "-e", "trace=fcntl", "-e", "inject=fcntl:error=ENOLCK", vmm.SYMVMM]
+        machine = self.tiny("count", "--quiet", "--disk", f"{disk},id=data", defines=["COUNT=1", "READS=1"], program=program)
+        self.assertEqual(machine.end(20), 0, machine.errors)
+        self.assertRegex(machine.errors, r"\Asymvmm: virtio-blk\.data: the file system of its file has no locks: .*\n\Z")
+        # For the guest's memory that is not enough.
+        os.remove(disk)
+        machine = self.tiny("count", "--quiet", "--swap", f"4M,path={disk}", defines=["COUNT=1", "READS=1"], program=program)
+        self.assertEqual(machine.end(20), 3, machine.errors)
+        self.assertRegex(machine.errors, r"\Asymvmm: .*it can't be locked there: give a file on another file system\n\Z")
+
     def test_a_disk_that_its_permissions_hold_read_only(self):
         disk = self.write("disk.img", bytes(1 << 20))
         os.chmod(disk, 0o444)

@@ -10,33 +10,42 @@ import Testing
         try #require(policy.entries(apicID: 1).first { $0.function == function })
     }
 
-    private func policy(symbiotic: Bool) -> CPUIDPolicy {
+    private func policy(nested: Bool = false, pmu: Bool = false) -> CPUIDPolicy {
         func all(_ function: UInt32) -> kvm_cpuid_entry2 {
             kvm_cpuid_entry2(
                 function: function, index: 0, flags: 0, eax: .max, ebx: .max, ecx: .max, edx: .max, padding: (0, 0, 0))
         }
         return CPUIDPolicy(
-            supported: [all(0), all(1), all(0x8000_0001), all(0x8000_000a)], vcpuCount: 3, hasDeadlineTimer: true,
-            ownLeaves: symbiotic ? SymbioticCPUID.leaves(features: 0) : [])
+            supported: [0, 1, 7, 0xa, 0x1c, 0x23, 0x8000_0001, 0x8000_000a, 0x8000_0022].map(all), vcpuCount: 3, hasDeadlineTimer: true,
+            ownLeaves: SymbioticCPUID.leaves(features: 0), isNestingOffered: nested, isPMUOffered: pmu)
     }
 
-    @Test func aSymbioticGuestRunsNoGuests() throws {
-        let policy = policy(symbiotic: true)
-        #expect(try leaf(1, policy).ecx == ~(1 << 5))
-        #expect(try leaf(0x8000_0001, policy).ecx == ~(1 << 2))
-        let svm = try leaf(0x8000_000a, policy)
-        #expect(svm.eax | svm.ebx | svm.ecx | svm.edx == 0)
+    private func isEmpty(_ function: UInt32, _ policy: CPUIDPolicy) throws -> Bool {
+        let leaf = try leaf(function, policy)
+        return leaf.eax | leaf.ebx | leaf.ecx | leaf.edx == 0
     }
 
-    @Test func otherGuestsMay() throws {
-        let policy = policy(symbiotic: false)
-        #expect(try leaf(1, policy).ecx == .max)
-        #expect(try leaf(0x8000_0001, policy).ecx == .max)
-        #expect(try leaf(0x8000_000a, policy).edx == .max)
+    @Test func guestsRunGuestsOnlyWhenAsked() throws {
+        let usual = policy(pmu: true)
+        #expect(try leaf(1, usual).ecx == ~(1 << 5))
+        #expect(try leaf(0x8000_0001, usual).ecx == ~(1 << 2))
+        #expect(try isEmpty(0x8000_000a, usual))
+        let nested = policy(nested: true, pmu: true)
+        #expect(try leaf(1, nested).ecx == .max && leaf(0x8000_0001, nested).ecx == .max && leaf(0x8000_000a, nested).edx == .max)
+    }
+
+    @Test func performanceCountersAreSeenOnlyWhenAsked() throws {
+        let (usual, asked) = (policy(nested: true), policy(nested: true, pmu: true))
+        for function in [0xa, 0x1c, 0x23, 0x8000_0022] as [UInt32] {
+            #expect(try isEmpty(function, usual) && leaf(function, asked).eax == .max)
+        }
+        #expect(try leaf(1, usual).ecx == ~0x8014 && leaf(1, usual).edx == ~(1 << 21))
+        #expect(try leaf(7, usual).edx == ~(1 << 19) && leaf(7, asked).edx == .max)
+        #expect(try leaf(0x8000_0001, usual).ecx == ~0x1180_0400 && leaf(0x8000_0001, asked).ecx == .max)
     }
 
     @Test func coresAreNumbered() throws {
-        let policy = policy(symbiotic: false)
+        let policy = policy()
         #expect(try leaf(1, policy).ebx == 0x0103_ffff)
         let topology = policy.entries(apicID: 1).filter { $0.function == 0xb }
         #expect(topology.map(\.eax) == [0, 2, 0])

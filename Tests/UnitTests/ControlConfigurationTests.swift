@@ -99,6 +99,11 @@ import Testing
         #expect(throws: ControlError.self) { try machine.checkConsistency() }
         machine.vcpuCount = 32
         #expect(throws: Never.self) { try machine.checkConsistency() }
+        machine.nested = true
+        let error = #expect(throws: ControlError.self) { try machine.checkConsistency() }
+        #expect(error?.message.contains("symbiotic off") == true)
+        machine.symbiotic = false
+        #expect(throws: Never.self) { try machine.checkConsistency() }
     }
 }
 
@@ -155,6 +160,8 @@ import Testing
         try resources.set(SwapBypassService.descriptor.request(fromOption: "8M,path=/swap,budget=4M,bypass=on"))
         resources.console = .file(path: "/c")
         resources.symbiotic = false
+        resources.nested = true
+        resources.pmu = true
         var logger = LoggerConfiguration()
         logger.path = "/l"
         logger.level = .debug

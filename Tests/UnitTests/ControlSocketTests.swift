@@ -165,6 +165,26 @@ final class TemporaryFolder: Sendable {
         #expect(mode(folder.socketPath(of: "vm")) == nil)
     }
 
+    /// As in /tmp: anybody may hold a lock on the folder, and put files where ours would go.
+    @Test(.timeLimit(.minutes(1))) func othersCanNotKeepASocketFromASharedFolder() throws {
+        let home = try TemporaryFolder()
+        let folder = try RuntimeFolder(path: home.path + "/run")
+        let shared = home.path + "/shared"
+        try #require(unsafe mkdir(shared, 0o700) == 0 && chmod(shared, 0o1777) == 0)
+        let squatter = try FileDescriptor.open(shared, O_RDONLY | O_DIRECTORY)
+        try #require(flock(squatter.rawValue, LOCK_EX | LOCK_NB) == 0)
+        let chosen = shared + "/api.sock"
+        try SmallFile.write(chosen + "~", [1])
+        let socket = try ControlSocket(path: chosen, name: "vm", folder: folder)
+        #expect(mode(chosen) == S_IFSOCK | 0o600 && ControlSocket.isAlive(chosen))
+        #expect(throws: ControlError.self) { try ControlSocket(path: chosen, name: "other", folder: folder) }
+        socket.remove()
+        #expect(TemporaryFolder.entries(of: shared) == ["api.sock~"])
+        // What has the name itself, nobody can help.
+        try SmallFile.write(chosen, [1])
+        #expect(throws: ControlError.self) { try ControlSocket(path: chosen, name: "vm", folder: folder) }
+    }
+
     @Test func tooLongPathsAreSaid() throws {
         let home = try TemporaryFolder()
         let folder = try RuntimeFolder(path: home.path + "/run")

@@ -27,6 +27,14 @@ import Testing
         #expect(GuestRecord(bytes: []).long(0) == 0)
     }
 
+    /// Each one costs this process up to 2 KiB while the list is answered, whatever memory the guest has.
+    @Test func aListOfTasksIsBoundedByTheirNumber() {
+        #expect(VirtualMachine.taskLimit(memoryByteCount: 16 << 20) == 1024)
+        #expect(VirtualMachine.taskLimit(memoryByteCount: 1 << 30) == 32_768)
+        #expect(VirtualMachine.taskLimit(memoryByteCount: 1 << 40) == 32_768)
+        #expect(SymCallError.tooManyTasks.description.contains("32768"))
+    }
+
     @Test func aTaskRecordIsDecodedFieldByField() {
         var bytes = little(UInt32(11)) + little(UInt32(12)) + little(UInt32(1000)) + little(UInt32(2)) + little(UInt64(77))
         bytes += Array("busybox".utf8) + [UInt8](repeating: 0, count: 9)
@@ -115,7 +123,7 @@ import Testing
             .notOffered, .noModule, .leaving, .notArmed, .switchedOff, .nested, .notInLongMode, .unknown, .needsDoorbell, .eventInFlight,
             .exitInHand, .timedOut, .faulted(vector: .max, errorCode: .max, rip: .max, address: .max), .failed(code: 4),
             .failed(code: .max),
-            .noAnswer, .noSuchProcessor, .notRunning, .badAnswer,
+            .noAnswer, .noSuchProcessor, .notRunning, .badAnswer, .tooManyTasks,
         ]
         #expect(Set(errors.map(\.description)).count == errors.count)
         for error in errors { #expect(!error.description.isEmpty && !error.description.contains("\n")) }

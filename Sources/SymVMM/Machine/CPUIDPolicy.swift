@@ -10,15 +10,24 @@ struct CPUIDPolicy {
     let vcpuCount: Int
     /// The local APIC's timer has a TSC-deadline mode (KVM_CAP_TSC_DEADLINE_TIMER).
     let hasDeadlineTimer: Bool
-    /// Leaves of symvmm's own, from 0x40000100. With them a guest has no virtualization of its own: KVM gives and takes the registers of
-    /// whatever the vCPU runs, so a symcall injected while L2 runs would corrupt L1 and L2.
+    /// Leaves of symvmm's own, from 0x40000100.
     let ownLeaves: [kvm_cpuid_entry2]
+    /// Whether the guest may run guests of its own (VMX, SVM). Much code of the host's kernel that hostile guests can reach; and a symcall that is
+    /// injected while the guest's guest runs would corrupt both.
+    var isNestingOffered = false
+    /// Whether the guest sees performance counters: they measure what others do on the same core, and are as much code again.
+    var isPMUOffered = false
 
     private enum Leaf {
         static let features: UInt32 = 0x1
         static let amdFeatures: UInt32 = 0x8000_0001
         static let amdVirtualization: UInt32 = 0x8000_000a
+        static let performance: UInt32 = 0xa
         static let topology: UInt32 = 0xb
+        static let lastBranches: UInt32 = 0x1c
+        static let performanceExtensions: UInt32 = 0x23
+        static let extendedFeatures: UInt32 = 0x7
+        static let amdPerformance: UInt32 = 0x8000_0022
         static let topologyV2: UInt32 = 0x1f
         static let hypervisor: ClosedRange<UInt32> = 0x4000_0000...0x4fff_ffff
         static let amdSizes: UInt32 = 0x8000_0008
@@ -41,11 +50,21 @@ struct CPUIDPolicy {
             entry.ecx |= 1 << 31  // a hypervisor is present
             if hasDeadlineTimer { entry.ecx |= 1 << 24 }
             if vcpuCount > 1 { entry.edx |= 1 << 28 }  // the count in EBX is valid
-            if !ownLeaves.isEmpty { entry.ecx &= ~(1 << 5) }  // VMX
+            if !isNestingOffered { entry.ecx &= ~(1 << 5) }  // VMX
+            if !isPMUOffered {
+                entry.ecx &= ~(1 << 2 | 1 << 4 | 1 << 15)  // DTES64, DS-CPL, PDCM
+                entry.edx &= ~(1 << 21)  // DS
+            }
+        case Leaf.extendedFeatures:
+            if !isPMUOffered, entry.index == 0 { entry.edx &= ~(1 << 19) }  // architectural LBR
+        case Leaf.performance, Leaf.lastBranches, Leaf.performanceExtensions, Leaf.amdPerformance:
+            if !isPMUOffered { (entry.eax, entry.ebx, entry.ecx, entry.edx) = (0, 0, 0, 0) }
         case Leaf.amdFeatures:
-            if !ownLeaves.isEmpty { entry.ecx &= ~(1 << 2) }  // SVM
+            if !isNestingOffered { entry.ecx &= ~(1 << 2) }  // SVM
+            // Instruction-based sampling; counters of the core, the north bridge and the last-level cache.
+            if !isPMUOffered { entry.ecx &= ~(1 << 10 | 1 << 23 | 1 << 24 | 1 << 28) }
         case Leaf.amdVirtualization:
-            if !ownLeaves.isEmpty { (entry.eax, entry.ebx, entry.ecx, entry.edx) = (0, 0, 0, 0) }
+            if !isNestingOffered { (entry.eax, entry.ebx, entry.ecx, entry.edx) = (0, 0, 0, 0) }
         case Leaf.amdSizes:
             entry.ecx = entry.ecx & ~0xf0ff | UInt32(vcpuCount - 1) | UInt32(topologyBits) << 12
         case Leaf.amdTopology:

@@ -77,6 +77,10 @@ extension VirtualMachine {
             throw MachineError(.host, "this kernel's KVM lacks \(missing.joined(separator: ", ")): use Linux 5.10 or later")
         }
         let handle = try MachineError.host { () throws(KVMError) in try VirtualMachine.createHandle(kvm, memory) }
+        // What CPUID hides is not there either: AMD's oldest counters have no bit in it. Kernels before 5.18 cannot.
+        if !configuration.pmu, kvm.check(KVM_CAP_PMU_CAPABILITY) & KVM_PMU_CAP_DISABLE != 0 {
+            try? handle.enable(KVM_CAP_PMU_CAPABILITY, UInt64(KVM_PMU_CAP_DISABLE))
+        }
         var buses = try MachineError.host { () throws(KVMError) in try DeviceManager(machine: handle, console: console) }
         try attach(&buses, handle)
         for service in services {
@@ -137,7 +141,8 @@ extension VirtualMachine {
         let policy = CPUIDPolicy(
             supported: try kvm.supportedCPUID(), vcpuCount: configuration.vcpuCount,
             hasDeadlineTimer: kvm.check(KVM_CAP_TSC_DEADLINE_TIMER) > 0,
-            ownLeaves: symbiotic.map { SymbioticCPUID.leaves(features: $0.features) } ?? [])
+            ownLeaves: symbiotic.map { SymbioticCPUID.leaves(features: $0.features) } ?? [],
+            isNestingOffered: configuration.nested, isPMUOffered: configuration.pmu)
         _ = try KVMError.check(ckvm_install_kick_handler(VCPU.kickSignal), "sigaction")
         var processors: [VCPU] = []
         for index in 0..<configuration.vcpuCount {

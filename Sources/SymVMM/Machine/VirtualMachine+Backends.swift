@@ -8,6 +8,15 @@ extension VirtualMachine {
         serial.receive(byte)
     }
 
+    /// Disks whose file system has no locks.
+    public var warnings: [String] {
+        virtio.compactMap { transport in
+            guard let disk = transport.device as? VirtioBlock, let storage = disk.storage as? FileStorage, !storage.isLocked
+            else { return nil }
+            return "\(disk.name): the file system of its file has no locks: see to it that nobody else uses the file"
+        }
+    }
+
     /// Puts another file behind a drive while the guest runs, and tells the guest that its size may have changed.
     ///
     /// Opens the file as the drive's old one was opened: to write as well unless the drive is read-only, in sectors of the same size.

@@ -14,6 +14,13 @@ extension VirtualMachine {
     private static let listPatience: UInt64 = 10_000_000_000
     /// A kernel's stack for a task, the least memory that one takes.
     private static let taskByteCount: UInt64 = 16 << 10
+    /// Most tasks of one list. Each costs up to 2 KiB while it is made into JSON, so this bounds what a guest that lies can take.
+    static let mostTasks = 32_768
+
+    /// Most tasks that a guest with so much memory is believed to have: more than it has room for is a lie.
+    static func taskLimit(memoryByteCount: UInt64) -> Int {
+        min(mostTasks, Int(clamping: memoryByteCount / taskByteCount))
+    }
 
     /// Five values there and back, injected into a vCPU.
     public func ping(_ values: SymCallValues, vcpu: Int) throws(SymCallError) -> SymCallValues {
@@ -45,8 +52,7 @@ extension VirtualMachine {
     public func guestTasks(threads: Bool = false) throws(SymCallError) -> [GuestTask] {
         var tasks: [GuestTask] = []
         var cursor: UInt64 = 0
-        // More than the guest has memory for is a lie.
-        let limit = Int(clamping: memory.byteCount / VirtualMachine.taskByteCount)
+        let limit = VirtualMachine.taskLimit(memoryByteCount: memory.byteCount)
         let deadline = TickClock.monotonicNanoseconds() &+ VirtualMachine.listPatience
         while true {
             if TickClock.monotonicNanoseconds() > deadline { throw .noAnswer }
@@ -55,9 +61,9 @@ extension VirtualMachine {
                 threads ? UInt64(SYMBIOTIC_TASKS_THREADS) : 0
             ) { $0.rcx }
             guard let stride = Int(exactly: results.rsi), stride >= GuestTask.recordByteCount,
-                let count = Int(exactly: results.rbx), count <= record.bytes.count / stride,
-                count <= limit - tasks.count
+                let count = Int(exactly: results.rbx), count <= record.bytes.count / stride
             else { throw .badAnswer }
+            guard count <= limit - tasks.count else { throw .tooManyTasks }
             tasks += (0..<count).map { GuestTask(record: GuestRecord(bytes: record.bytes.dropFirst($0 * stride).prefix(stride))) }
             guard results.rdx != 0 else { return tasks }
             guard results.rdx > cursor else { throw .badAnswer }

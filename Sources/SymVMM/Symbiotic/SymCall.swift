@@ -61,6 +61,8 @@ public enum SymCallError: Error, Sendable, Equatable, CustomStringConvertible {
     case notRunning
     /// What the guest wrote as its answer makes no sense.
     case badAnswer
+    /// The guest lists more tasks than are taken.
+    case tooManyTasks
 
     /// One line for the user.
     public var description: String {
@@ -85,6 +87,7 @@ public enum SymCallError: Error, Sendable, Equatable, CustomStringConvertible {
         case .noSuchProcessor: "there is no such vCPU"
         case .notRunning: "the VM is not running"
         case .badAnswer: "what the guest answered makes no sense"
+        case .tooManyTasks: "the guest lists more tasks than \(VirtualMachine.mostTasks) or its memory has room for"
         }
     }
 

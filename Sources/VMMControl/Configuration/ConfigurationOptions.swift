@@ -32,6 +32,9 @@ extension MachineConfiguration {
     package func checkConsistency() throws(ControlError) {
         try MachineConfiguration.checkName(name)
         try MachineConfiguration.checkVCPUCount(vcpuCount, option: "--cpus")
+        guard !(nested && symbiotic) else {
+            throw .usage("nested: a symbiotic guest cannot run guests of its own: switch one of both off (--symbiotic off)")
+        }
         guard !commandLine.utf8.contains(0) else { throw .usage("--append: the command line contains a zero byte") }
         var seen = Set<String>()
         for id in drives.map(\.id) + networkInterfaces.map(\.id) where !seen.insert(id).inserted {

@@ -17,13 +17,15 @@ extension MachineResources {
         bootSource = source
     }
 
-    /// `machine-config`: vcpu_count, mem_size_mib.
+    /// `machine-config`: vcpu_count, mem_size_mib. Own: nested, pmu.
     ///
     /// - Parameter isWhole: whether both must be there; otherwise what is missing stays as it is.
     mutating func setMachine(_ fields: JSONFields, isWhole: Bool) throws(ControlError) {
         var fields = fields
         let vcpus = try MachineResources.vcpuCount(&fields)
         let memory = try MachineResources.memory(&fields)
+        let isNested = try fields.boolean("nested")
+        let hasPMU = try fields.boolean("pmu")
         try fields.notOffered("smt", unless: [.boolean(false)])
         try fields.notOffered("cpu_template", unless: [.string("None")])
         try fields.notOffered("track_dirty_pages", unless: [.boolean(false)])
@@ -35,6 +37,8 @@ extension MachineResources {
         }
         vcpuCount = vcpus ?? vcpuCount
         memoryByteCount = memory ?? memoryByteCount
+        nested = isNested ?? nested
+        pmu = hasPMU ?? pmu
     }
 
     private static func vcpuCount(_ fields: inout JSONFields) throws(ControlError) -> Int? {

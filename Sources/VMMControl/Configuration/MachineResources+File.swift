@@ -78,7 +78,7 @@ extension MachineResources {
     var machineDocument: JSONValue {
         .object([
             "vcpu_count": .integer(Int64(vcpuCount)), "mem_size_mib": .integer(Int64(memoryByteCount >> 20)), "smt": .boolean(false),
-            "track_dirty_pages": .boolean(false), "huge_pages": .string("None"),
+            "track_dirty_pages": .boolean(false), "huge_pages": .string("None"), "nested": .boolean(nested), "pmu": .boolean(pmu),
         ])
     }
 

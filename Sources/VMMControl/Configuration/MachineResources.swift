@@ -31,6 +31,10 @@ package struct MachineResources: Sendable, Equatable {
     package var console = ConsoleConfiguration.stdio
     /// Whether the guest is offered the symbiotic interface.
     package var symbiotic = true
+    /// Whether the guest may run guests of its own.
+    package var nested = false
+    /// Whether the guest sees performance counters.
+    package var pmu = false
     /// Where the log goes; nil for nowhere.
     package var logger: LoggerConfiguration?
     /// File or FIFO to which metrics are written; nil for none.
@@ -74,6 +78,8 @@ package struct MachineResources: Sendable, Equatable {
         machine.networkInterfaces = networkInterfaces
         machine.console = console
         machine.symbiotic = symbiotic
+        machine.nested = nested
+        machine.pmu = pmu
         if let root = machine.drives.first, root.isRootDevice {
             let device = root.partitionUUID.map { "PARTUUID=\($0)" } ?? "/dev/vda"
             machine.commandLine += (machine.commandLine.isEmpty ? "" : " ") + "root=\(device) \(root.isReadOnly ? "ro" : "rw")"

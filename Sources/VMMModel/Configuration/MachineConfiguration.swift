@@ -22,6 +22,10 @@ public struct MachineConfiguration: Sendable, Equatable {
     public var console: ConsoleConfiguration
     /// Whether the guest is offered the symbiotic interface.
     public var symbiotic: Bool
+    /// Whether the guest may run guests of its own (VMX, SVM); not together with `symbiotic`.
+    public var nested = false
+    /// Whether the guest sees performance counters.
+    public var pmu = false
 
     /// A machine with the smallest useful settings: 1 vCPU, 256 MiB, console to nowhere.
     public init(name: String, kernelPath: String) {

@@ -8,8 +8,11 @@ internal import Synchronization
 
 /// A disk in a raw file or on a block device of the host, through the host's page cache.
 ///
-/// The file is locked while the object lives (fcntl(2), open file description locks): one writer, or any number of readers.
+/// The file is locked while the object lives (fcntl(2), open file description locks): one writer, or any number of readers. Where the file system
+/// has no locks, `isLocked` says so.
 public final class FileStorage: BlockStorage, @unchecked Sendable {
+    /// False on a file system without locks: another VM may use the file, and neither would notice.
+    public let isLocked: Bool
     private let descriptor: FileDescriptor
     /// What the file system has refused once it is not asked for again.
     private let cannotPunch = Atomic<Bool>(false)
@@ -32,8 +35,8 @@ public final class FileStorage: BlockStorage, @unchecked Sendable {
         } catch {
             throw KVMError(call: call, errno: error.errno, advice: FileStorage.advice(error.errno, isReadOnly))
         }
-        try FileStorage.lock(descriptor, call, isReadOnly)
-        try self.init(descriptor, call, isReadOnly, sectorSize)
+        let isLocked = try FileStorage.lock(descriptor, call, isReadOnly)
+        try self.init(descriptor, call, isReadOnly, sectorSize, isLocked)
     }
 
     /// What a path leads to now, in place of `other`: the same file measured again when it is the same, otherwise another one.
@@ -44,7 +47,7 @@ public final class FileStorage: BlockStorage, @unchecked Sendable {
             let call = "disk \(path)"
             let number = fcntl(other.descriptor.rawValue, F_DUPFD_CLOEXEC, 0)
             guard number >= 0 else { throw KVMError.last(call) }
-            try self.init(FileDescriptor(owning: number), call, other.isReadOnly, other.sectorSize)
+            try self.init(FileDescriptor(owning: number), call, other.isReadOnly, other.sectorSize, other.isLocked)
         } else {
             try self.init(path: path, isReadOnly: other.isReadOnly, sectorSize: other.sectorSize)
         }
@@ -54,11 +57,13 @@ public final class FileStorage: BlockStorage, @unchecked Sendable {
     ///
     /// - Parameter call: names it in errors.
     public convenience init(locked descriptor: consuming FileDescriptor, _ call: String, sectorSize: Int) throws(KVMError) {
-        try self.init(descriptor, call, false, sectorSize)
+        try self.init(descriptor, call, false, sectorSize, true)
     }
 
     /// Takes over an open and locked file.
-    private init(_ descriptor: consuming FileDescriptor, _ call: String, _ isReadOnly: Bool, _ sectorSize: Int?) throws(KVMError) {
+    private init(_ descriptor: consuming FileDescriptor, _ call: String, _ isReadOnly: Bool, _ sectorSize: Int?, _ isLocked: Bool)
+        throws(KVMError)
+    {
         let kind = try FileStorage.measure(descriptor, call)
         let sector = sectorSize ?? kind.sectorSize
         guard [512, 1024, 2048, 4096].contains(sector), sector >= kind.sectorSize else {
@@ -75,6 +80,7 @@ public final class FileStorage: BlockStorage, @unchecked Sendable {
                 advice: "its size, \(kind.byteCount) bytes, is not a multiple of \(sector): is it a raw disk image?")
         }
         self.descriptor = descriptor
+        self.isLocked = isLocked
         super.init(byteCount: kind.byteCount, sectorSize: sector, isReadOnly: isReadOnly)
     }
 
@@ -204,16 +210,16 @@ extension FileStorage {
         return Kind(byteCount: bytes, sectorSize: Int(sector))
     }
 
-    private static func lock(_ descriptor: borrowing FileDescriptor, _ call: String, _ isReadOnly: Bool) throws(KVMError) {
+    /// False: the file system has no locks.
+    private static func lock(_ descriptor: borrowing FileDescriptor, _ call: String, _ isReadOnly: Bool) throws(KVMError) -> Bool {
         switch -ckvm_lock_file(descriptor.rawValue, !isReadOnly) {
         case EAGAIN, EACCES:
             let advice = isReadOnly ? "another process writes to it" : "another process uses it: end it, or give both the disk read-only"
             throw KVMError(call: call, errno: EBUSY, advice: advice)
-        case let error where error > 0 && error != ENOLCK && error != EOPNOTSUPP && error != ENOSYS:
-            throw KVMError(call: call, errno: error, advice: "the file could not be locked")
-        default:
-            // Locked; or on a file system without locks, where the user has to see to it.
-            return
+        case ...0: return true
+        // The user has to see to it, and is told.
+        case ENOLCK, EOPNOTSUPP, ENOSYS: return false
+        case let error: throw KVMError(call: call, errno: error, advice: "the file could not be locked")
         }
     }
 
