@@ -14,12 +14,10 @@ extension VirtualMachine {
     private static let listPatience: UInt64 = 10_000_000_000
     /// A kernel's stack for a task, the least memory that one takes.
     private static let taskByteCount: UInt64 = 16 << 10
-    /// Most tasks of one list. Each costs up to 2 KiB while it is made into JSON, so this bounds what a guest that lies can take.
-    static let mostTasks = 32_768
 
     /// Most tasks that a guest with so much memory is believed to have: more than it has room for is a lie.
     static func taskLimit(memoryByteCount: UInt64) -> Int {
-        min(mostTasks, Int(clamping: memoryByteCount / taskByteCount))
+        min(SymCallError.mostTasks, Int(clamping: memoryByteCount / taskByteCount))
     }
 
     /// Five values there and back, injected into a vCPU.

@@ -25,6 +25,9 @@ public struct SymCallValues: Sendable, Equatable {
 
 /// Why a symcall gave no results.
 public enum SymCallError: Error, Sendable, Equatable, CustomStringConvertible {
+    /// Most tasks of one list. Each costs up to 2 KiB while it is made into JSON, so this bounds what a guest that lies can take.
+    static let mostTasks = 32_768
+
     /// The VM was started without the symbiotic interface.
     case notOffered
     /// The guest has no module, or it has not registered yet.
@@ -87,7 +90,7 @@ public enum SymCallError: Error, Sendable, Equatable, CustomStringConvertible {
         case .noSuchProcessor: "there is no such vCPU"
         case .notRunning: "the VM is not running"
         case .badAnswer: "what the guest answered makes no sense"
-        case .tooManyTasks: "the guest lists more tasks than \(VirtualMachine.mostTasks) or its memory has room for"
+        case .tooManyTasks: "the guest lists more tasks than \(SymCallError.mostTasks) or its memory has room for"
         }
     }
 
