@@ -76,9 +76,9 @@ class Top(vmm.SystemTest):
     def test_a_terminal_shows_sorts_and_opens_machines(self):
         terminal = Terminal(self)
         terminal.keys("symvmm top --interval 0.3", "Enter")
-        text = terminal.wait_for(lambda text: "3 VMs, 2 running" in text and "port_write none" in text)
+        # In a short interval on a busy machine, another one may have got more of the processor.
+        text = terminal.wait_for(lambda text: "3 VMs, 2 running" in text and "port_write none" in text and self.names_in(text)[:1] == ["busy"])
         self.assertEqual(text.splitlines()[2].split()[:3], ["NAME", "PID", "STATE"])
-        self.assertEqual(self.names_in(text)[0], "busy")
         self.assertIn("q: quit", text.splitlines()[-1])
         terminal.keys("n")
         terminal.wait_for(lambda text: self.names_in(text) == ["busy", "calm", "held"] and "by name" in text)
@@ -190,6 +190,11 @@ class Top(vmm.SystemTest):
                 continue
         raise AssertionError("no top runs")
 
+    def take_rows(self, rows):
+        """What top says of each machine now."""
+        rows.update({row["name"]: row for row in self.answer("top", "--once", "--interval", "0.3")})
+        return rows
+
     def test_a_pipe_gets_plain_tables(self):
         result = self.symvmm("top", "--once", "--interval", "0.3", "--sort", "name")
         self.assertEqual(result.returncode, 0, result.stderr)
@@ -199,9 +204,9 @@ class Top(vmm.SystemTest):
         self.assertNotIn("\x1b", result.stdout)
         twice = self.symvmm("top", "--count", "2", "--interval", "0.2")
         self.assertEqual(twice.stdout.count("symvmm top: 3 VMs"), 2)
-        rows = {row["name"]: row for row in self.answer("top", "--once", "--interval", "0.3")}
+        rows = {}
+        self.wait_until("the busy one leaves most", lambda: self.take_rows(rows) and rows["busy"]["exits_per_second"] > rows["calm"]["exits_per_second"])
         self.assertEqual(set(rows), {"busy", "calm", "held"})
-        self.assertGreater(rows["busy"]["exits_per_second"], rows["calm"]["exits_per_second"])
         self.assertEqual(rows["held"]["exits_per_second"], 0)
         self.assertGreater(rows["busy"]["cpu_share"], 0)
         self.assertGreater(rows["busy"]["resident_bytes"], 1 << 20)
