@@ -3,6 +3,7 @@
 
 import os
 import sys
+import tempfile
 import unittest
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -43,6 +44,15 @@ class WatchedTest(unittest.TestCase):
     def test_one_that_works_does_not_stand_still_but_has_a_limit(self):
         self.assertIn("took longer than 12 s", self.stopped("while :; do :; done", limit=12, still=6.0))
         self.assertIn("took longer than 2 s", self.stopped("while :; do echo word; done", limit=2))
+
+    def test_one_that_is_to_end_is_asked_first(self):
+        with tempfile.TemporaryDirectory() as folder:
+            mark = os.path.join(folder, "mark")
+            script = f"trap 'echo tidy >{mark}; exit' TERM; echo here; while :; do sleep 0.1; done"
+            with watched.Watched("it", ["sh", "-c", script], 60, ask=lambda: program.process.terminate()) as program:
+                self.assertEqual(next(program.lines()), "here")
+            self.assertEqual(program.process.returncode, 0)
+            self.assertTrue(os.path.exists(mark))
 
     def test_one_that_closes_its_output_has_to_end(self):
         self.assertIn("closed its output", self.stopped("exec sleep 1000 >&-"))

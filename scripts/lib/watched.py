@@ -9,6 +9,7 @@ import time
 # A program that neither writes nor works for so long will not do so later either.
 STILL = float(os.environ.get("SYMVMM_STILL", 60))
 LONGEST = 65536  # bytes of a line
+TIDYING = 5  # seconds that a program has to end when it was asked to
 LOOK = 5  # seconds between two looks at its work
 
 
@@ -21,11 +22,12 @@ class Watched:
 
     work: called now and then; as long as what it returns changes, the program works, even if it writes nothing. Without it, its processor
     time is looked at.
-    name: what the program is, for messages; limit: seconds for all of it; still: seconds without a sign of life; signs: what these are.
+    name: what the program is, for messages; limit: seconds for all of it; still: seconds without a sign of life; signs: what these are;
+    ask: what asks it to end, so that it can tidy up; it is killed when it has not ended some seconds later.
     """
 
-    def __init__(self, name, words, limit, work=None, still=STILL, signs="its output and its processor time", **options):
-        self.name, self.limit, self.still, self.signs = name, limit, still, signs
+    def __init__(self, name, words, limit, work=None, still=STILL, signs="its output and its processor time", ask=None, **options):
+        self.name, self.limit, self.still, self.signs, self.ask = name, limit, still, signs, ask
         self.work = work or (lambda: processor_time(self.process.pid))
         self.process = subprocess.Popen(words, stdout=subprocess.PIPE, **options)
         os.set_blocking(self.process.stdout.fileno(), False)
@@ -37,6 +39,12 @@ class Watched:
         return self
 
     def __exit__(self, *_):
+        if self.ask and self.process.poll() is None:
+            self.ask()
+            try:
+                self.process.wait(TIDYING)
+            except subprocess.TimeoutExpired:
+                pass
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait()
@@ -86,6 +94,14 @@ class Watched:
     def _last_words(self):
         last = self._rest.decode(errors="replace").strip() or self.last
         return f"; its last words: {last[-200:]!r}" if last else "; it never wrote a word"
+
+
+def kill_vm(symvmm, name):
+    """Ends a VM at once; its symvmm removes the control socket."""
+    try:
+        subprocess.run([symvmm, "kill", name], stdin=subprocess.DEVNULL, capture_output=True, timeout=TIDYING, check=False)
+    except subprocess.TimeoutExpired:
+        pass  # its process is killed then
 
 
 def processor_time(pid):
