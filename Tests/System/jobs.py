@@ -39,6 +39,11 @@ class Job:
     def __init__(self, tests):
         self.tests = tests
 
+    @property
+    def alone(self):
+        """Whether no other job may run beside it."""
+        return any(test.alone for test in self.tests)
+
 
 def jobs_of(tests):
     """The tests by job, in their order."""

@@ -77,6 +77,33 @@ class Sharing(vmm.SystemTest):
         print("pid", self.guest().pid)
 '''
 
+# Those that are to be alone fail when they see the mark of another.
+ALONE = '''
+import os, time
+import vmm
+
+class Beside(vmm.SystemTest):
+    group = "host"
+
+    def run_for_a_moment(self):
+        open(f"{os.environ['MARKS']}/{os.getpid()}", "w").close()
+        time.sleep(0.5)
+        os.unlink(f"{os.environ['MARKS']}/{os.getpid()}")
+
+    def test_one(self):
+        self.run_for_a_moment()
+
+    def test_two(self):
+        self.run_for_a_moment()
+
+class Alone(Beside):
+    alone = True
+
+    def run_for_a_moment(self):
+        self.assertEqual(os.listdir(os.environ["MARKS"]), [])
+        super().run_for_a_moment()
+'''
+
 # A lab that breaks in the midst of a test the first time, and runs the command on this machine the second time.
 LAB = """#!/bin/bash
 if mkdir "$SYMVMM_BUILD_FOLDER/broken"; then
@@ -145,6 +172,13 @@ class Runner(vmm.SystemTest):
     def test_quick_leaves_out_what_is_slow(self):
         lines, status = self.run_samples("--quick", "sample")
         self.assertEqual((lines[-1], status), ("4 passed, 0 failed", 0))
+
+    def test_nothing_runs_beside_a_test_that_is_alone(self):
+        self.write("Tests/System/alone_test.py", ALONE)
+        os.mkdir(self.path("marks"))
+        self.words["MARKS"] = self.path("marks")
+        lines, status = self.run_samples("--jobs", "4", "--group", "host", "alone: ")
+        self.assertEqual((lines[-1], status), ("4 passed, 0 failed", 0), "\n".join(lines))
 
     def test_a_lab_that_breaks_is_followed_by_another(self):
         if vmm.has_hardware_virtualization():

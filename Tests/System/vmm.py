@@ -288,6 +288,8 @@ class SystemTest(unittest.TestCase):
     limit = 600
     # Whether the tests of the class run in one process, as they are written, and use each other's guest (`shared_guest`).
     shared = False
+    # Whether no other test of the same machine may run meanwhile.
+    alone = False
     home = None
 
     def setUp(self):
