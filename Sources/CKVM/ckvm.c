@@ -9,6 +9,7 @@
 #include <linux/fs.h>
 #include <linux/if.h>
 #include <linux/if_tun.h>
+#include <malloc.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -16,6 +17,7 @@
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -40,7 +42,7 @@ int ckvm_create_vm(int kvm)
 {
 	int vm;
 
-	/* KVM_CREATE_VM is interrupted by any signal while it registers with the mm; nothing was made then. */
+	/* A signal can interrupt KVM_CREATE_VM while it registers its MMU notifier; then it has created nothing. */
 	do {
 		vm = ioctl(kvm, KVM_CREATE_VM, 0);
 	} while (vm < 0 && errno == EINTR);
@@ -57,7 +59,7 @@ int ckvm_get_vcpu_mmap_size(int kvm)
 	return value_or_errno(ioctl(kvm, KVM_GET_VCPU_MMAP_SIZE, 0));
 }
 
-/* kvm_cpuid2 ends in a flexible array: room for as many entries as any kernel has. */
+/* kvm_cpuid2 ends in a flexible array. KVM has at most 256 entries (KVM_MAX_CPUID_ENTRIES). */
 #define CPUID_ROOM 256
 union cpuid_room {
 	struct kvm_cpuid2 head;
@@ -266,6 +268,13 @@ int ckvm_install_kick_handler(int signal)
 	return value_or_errno(sigaction(signal, &action, NULL));
 }
 
+int ckvm_forbid_privileges_and_dumps(void)
+{
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
+		return -errno;
+	return value_or_errno(prctl(PR_SET_DUMPABLE, 0, 0, 0, 0));
+}
+
 int ckvm_unblock_signal(int signal)
 {
 	sigset_t set;
@@ -280,17 +289,25 @@ int ckvm_eventfd(bool nonblocking)
 	return value_or_errno(eventfd(0, EFD_CLOEXEC | (nonblocking ? EFD_NONBLOCK : 0)));
 }
 
-int ckvm_peer_process(int socket)
+int ckvm_peer_pid(int socket)
 {
 	struct ucred peer;
 	socklen_t length = sizeof(peer);
 
 	if (getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &peer, &length) < 0)
 		return -errno;
-	/* 0: in another process namespace */
-	if (peer.pid <= 0)
-		return -ESRCH;
-	return value_or_errno((int)syscall(SYS_pidfd_open, peer.pid, 0));
+	/* The kernel reports 0 for a process in another PID namespace. */
+	return peer.pid > 0 ? peer.pid : -ESRCH;
+}
+
+int ckvm_open_process(int pid)
+{
+	return value_or_errno((int)syscall(SYS_pidfd_open, pid, 0));
+}
+
+int ckvm_signal_process(int pidfd, int signal)
+{
+	return value_or_errno((int)syscall(SYS_pidfd_send_signal, pidfd, signal, NULL, 0));
 }
 
 int ckvm_memory_file(const char *name, uint64_t bytes)
@@ -318,9 +335,37 @@ int ckvm_physical_address_bits(void)
 	return eax < 32 ? 36 : eax > 52 ? 52 : (int)eax;
 }
 
+int ckvm_processor_name(unsigned char *name)
+{
+	unsigned int words[12];
+
+	for (unsigned int leaf = 0; leaf < 3; leaf++) {
+		unsigned int *word = words + 4 * leaf;
+
+		if (!__get_cpuid(0x80000002 + leaf, word, word + 1, word + 2, word + 3))
+			return -ENOENT;
+	}
+	memcpy(name, words, sizeof(words));
+	return 0;
+}
+
+int ckvm_hardware_virtualization(void)
+{
+	unsigned int eax, ebx, ecx, edx;
+
+	if (__get_cpuid(0x80000001, &eax, &ebx, &ecx, &edx) && ecx & 1u << 2)
+		return 1;
+	return __get_cpuid(1, &eax, &ebx, &ecx, &edx) && ecx & 1u << 5 ? 2 : 0;
+}
+
 int ckvm_name_thread(const char *name)
 {
 	return -pthread_setname_np(pthread_self(), name);
+}
+
+void ckvm_use_one_arena(void)
+{
+	mallopt(M_ARENA_MAX, 1);
 }
 
 int ckvm_set_default_stack_size(size_t bytes)
@@ -335,13 +380,6 @@ int ckvm_set_default_stack_size(size_t bytes)
 		error = pthread_setattr_default_np(&attributes);
 	pthread_attr_destroy(&attributes);
 	return -error;
-}
-
-int ckvm_error_message(int error, char *text, size_t capacity)
-{
-	char room[128];
-
-	return snprintf(text, capacity, "%s", strerror_r(error, room, sizeof(room)));
 }
 
 int ckvm_open_tap(const char *name, int header_size)

@@ -3,13 +3,13 @@
 internal import SymVMM
 internal import VMMBase
 
-/// A swap store in a file: the host writes pages out when it is short of memory itself. The guest reaches them through the file's page cache.
+/// A swap store in a file. The guest accesses the pages in the host's page cache, and the host writes them to the file when its memory is scarce.
 ///
-/// The disk writes by pwrite(2), so that a full file system is an I/O error in the guest.
+/// The disk writes with pwrite(2), so a full file system is an I/O error in the guest.
 final class FileStore: SwapStore, @unchecked Sendable {
     private let file: SwapFile
 
-    init(path: String, byteCount: UInt64) throws(KVMError) {
+    init(path: String, byteCount: UInt64) throws(VMMError) {
         file = try SwapFile(path: path, byteCount: byteCount)
         super.init(try MemoryMapping(shared: file.descriptor, byteCount: Int(clamping: byteCount)))
     }
@@ -18,7 +18,7 @@ final class FileStore: SwapStore, @unchecked Sendable {
         file.close()
     }
 
-    /// Bytes of the file system that the file takes.
+    /// Bytes that the file occupies on its file system.
     override var residentByteCount: UInt64 { file.allocatedByteCount }
 
     override func read(into vectors: inout GuestVectors, at offset: UInt64) throws(StorageError) {
@@ -27,6 +27,11 @@ final class FileStore: SwapStore, @unchecked Sendable {
 
     override func write(from vectors: inout GuestVectors, at offset: UInt64) throws(StorageError) {
         try file.storage.write(from: &vectors, at: offset)
+    }
+
+    override func writePage(_ slot: UInt64, from page: UnsafeRawBufferPointer, isResident: Bool) throws(StorageError) {
+        // SAFETY: the caller passes one page, which lives for the call.
+        try unsafe file.write(from: page, at: Int(slot) * page.count)
     }
 
     override func discard(at offset: UInt64, byteCount: UInt64) throws(StorageError) {

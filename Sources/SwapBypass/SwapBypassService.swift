@@ -4,46 +4,45 @@ public import SymVMM
 public import VMMBase
 
 internal import Glibc
-internal import SymbioticABI
+internal import SwapBypassABI
 internal import Synchronization
 internal import VMMModel
 
-/// SwapBypass (docs/SWAPBYPASS.md): the swap disk, its store as a window in guest-physical space, and the answers to the guest's faults.
+/// SwapBypass (docs/SWAPBYPASS.md): the swap disk, its store as a window in guest-physical space, and the guest's swap faults.
 ///
-/// The guest's module does the mapping; what it says is never trusted with more than the guest's own memory: the window holds nothing but
-/// what the guest itself has swapped out.
+/// The guest's module maps the pages. The VMM does not trust it: the window contains only what the guest has swapped out, and every value in a
+/// doorbell is checked.
 public final class SwapBypassService: SymbioticService, @unchecked Sendable {
-    /// How long the guest has to turn the switch, in milliseconds.
-    private static let patience = 5000
+    /// Milliseconds until a guest that does not switch counts as failed.
+    private static let switchTimeout = 5000
 
-    /// Where the pages are.
+    /// The swapped pages.
     public let store: SwapStore
     private let disk: VirtioBlock
-    private let tally = SwapCounters()
+    private let counts = SwapCounters()
     /// One for each vCPU.
     private let policies = (0..<MachineLimits.vcpuCount.upperBound).map { _ in SwapPolicy() }
-    /// The machine holds its services; set before a vCPU runs.
-    private weak var machine: (any ServiceHost)?
-    private var diskRegisters: UInt64 = 0
-    private var windowAddress: UInt64 = 0
-    /// Where the guest sees which slots are in memory.
-    private var heldAddress: UInt64 = 0
+    /// Weak, because the machine holds its services. Set before a vCPU runs.
+    weak var machine: (any ServiceHost)?
+    var diskRegisters: UInt64 = 0
+    var windowAddress: UInt64 = 0
+    var residentSlotsAddress: UInt64 = 0
 
-    private let isWanted: Atomic<Bool>
-    /// What of the window has been mapped; it stays.
-    private let mapped = Mutex<(window: Bool, held: Bool)>((false, false))
-    /// The number of what the guest was last asked for.
-    private let wishNumber = Atomic<UInt32>(0)
-    /// The guest's last word on its switch.
-    private let guestWord = Atomic<UInt64>(GuestWord().packed)
-    /// One turn of the switch at a time.
-    private let turning = Mutex<Void>(())
+    let enabled: Atomic<Bool>
+    /// Whether the guest can access the window and the resident-slot bitmap. They stay mapped.
+    let mapped = Mutex<(window: Bool, residentSlots: Bool)>((false, false))
+    /// Counts the requests to switch.
+    let requestGeneration = Atomic<UInt32>(0)
+    /// The guest's latest report.
+    let status = Atomic<UInt64>(SwitchStatus().packed)
+    /// One switch at a time.
+    private let switching = Mutex<Void>(())
 
     /// Makes the store and its disk.
-    public init(_ configuration: SwapConfiguration) throws(KVMError) {
+    public init(_ configuration: SwapConfiguration) throws(VMMError) {
         store = try SwapStore.make(configuration)
-        disk = VirtioBlock(id: SwapStore.serial, storage: store)
-        isWanted = Atomic(configuration.bypass)
+        disk = try VirtioBlock(id: SwapStore.serial, storage: store)
+        enabled = Atomic(configuration.bypass)
         super.init(claims: SwapBypassService.claims)
     }
 
@@ -53,11 +52,17 @@ public final class SwapBypassService: SymbioticService, @unchecked Sendable {
         [disk]
     }
 
-    public override func prepare(on machine: any ServiceHost) throws(MachineError) {
+    public override func prepare(on machine: any ServiceHost) throws(VMMError) {
         self.machine = machine
         diskRegisters = machine.registers(of: disk) ?? 0
         windowAddress = try machine.reserveWindow(byteCount: store.byteCount)
-        if let held = store.heldSlots { heldAddress = try machine.reserveWindow(byteCount: UInt64(held.mapping.byteCount)) }
+        if let slots = store.residentSlots { residentSlotsAddress = try machine.reserveWindow(byteCount: UInt64(slots.mapping.byteCount)) }
+    }
+
+    /// Copies the pages.
+    public override func copyContents(from other: SymbioticService) throws(VMMError) {
+        guard let other = other as? SwapBypassService else { throw .user("\(other.name) is not a swap disk") }
+        try store.copyContents(from: other.store)
     }
 
     public override func end() {
@@ -71,140 +76,146 @@ public final class SwapBypassService: SymbioticService, @unchecked Sendable {
         case SYMBIOTIC_DOORBELL_SWAP_FAULT: handleFault(values, vcpu)
         case SYMBIOTIC_DOORBELL_SWAP_ATTACH: attach()
         case SYMBIOTIC_DOORBELL_SWAP_STATE:
-            let word = GuestWord(
-                isOn: values.rbx & switchOn != 0, reason: UInt32(truncatingIfNeeded: values.rcx),
-                number: UInt32(truncatingIfNeeded: values.rdx))
-            guestWord.store(word.packed, ordering: .releasing)
-        default: tally.invalid.count()
+            let reported = SwitchStatus(
+                isOn: values.rbx & UInt64(SYMBIOTIC_SWAP_ON) != 0, reason: UInt32(truncatingIfNeeded: values.rcx),
+                requestGeneration: UInt32(truncatingIfNeeded: values.rdx))
+            status.store(reported.packed, ordering: .releasing)
+        default: counts.invalid.add()
         }
     }
 
-    private let switchOn = UInt64(SYMBIOTIC_SWAP_ON)
-
-    /// RBX = address, RCX = slot, RDX = first and last entry of the page-table page that may be mapped, RSI = address space.
+    /// RBX = address, RCX = slot, RDX = first and last entry of the page-table page that the VMM may map, RSI = address space.
     private func handleFault(_ values: SymCallValues, _ vcpu: SymbioticVCPU) {
-        tally.faults.count()
+        counts.faults.add()
         let entry = values.rbx >> 12 & (SwapPolicy.regionPages &- 1)
         let first = values.rdx & 0xffff_ffff
         let last = values.rdx >> 32
         guard first <= entry, entry <= last, last < SwapPolicy.regionPages, policies.indices.contains(vcpu.index) else {
-            return tally.invalid.count()
+            return counts.invalid.add()
         }
-        guard isWanted.load(ordering: .relaxed) else { return tally.declined.count() }
-        if let held = store.heldSlots, !held.contains(values.rcx) { return tally.notHeld.count() }
+        guard enabled.load(ordering: .relaxed) else { return counts.declined.add() }
+        if let slots = store.residentSlots, !slots.contains(values.rcx) { return counts.notResident.add() }
         let pages = policies[vcpu.index].neighbourhood(of: entry, in: first...last, region: values.rbx >> 21, space: values.rsi)
-        tally.calls.count()
-        do throws(SymCallError) {
+        counts.calls.add()
+        do throws(SymCallFailure) {
             let count = pages.upperBound &- pages.lowerBound &+ 1
             let results = try vcpu.symcall(SYMBIOTIC_SYMCALL_SWAP_MAP, SymCallValues(pages.lowerBound, count))
-            tally.pages.count(min(results.rbx, count))
+            counts.pages.add(min(results.rbx, count))
         } catch {
-            tally.failedCalls.count()
+            counts.failedCalls.add()
         }
     }
 
-    /// The guest's module is there: show it the window and tell it where everything is.
+    /// The guest has loaded its module: maps the window and fills in the service's part of the global page.
     private func attach() {
-        guard let machine else { return tally.invalid.count() }
-        let isThere = mapped.withLock { mapped in
-            do throws(KVMError) {
-                // One by one: when the second fails, the next attempt must not map the first again.
-                if !mapped.window { try machine.show(store.mapping, at: windowAddress, readOnly: false) }
+        guard let machine else { return counts.invalid.add() }
+        let isMapped = mapWindow(on: machine)
+        let hasPage = machine.withGlobalPage(of: self) { page in
+            writeRequest(page)
+            page.store(diskRegisters, at: Offset.disk)
+            page.store(store.residentSlots == nil ? 0 : residentSlotsAddress, at: Offset.residentSlots)
+            page.store(isMapped ? store.byteCount / GuestMemory.pageSize : 0, at: Offset.windowPages)
+            page.store(isMapped ? windowAddress : 0, at: Offset.window)
+        }
+        if !hasPage { counts.invalid.add() }
+    }
+
+    /// Maps the window and the resident-slot bitmap, unless they are mapped. False on an error of KVM.
+    func mapWindow(on machine: any ServiceHost) -> Bool {
+        mapped.withLock { mapped in
+            do throws(VMMError) {
+                // Each has its flag: if the second fails, the next attempt must not map the first again.
+                if !mapped.window { try machine.map(store.mapping, at: windowAddress, readOnly: false) }
                 mapped.window = true
-                if !mapped.held, let held = store.heldSlots { try machine.show(held.mapping, at: heldAddress, readOnly: true) }
-                mapped.held = true
+                if !mapped.residentSlots, let slots = store.residentSlots {
+                    try machine.map(slots.mapping, at: residentSlotsAddress, readOnly: true)
+                }
+                mapped.residentSlots = true
                 return true
             } catch {
                 return false
             }
         }
-        let hasPage = machine.withGlobalPage(of: self) { page in
-            writeWish(page)
-            page.store(diskRegisters, at: GlobalPage.disk)
-            page.store(store.heldSlots == nil ? 0 : heldAddress, at: GlobalPage.held)
-            page.store(isThere ? store.byteCount / GuestMemory.pageSize : 0, at: GlobalPage.windowPages)
-            page.store(isThere ? windowAddress : 0, at: GlobalPage.window)
-        }
-        if !hasPage { tally.invalid.count() }
     }
 
-    /// Tells a module that is being loaded what is wanted. The switch first, as it is read in the other order.
+    /// Writes a request for a module that is being loaded. First the state, then the generation: the module reads them in the opposite order.
     ///
-    /// - Returns: the number of this wish.
+    /// - Returns: the request's generation.
     @discardableResult
-    private func writeWish(_ page: ServicePage) -> UInt32 {
-        let number = wishNumber.wrappingAdd(1, ordering: .relaxed).newValue
-        page.store(isWanted.load(ordering: .relaxed) ? SYMBIOTIC_SWAP_ON : UInt32(0), at: GlobalPage.control)
-        page.store(number, at: GlobalPage.generation)
-        return number
+    private func writeRequest(_ page: ServicePage) -> UInt32 {
+        let generation = requestGeneration.wrappingAdd(1, ordering: .relaxed).newValue
+        page.store(enabled.load(ordering: .relaxed) ? SYMBIOTIC_SWAP_ON : UInt32(0), at: Offset.control)
+        page.store(generation, at: Offset.generation)
+        return generation
     }
 
-    /// Offsets in the global page (guest/include/symbiotic_abi.h).
-    private enum GlobalPage {
-        static let control = Int(SYMBIOTIC_GLOBAL_SWAP_CONTROL)
-        static let generation = Int(SYMBIOTIC_GLOBAL_SWAP_GENERATION)
-        static let window = Int(SYMBIOTIC_GLOBAL_SWAP_WINDOW_GPA)
-        static let windowPages = Int(SYMBIOTIC_GLOBAL_SWAP_WINDOW_PAGES)
-        static let disk = Int(SYMBIOTIC_GLOBAL_SWAP_VMM) + 8 * Int(SYMBIOTIC_SWAP_VMM_DISK)
-        static let held = Int(SYMBIOTIC_GLOBAL_SWAP_VMM) + 8 * Int(SYMBIOTIC_SWAP_VMM_HELD)
-        static let counters = Int(SYMBIOTIC_GLOBAL_SWAP_COUNTERS)
+    /// Offsets in the global page (guest/include/symbiotic_swap.h).
+    private enum Offset {
+        static let control = Int(SYMBIOTIC_SWAP_OFFSET_CONTROL)
+        static let generation = Int(SYMBIOTIC_SWAP_OFFSET_GENERATION)
+        static let window = Int(SYMBIOTIC_SWAP_OFFSET_WINDOW_GPA)
+        static let windowPages = Int(SYMBIOTIC_SWAP_OFFSET_WINDOW_PAGES)
+        static let disk = Int(SYMBIOTIC_SWAP_OFFSET_DISK)
+        static let residentSlots = Int(SYMBIOTIC_SWAP_OFFSET_RESIDENT)
+        static let counters = Int(SYMBIOTIC_SWAP_OFFSET_COUNTERS)
     }
 
     // MARK: The switch, any thread but a vCPU's
 
-    /// Turns bypass on or off and waits until the guest has done it.
+    /// Switches bypass on or off and waits until the guest has done it.
     ///
-    /// - Returns: nil when it is so; otherwise why the guest does not follow yet. What is wanted stays, and a module that comes later takes it.
-    public func turn(on: Bool) -> String? {
-        turning.withLock { _ in
-            isWanted.store(on, ordering: .relaxed)
-            tally.switches.count()
+    /// - Returns: nil when the guest has switched; otherwise the reason why not. The request stays: a module that is loaded later serves it.
+    public func setEnabled(_ isEnabled: Bool) -> String? {
+        switching.withLock { _ in
+            enabled.store(isEnabled, ordering: .relaxed)
+            counts.switches.add()
             guard let machine else { return "the VM is not running" }
-            var number: UInt32 = 0
-            guard machine.withGlobalPage(of: self, { page in number = writeWish(page) }) else {
-                return on ? SymCallError.noModule.description : nil
+            var generation: UInt32 = 0
+            guard machine.withGlobalPage(of: self, { page in generation = writeRequest(page) }) else {
+                return isEnabled ? SymCallFailure.noModule.description : nil
             }
-            do throws(SymCallError) {
-                _ = try machine.symcall(SYMBIOTIC_SYMCALL_SWAP_SWITCH, SymCallValues(on ? switchOn : 0, UInt64(number)), vcpu: nil)
+            do throws(SymCallFailure) {
+                _ = try machine.symcall(
+                    SYMBIOTIC_SYMCALL_SWAP_SWITCH, SymCallValues(isEnabled ? UInt64(SYMBIOTIC_SWAP_ON) : 0, UInt64(generation)), vcpu: nil)
             } catch {
-                return error == .unknown ? "the guest's module has no swap bypass" : error.description
+                return error == .unknown ? "the guest's module does not offer swap bypass" : error.description
             }
-            for _ in 0..<SwapBypassService.patience {
-                let word = GuestWord(guestWord.load(ordering: .acquiring))
-                if word.answers(number) {
-                    return word.isOn == on ? nil : word.obstacle
+            for _ in 0..<SwapBypassService.switchTimeout {
+                let status = currentStatus
+                if status.isServed(generation) {
+                    return status.isOn == isEnabled ? nil : status.unavailableReason
                 }
                 usleep(1000)
             }
-            return "the guest has not done it within \(SwapBypassService.patience / 1000) s"
+            return "the guest did not switch within \(SwapBypassService.switchTimeout / 1000) s"
         }
     }
 
-    /// Whether bypass is wanted.
-    public var wanted: Bool { isWanted.load(ordering: .relaxed) }
+    /// Whether the user has enabled bypass.
+    public var isEnabled: Bool { enabled.load(ordering: .relaxed) }
 
-    /// Whether the guest says that it is on.
-    public var inForce: Bool {
-        GuestWord(guestWord.load(ordering: .acquiring)).isOn
+    /// Whether the guest reports that bypass is on.
+    public var isActive: Bool { currentStatus.isOn }
+
+    /// Why the guest could not switch on; nil when it reported no reason.
+    public var unavailableReason: String? {
+        let status = currentStatus
+        return status.reason == SYMBIOTIC_SWAP_NO_REASON ? nil : status.unavailableReason
     }
 
-    /// Why the guest could not switch on; nil when it said nothing of the kind.
-    public var obstacle: String? {
-        let word = GuestWord(guestWord.load(ordering: .acquiring))
-        return word.reason == SYMBIOTIC_SWAP_NO_REASON ? nil : word.obstacle
-    }
+    private var currentStatus: SwitchStatus { SwitchStatus(status.load(ordering: .acquiring)) }
 
-    // MARK: Views
+    // MARK: Counters
 
-    /// The VMM's counters, the store's, and the guest's own, which are the guest's word.
+    /// The VMM's counters, the store's, and the guest's, which are not trustworthy.
     public override func counters() -> [(name: String, value: UInt64)] {
-        var all = tally.all
+        var all = counts.all
         all.append(("store_bytes", store.byteCount))
         all.append(("store_resident_bytes", store.residentByteCount))
         if let budget = store.budget { all.append(("store_budget_bytes", budget)) }
         machine?.withGlobalPage(of: self) { page in
             for (index, name) in SwapCounters.guestNames.enumerated() {
-                all.append((name, page.load(GlobalPage.counters + 8 * index) ?? UInt64(0)))
+                all.append((name, page.load(Offset.counters + 8 * index) ?? UInt64(0)))
             }
         }
         return all

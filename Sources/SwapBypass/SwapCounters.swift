@@ -2,12 +2,12 @@
 
 internal import Synchronization
 
-/// What the VMM's side of SwapBypass counts. Written by vCPU threads, read by anybody.
+/// The VMM's counters of SwapBypass. vCPU threads write them, any thread reads them.
 final class SwapCounters: Sendable {
     let faults = Atomic<UInt64>(0)
     let declined = Atomic<UInt64>(0)
     let invalid = Atomic<UInt64>(0)
-    let notHeld = Atomic<UInt64>(0)
+    let notResident = Atomic<UInt64>(0)
     let calls = Atomic<UInt64>(0)
     let failedCalls = Atomic<UInt64>(0)
     let pages = Atomic<UInt64>(0)
@@ -17,7 +17,7 @@ final class SwapCounters: Sendable {
         [
             ("faults", faults.load(ordering: .relaxed)),
             ("declined", declined.load(ordering: .relaxed)),
-            ("declined_not_in_memory", notHeld.load(ordering: .relaxed)),
+            ("declined_not_in_memory", notResident.load(ordering: .relaxed)),
             ("invalid_doorbells", invalid.load(ordering: .relaxed)),
             ("map_calls", calls.load(ordering: .relaxed)),
             ("map_calls_failed", failedCalls.load(ordering: .relaxed)),
@@ -26,17 +26,18 @@ final class SwapCounters: Sendable {
         ]
     }
 
-    /// Names of the guest's counters in the global page, in their order (guest/include/symbiotic_abi.h, SYMBIOTIC_SWAP_FAULTS and on).
+    /// Names of the guest's counters in the global page, by index (guest/include/symbiotic_swap.h, from SYMBIOTIC_SWAP_FAULTS).
     static let guestNames = [
         "guest_faults", "guest_hits", "guest_mapped", "guest_restored", "guest_fences", "guest_pins", "guest_not_exclusive", "guest_zero",
         "guest_clean", "guest_other_device", "guest_busy", "guest_invalidated", "guest_new_process", "guest_not_qualified",
         "guest_by_kernel", "guest_processes", "guest_flushes", "guest_no_memory", "guest_lost", "guest_not_held",
+        "guest_region_limit",
     ]
 }
 
 extension Atomic where Value == UInt64 {
-    /// Adds; order does not matter to a counter.
-    func count(_ number: UInt64 = 1) {
+    /// Adds; a counter needs no ordering.
+    func add(_ number: UInt64 = 1) {
         wrappingAdd(number, ordering: .relaxed)
     }
 }

@@ -24,7 +24,7 @@ enum SwapHeader {
         return page
     }
 
-    /// Whether a page is such a header that this VMM has written.
+    /// Whether a page is a header that symvmm has written.
     static func isOurs(_ page: [UInt8]) -> Bool {
         page.count == Int(GuestMemory.pageSize) && page.suffix(signature.count).elementsEqual(signature)
             && page[labelOffset...].starts(with: SwapStore.serial.utf8)

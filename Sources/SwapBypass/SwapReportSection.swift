@@ -6,11 +6,11 @@ internal import VMMModel
 internal import VMMPresentation
 
 extension ReportSection {
-    /// The swap traffic over time, and the service's counters.
+    /// Swap traffic over time, and the service's counters.
     static let swapBypass = ReportSection(
         service: SwapBypassService.claims.name,
         state: State(path: "/swap-bypass") { body in
-            (try? JSONText.decode(SwapBypassState.self, from: body)).map { "bypass \($0.state)" }
+            (try? JSONText.decode(SwapBypassState.self, from: body)).map { "bypass \($0.state.rawValue)" }
         },
         event: { before, after in
             switches(in: before) == switches(in: after) ? nil : "bypass switched"
@@ -39,14 +39,14 @@ extension ReportSection {
             timeline.rates(name) { count(counter, $0.services, SwapBypassService.claims.name) }
         }
         let chart = TimeChart(
-            id: "swap-chart", unit: "pages a second", moments: timeline.moments,
+            id: "swap-chart", unit: "pages per second", moments: timeline.moments,
             series: [
-                pages("read from the swap disk", "read_bytes"), pages("written to it", "written_bytes"),
-                served("mapped by bypass", "pages_mapped"), served("swap faults told to the VMM", "faults"),
+                pages("read from the swap disk", "read_bytes"), pages("written to the swap disk", "written_bytes"),
+                served("mapped by bypass", "pages_mapped"), served("swap faults reported to the VMM", "faults"),
             ], marks: timeline.marks, isStacked: false)
         let rows = (service?.counters ?? [:]).sorted { $0.key < $1.key }.map { [$0.key, Format.count($0.value)] }
         return HTMLText.section(
-            id: "swap", "Swap traffic", "Dashed lines: the moments when bypass was switched. Counters named guest_ are the guest's word.",
+            id: "swap", "Swap traffic", "Dashed lines mark when bypass was switched. Counters named guest_ are reported by the guest.",
             chart.html + HTMLText.table(id: "swap-table", [("counter", false), ("value", true)], rows))
     }
 }

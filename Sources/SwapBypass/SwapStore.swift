@@ -5,52 +5,91 @@ public import SymVMM
 internal import Glibc
 internal import VMMBase
 
-/// Where swapped pages are, and the disk that an unmodified guest swaps on: page s of the store is page s of the disk and of the window.
-/// Already formatted as Linux swap. Any thread.
+/// The swapped pages, and the storage of the swap disk: page s of the store is page s of the disk and of the window. Formatted as Linux swap. Any
+/// thread.
 ///
-/// Nothing in this process but the store itself reads or writes `mapping`; the guest does, through the window.
+/// In this process only the store accesses `mapping`; the guest accesses it through the window.
 public class SwapStore: BlockStorage, @unchecked Sendable {
     /// The serial number by which a guest finds the disk.
     public static let serial = "symvmm-swap"
 
-    /// The pages, for the window.
+    /// The memory of the window.
     let mapping: MemoryMapping
 
-    /// Its sectors are pages: nobody writes parts of a swapped page.
+    /// A sector is a page, because a guest writes only whole swapped pages.
     init(_ mapping: consuming MemoryMapping) {
         let byteCount = UInt64(mapping.byteCount)
         self.mapping = mapping
         super.init(byteCount: byteCount, sectorSize: Int(GuestMemory.pageSize), isReadOnly: false)
     }
 
-    /// Makes the store that a configuration asks for.
-    static func make(_ configuration: SwapConfiguration) throws(KVMError) -> SwapStore {
+    /// Makes the store that a configuration describes.
+    static func make(_ configuration: SwapConfiguration) throws(VMMError) -> SwapStore {
         let bytes = configuration.byteCount
         guard bytes % GuestMemory.pageSize == 0, SwapConfiguration.byteCountRange.contains(bytes) else {
-            throw KVMError(call: "swap store", errno: EINVAL, advice: "\(bytes) bytes: give whole pages, 1M to 1T")
+            throw VMMError(call: "swap store", errno: EINVAL, advice: "\(bytes) bytes: give whole pages, 1M to 1T")
         }
         guard let path = configuration.path else { return try MemoryStore(byteCount: bytes) }
         guard let budget = configuration.budget else { return try FileStore(path: path, byteCount: bytes) }
         return try BudgetStore(path: path, byteCount: bytes, budget: budget)
     }
 
-    /// Bytes of host memory, or of the file's space, that the store holds now.
+    /// Bytes of host memory, or of the file's space, that the store uses now.
     public var residentByteCount: UInt64 { 0 }
 
-    /// Which slots can be reached through the window; nil: all.
-    var heldSlots: HeldSlots? { nil }
+    /// The slots that the guest can access through the window; nil: all.
+    var residentSlots: ResidentSlotBitmap? { nil }
 
-    /// The most memory that the store may take, in bytes; nil: it has no such bound.
+    /// Most bytes of memory that the store may use; nil: no limit.
     public var budget: UInt64? { nil }
 
-    /// Changes it; false when the store has none.
+    /// Sets the budget; false when the store has none.
     func setBudget(_ byteCount: UInt64) -> Bool { false }
 
-    /// The run is over, and nobody uses the store any more: leaves nothing of the guest's memory on a disk. May be called more than once.
+    /// Copies all pages of another store of the same size. No other thread may use either store. Slots that the guest could access through the window
+    /// stay accessible, even beyond the budget, because the guest may have mapped them.
+    final func copyContents(from other: SwapStore) throws(VMMError) {
+        guard byteCount == other.byteCount else {
+            throw .user("a swap store of \(other.byteCount) bytes does not fit into \(byteCount) bytes")
+        }
+        let page = UnsafeMutableRawBufferPointer.allocate(byteCount: Int(GuestMemory.pageSize), alignment: Int(GuestMemory.pageSize))
+        // SAFETY: the buffer has one page, and is freed only after the loop that uses it.
+        defer { unsafe page.deallocate() }
+        for slot in 0..<byteCount / GuestMemory.pageSize {
+            do throws(StorageError) {
+                try unsafe other.readPage(slot, into: page)
+                // A new store is zero except for the first page, the header of the swap area.
+                let isEmpty = unsafe page.allSatisfy { $0 == 0 }
+                let isResident = other.residentSlots?.contains(slot)
+                guard !isEmpty || isResident == true else { continue }
+                try unsafe writePage(slot, from: UnsafeRawBufferPointer(page), isResident: isResident ?? true)
+            } catch {
+                throw .host("swap store: page \(slot) cannot be copied")
+            }
+        }
+    }
+
+    /// Reads a slot. The slot must exist.
+    func readPage(_ slot: UInt64, into page: UnsafeMutableRawBufferPointer) throws(StorageError) {
+        // SAFETY: the slot lies in the mapping.
+        unsafe page.copyMemory(from: UnsafeRawBufferPointer(start: mapping.baseAddress + Int(slot) * page.count, count: page.count))
+    }
+
+    /// Writes a slot that exists.
+    ///
+    /// - Parameter isResident: the guest can reach it through the window.
+    func writePage(_ slot: UInt64, from page: UnsafeRawBufferPointer, isResident: Bool) throws(StorageError) {
+        let offset = Int(slot) * page.count
+        guard MemoryStore.populate(mapping, offset, page.count) else { throw .failed(errno: errno) }
+        // SAFETY: the slot lies in the mapping, which has memory there.
+        unsafe UnsafeMutableRawBufferPointer(start: mapping.baseAddress + offset, count: page.count).copyMemory(from: page)
+    }
+
+    /// The VM has ended: removes the guest's memory from the file. May be called more than once.
     func close() {
     }
 
-    /// Nothing to do: swap does not outlive the VM.
+    /// Does nothing, because swap does not outlive the VM.
     public override func flush() throws(StorageError) {
     }
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Who embeds the engine needs its errors, configuration and reports, too: `import SymVMM` brings them.
+// `import SymVMM` also imports the errors, configuration and reports, which a program that embeds the engine needs.
 @_exported public import VMMBase
 @_exported public import VMMModel

@@ -1,3 +1,3 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Makes the headers a module, and sees that they compile by themselves. */
+/* Compiles the headers, so that Swift Package Manager builds a module of them. */
 #include "symbiotic_offsets.h"

@@ -6,12 +6,12 @@ package import VMMService
 internal import Glibc
 internal import SymbioticABI
 internal import VMMAPI
-internal import VMMBase
+package import VMMBase
 
-/// Answers the doorbell that test builds of the guest's module ring. With `SYMVMM_PING_ON_TEST_DOORBELL=1` in the environment it makes one PING in
-/// each doorbell's exit: what a symcall costs is measured so.
+/// Handles the doorbell of the module's test build. With `SYMVMM_PING_ON_TEST_DOORBELL=1` in the environment it makes one PING in each
+/// doorbell's exit, so that a benchmark can measure the cost of a symcall.
 ///
-/// Only a test build of symvmm has it: `scripts/build --test`.
+/// Only test builds of symvmm have it: `scripts/build --test`.
 package final class TestDoorbellService: SymbioticService, @unchecked Sendable {
     private static let claims = ServiceClaims(
         name: "test-doorbell", doorbells: UInt8(SYMBIOTIC_DOORBELL_TEST)...UInt8.max, symcalls: 0x1e0...(SYMBIOTIC_SYMCALL_COUNT - 1))
@@ -23,38 +23,58 @@ package final class TestDoorbellService: SymbioticService, @unchecked Sendable {
         super.init(claims: TestDoorbellService.claims)
     }
 
-    /// Makes the PING.
+    /// Makes a PING if the environment enables it.
     package override func handle(doorbell: UInt8, _ values: SymCallValues, on vcpu: SymbioticVCPU) {
         if pings { _ = try? vcpu.symcall(SYMBIOTIC_SYMCALL_PING, values) }
     }
 
-    /// A VM has it from its start when it is configured with `on`.
+    /// `on` enables the service.
     private struct Configuration: ServiceConfiguration {
-        init(option text: String) throws(ControlError) {
-            guard text == "on" else { throw .usage("--test-doorbell: '\(text)': give on") }
+        init(option text: String) throws(VMMError) {
+            guard text == "on" else { throw .user("--test-doorbell: '\(text)': give on") }
         }
 
-        init(_ fields: JSONFields) throws(ControlError) {
-            try fields.checkAllTaken()
+        /// The resource has no fields.
+        struct Resource: APIResource {
+            enum CodingKeys: CodingKey, CaseIterable {
+            }
         }
 
-        var document: JSONValue { .object([:]) }
+        init(_ received: Received<Resource>) {
+        }
 
-        func makeService() throws(KVMError) -> SymbioticService {
+        var resource: Resource { Resource() }
+
+        func makeService() throws(VMMError) -> SymbioticService {
             TestDoorbellService(pings: TestDoorbellService.isSet("SYMVMM_PING_ON_TEST_DOORBELL"))
         }
     }
 
-    /// What it brings.
+    /// The service's descriptor.
     package static let descriptor = ServiceDescriptor(
         claims: claims, key: "test-doorbell", title: "test doorbell",
-        option: ServiceDescriptor.Option(name: "test-doorbell", form: "on", help: "Answer the test doorbell."),
-        configuration: Configuration.self)
+        option: ServiceDescriptor.Option(name: "test-doorbell", form: "on", help: "Handle the test doorbell."),
+        configuration: Configuration.self, routes: { _ in [MovingMachine.route] })
 
-    /// Whether a variable is there and neither empty nor `0`.
+    /// Whether a variable exists and is neither empty nor `0`.
     private static func isSet(_ name: String) -> Bool {
-        // SAFETY: the answer is used at once, and nothing changes the environment.
+        // SAFETY: nothing changes the environment while the value is in use.
         guard let value = unsafe getenv(name) else { return false }
         return unsafe value.pointee != 0 && strcmp(value, "0") != 0
+    }
+}
+
+/// It has no state.
+extension TestDoorbellService: Snapshotable {
+    /// Name of the kind of state in a saved machine.
+    package static let stateKind = "test-doorbell"
+
+    /// Returns an empty state.
+    package func saveState() throws(VMMError) -> NoState {
+        NoState()
+    }
+
+    /// Does nothing.
+    package func restoreState(_ state: NoState) throws(VMMError) {
     }
 }

@@ -4,38 +4,39 @@ package import VMMBase
 
 internal import FoundationEssentials
 
-/// The methods that the API knows.
+/// The HTTP methods of the API.
 package enum APIMethod: String, Sendable, CaseIterable {
     /// Reads.
     case get = "GET"
-    /// Sets or does.
+    /// Sets or acts.
     case put = "PUT"
-    /// Changes part.
+    /// Changes some fields.
     case patch = "PATCH"
     /// Removes or resets.
     case delete = "DELETE"
 }
 
-/// A request as the routes see it.
+/// An API request.
 package struct APIRequest: Sendable {
-    /// What is to be done.
+    /// The method.
     package let method: APIMethod
-    /// The resource, from `/` on, without the query; percent signs decoded: for messages.
+    /// The path without the query, percent-decoded, for messages.
     package let path: String
-    /// What is between the path's slashes, each decoded: an encoded slash separates nothing.
+    /// The path's components. Each is percent-decoded after the split, so an encoded slash does not separate components.
     let parts: [Substring]
-    /// The query's keys and values, decoded; of a repeated key the last.
+    /// The query, percent-decoded. The last value of a repeated key wins.
     package let query: [String: String]
-    /// The body, bounded by the server.
+    /// The body; the server bounds its length.
     package let body: [UInt8]
-    /// What the pattern's `{name}` parts stood for.
+    /// The values of the pattern's `{name}` components, by name. The router sets them.
     package internal(set) var parameters: [String: String] = [:]
 
-    /// Takes a request's target apart.
+    /// Parses a request target: a path, then optionally `?` and a query. An absolute form, `http://localhost/path`, counts as its path (RFC 9112,
+    /// 3.2.2).
     package init(method: APIMethod, target: String, body: [UInt8] = []) {
         self.method = method
         self.body = body
-        let halves = target.split(separator: "?", maxSplits: 1, omittingEmptySubsequences: false)
+        let halves = APIRequest.originForm(target).split(separator: "?", maxSplits: 1, omittingEmptySubsequences: false)
         let resource = halves.first ?? "/"
         path = APIRequest.decode(resource)
         parts = resource.split(separator: "/", omittingEmptySubsequences: false).map { APIRequest.decode($0)[...] }
@@ -49,25 +50,21 @@ package struct APIRequest: Sendable {
         self.query = query
     }
 
-    /// The body as a JSON object whose fields are taken one by one.
-    package func fields() throws(APIError) -> JSONFields {
-        do throws(ControlError) {
-            return try JSONFields(JSONValue(parsing: body, from: "the request's body"), path: "the request's body:")
+    /// Decodes the body. Throws status 400 if it is not JSON, exceeds a limit, or does not fit the resource.
+    package func body<Resource: APIResource>(_ type: Resource.Type = Resource.self) throws(APIError) -> Received<Resource> {
+        do throws(VMMError) {
+            return try Received(body, source: "the request's body")
         } catch {
             throw APIError(error)
         }
     }
 
-    /// Reads the body's fields and complains of those that nobody took.
-    package func read<Value>(_ take: (inout JSONFields) throws(ControlError) -> Value) throws(APIError) -> Value {
-        var fields = try fields()
-        do throws(ControlError) {
-            let value = try take(&fields)
-            try fields.checkAllTaken()
-            return value
-        } catch {
-            throw APIError(error)
-        }
+    /// The target without scheme and authority.
+    private static func originForm(_ target: String) -> Substring {
+        guard let scheme = target.firstRange(of: "://"), target[..<scheme.lowerBound].lowercased() == "http" else { return target[...] }
+        let rest = target[scheme.upperBound...]
+        guard let end = rest.firstIndex(where: { $0 == "/" || $0 == "?" }) else { return "/" }
+        return rest[end] == "/" ? rest[end...] : "/" + rest[end...]
     }
 
     private static func decode(_ text: Substring) -> String {
@@ -75,7 +72,7 @@ package struct APIRequest: Sendable {
         var bytes: [UInt8] = []
         var rest = text.utf8[...]
         while let byte = rest.popFirst() {
-            if byte == UInt8(ascii: "%"), rest.count >= 2, let value = UInt8(String(decoding: rest.prefix(2), as: UTF8.self), radix: 16) {
+            if byte == UInt8(ascii: "%"), let value = hexValue(rest.prefix(2)) {
                 bytes.append(value)
                 rest = rest.dropFirst(2)
             } else {
@@ -84,39 +81,45 @@ package struct APIRequest: Sendable {
         }
         return String(decoding: bytes, as: UTF8.self)
     }
+
+    /// The value of two hexadecimal digits. Checks the digits first, because the integer's initializer also accepts a sign.
+    private static func hexValue(_ digits: Substring.UTF8View.SubSequence) -> UInt8? {
+        guard digits.count == 2, digits.allSatisfy({ Character(Unicode.Scalar($0)).isHexDigit }) else { return nil }
+        return UInt8(String(decoding: digits, as: UTF8.self), radix: 16)
+    }
 }
 
-/// A request that is refused: Firecracker's error body, `{"fault_message": "…"}`.
+/// An error response, with Firecracker's body: `{"fault_message": "..."}`.
 package struct APIError: Error, Sendable, Equatable {
-    /// HTTP status, 400 and up.
+    /// HTTP status, 400 to 599.
     package let status: Int
-    /// One line.
+    /// The message, one line.
     package let message: String
 
-    /// Describes a refusal.
+    /// Creates an error.
     package init(_ status: Int, _ message: String) {
         self.status = status
         self.message = message
     }
 
-    /// 400: what the client asked for cannot be.
-    package init(_ error: ControlError) {
-        self.init(400, error.message)
+    /// Status 400 with the error's text.
+    package init(_ error: VMMError) {
+        self.init(400, error.description)
     }
 }
 
-/// An answer.
+/// An API response.
 package struct APIResponse: Sendable, Equatable {
     /// HTTP status.
     package let status: Int
-    /// Type of the body; nothing is sent when there is none.
+    /// Content type. The server does not send it with status 204.
     package let contentType: String
     /// The body.
     package let body: [UInt8]
     /// Value of an `Allow` header, for 405.
     package let allow: String?
 
-    /// An answer with a body.
+    /// Creates a response with a body.
     package init(status: Int = 200, contentType: String = "application/json", body: [UInt8], allow: String? = nil) {
         self.status = status
         self.contentType = contentType
@@ -124,28 +127,33 @@ package struct APIResponse: Sendable, Equatable {
         self.allow = allow
     }
 
-    /// 204: done, nothing to say.
+    /// Status 204 without a body.
     package static let noContent = APIResponse(status: 204, contentType: "", body: [])
 
-    /// 200 with a value as JSON, keys sorted.
+    /// The answer to OPTIONS: status 204 and the methods.
+    package static func options(_ methods: [String]) -> APIResponse {
+        APIResponse(status: 204, contentType: "", body: [], allow: methods.joined(separator: ", "))
+    }
+
+    /// Status 200 with a value as JSON. Throws status 500 if the value cannot be encoded.
     package static func json(_ value: some Encodable) throws(APIError) -> APIResponse {
         do {
             return APIResponse(body: try JSONText.encode(value))
         } catch {
-            throw APIError(500, "the answer cannot be written as JSON: \(error)")
+            throw APIError(500, "the response cannot be encoded as JSON: \(error)")
         }
     }
 
-    /// An error's answer.
+    /// The response for an error, with Firecracker's body. The message contains no control characters.
     package static func fault(_ error: APIError, allow: String? = nil) -> APIResponse {
-        let body = (try? JSONText.encode(["fault_message": error.message])) ?? Array("{\"fault_message\":\"\"}".utf8)
+        let body = (try? JSONText.encode(["fault_message": error.message.printable])) ?? Array("{\"fault_message\":\"\"}".utf8)
         return APIResponse(status: error.status, body: body, allow: allow)
     }
 }
 
-/// JSON out: keys sorted, so that the same value always gives the same text.
+/// Encodes and decodes JSON. The encoder sorts the keys, so equal values give equal texts.
 package enum JSONText {
-    /// Encodes a value; `pretty` for people's eyes.
+    /// Encodes a value, on one line or, if `pretty`, with indentation.
     package static func encode(_ value: some Encodable, pretty: Bool = false) throws -> [UInt8] {
         let encoder = JSONEncoder()
         encoder.outputFormatting =
@@ -153,7 +161,7 @@ package enum JSONText {
         return [UInt8](try encoder.encode(value))
     }
 
-    /// Decodes a value: of a VM's answer, or of what was kept of one. Too deep, too long or with too many values, it is not decoded at all.
+    /// Decodes a VM's answer or a recorded report, after checking its bounds (`JSONLimits.answer`).
     package static func decode<Value: Decodable>(_ type: Value.Type, from bytes: [UInt8]) throws -> Value {
         try JSONLimits.answer.check(bytes, from: "the answer")
         return try JSONDecoder().decode(type, from: Data(bytes))

@@ -1,26 +1,46 @@
 // SPDX-License-Identifier: Apache-2.0
 
-/// One method of one resource of the API. A symbiotic service brings its own beside the machine's.
+/// Which of the server's threads execute a route. A request never waits for one of the other lane.
+package enum APILane: CaseIterable, Sendable {
+    /// Pausing, resuming and ending the VM, and reading its state and statistics. The handlers are short.
+    case life
+    /// Everything else: configuration, start, symcalls. One request at a time; the handlers may block.
+    case work
+}
+
+/// One method of one resource. Services add their own routes.
 package struct APIRoute: Sendable {
-    /// What a route does with a request. Called on the server's worker thread, one request after the other: it may block.
+    /// Handles a request. Called on a thread of the route's lane.
     package typealias Handler = @Sendable (APIRequest) throws(APIError) -> APIResponse
 
     /// The method.
     package let method: APIMethod
-    /// The resource: a path from `/` on, in which `{name}` stands for one part.
+    /// The path pattern, in which `{name}` matches one component.
     package let pattern: String
+    /// The lane.
+    package let lane: APILane
     private let parts: [Substring]
+    private let isLong: (@Sendable (APIRequest) -> Bool)?
     private let handler: Handler
 
-    /// Describes a route.
-    package init(_ method: APIMethod, _ pattern: String, _ handler: @escaping Handler) {
+    /// Creates a route.
+    ///
+    /// - Parameters:
+    ///   - lane: the threads that execute the handler.
+    ///   - isLong: in the lane `life`, whether this request belongs to the lane `work` after all. Must be short.
+    package init(
+        _ method: APIMethod, _ pattern: String, lane: APILane = .work, isLong: (@Sendable (APIRequest) -> Bool)? = nil,
+        _ handler: @escaping Handler
+    ) {
         self.method = method
         self.pattern = pattern
+        self.lane = lane
+        self.isLong = isLong
         self.handler = handler
         parts = pattern.split(separator: "/", omittingEmptySubsequences: false)
     }
 
-    /// What the pattern's parameters stand for when `path` fits it, otherwise nil.
+    /// The parameters if `path` matches the pattern, else nil.
     func match(_ path: [Substring]) -> [String: String]? {
         guard path.count == parts.count else { return nil }
         var parameters: [String: String] = [:]
@@ -35,27 +55,58 @@ package struct APIRoute: Sendable {
         return parameters
     }
 
+    func isLong(_ request: APIRequest) -> Bool {
+        isLong?(request) ?? false
+    }
+
     func respond(to request: APIRequest) throws(APIError) -> APIResponse {
         try handler(request)
     }
 }
 
-/// Finds the route for a request: request in, response out, no socket. Errors become responses.
+/// Dispatches a request to its route and turns errors into responses. Independent of sockets.
 package struct APIRouter: Sendable {
-    /// What is told of each request that was answered.
+    /// Called with each request and its response, on the thread that called `respond(to:)`.
     package typealias Observer = @Sendable (APIRequest, APIResponse) -> Void
+
+    /// Answers a request whose path or method there is not, in place of 404 and 405. Gets the method, which may be none of `APIMethod`. Nil: the
+    /// router's own answer.
+    package typealias Unknown = @Sendable (APIRequest, String) -> APIResponse?
 
     /// All routes.
     let routes: [APIRoute]
     private let observe: Observer?
+    private let unknown: Unknown?
 
-    /// Makes a router; where two routes fit, the first is taken.
-    package init(_ routes: [APIRoute], observe: Observer? = nil) {
+    /// Creates a router. The first matching route wins.
+    package init(_ routes: [APIRoute], unknown: Unknown? = nil, observe: Observer? = nil) {
         self.routes = routes
+        self.unknown = unknown
         self.observe = observe
     }
 
-    /// Answers a request: 404 for an unknown path, 405 with `Allow` for a known one without this method.
+    /// The methods of a path, for an `Allow` header: those of its routes, HEAD if it has GET, and OPTIONS. Empty if there is no such path.
+    package func allowedMethods(of request: APIRequest) -> [String] {
+        let methods = routes.filter { $0.match(request.parts) != nil }.map(\.method.rawValue)
+        guard !methods.isEmpty else { return [] }
+        return methods + (methods.contains(APIMethod.get.rawValue) ? ["HEAD"] : []) + ["OPTIONS"]
+    }
+
+    /// The lane of a request, by its method and path. A request without a route has the lane `work`.
+    package func lane(of request: APIRequest) -> APILane {
+        route(of: request)?.lane ?? .work
+    }
+
+    /// Whether a request of the lane `life` belongs to the lane `work` after all.
+    package func isLong(_ request: APIRequest) -> Bool {
+        route(of: request)?.isLong(request) ?? false
+    }
+
+    private func route(of request: APIRequest) -> APIRoute? {
+        routes.first { $0.method == request.method && $0.match(request.parts) != nil }
+    }
+
+    /// Handles a request. Returns 404 for an unknown path, 405 with `Allow` for a method that the path does not have.
     package func respond(to request: APIRequest) -> APIResponse {
         let response = answer(request)
         observe?(request, response)
@@ -63,13 +114,8 @@ package struct APIRouter: Sendable {
     }
 
     private func answer(_ request: APIRequest) -> APIResponse {
-        var allowed: [String] = []
-        for route in routes {
+        for route in routes where route.method == request.method {
             guard let parameters = route.match(request.parts) else { continue }
-            guard route.method == request.method else {
-                allowed.append(route.method.rawValue)
-                continue
-            }
             var request = request
             request.parameters = parameters
             do throws(APIError) {
@@ -78,8 +124,15 @@ package struct APIRouter: Sendable {
                 return .fault(error)
             }
         }
-        guard !allowed.isEmpty else { return .fault(APIError(404, "there is no resource \(request.path)")) }
+        return refuse(request, method: request.method.rawValue)
+    }
+
+    /// The answer to a method that the path does not have: 405 with `Allow`, or 404 for an unknown path.
+    package func refuse(_ request: APIRequest, method: String) -> APIResponse {
+        let allowed = allowedMethods(of: request)
+        if let answer = unknown?(request, method) { return answer }
+        guard !allowed.isEmpty else { return .fault(APIError(404, "no resource \(request.path)")) }
         let methods = allowed.joined(separator: ", ")
-        return .fault(APIError(405, "\(request.path) does not take \(request.method.rawValue), only \(methods)"), allow: methods)
+        return .fault(APIError(405, "\(request.path) does not support \(method), only \(methods)"), allow: methods)
     }
 }

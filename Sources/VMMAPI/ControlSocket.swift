@@ -5,13 +5,14 @@ package import VMMBase
 internal import Glibc
 internal import Synchronization
 
-/// A listening Unix socket and its file: made with mode 0600, removed at the end.
+/// A listening Unix socket and its file. `init` creates the file with mode 0600; `remove()` or deinit removes it. Thread-safe.
 ///
-/// With a path of choice, the runtime folder gets a symbolic link of the VM's name, so that the commands find the VM by name all the same.
+/// With a custom path, the runtime folder gets a symbolic link with the VM's name, so that commands still find the VM by name.
 package final class ControlSocket: Sendable {
-    /// Longest path that fits a socket's address with its final zero byte (unix(7)).
+    /// Maximum length of a socket path (unix(7), without the final zero byte).
     package static let longestPath = 107
-    /// Most clients that wait to be accepted; the kernel may allow fewer (net.core.somaxconn). More wait in connect(2), or get EAGAIN there.
+    /// Length of the accept queue; the kernel may limit it further (net.core.somaxconn). When the queue is full, further clients block in
+    /// connect(2), or get EAGAIN.
     package static let backlog: Int32 = 1024
 
     /// Path of the socket.
@@ -21,12 +22,14 @@ package final class ControlSocket: Sendable {
     private let number: Atomic<Int32>
     private let isRemoved = Atomic<Bool>(false)
 
-    /// Binds and listens. A socket that a dead process left is replaced; a living one is an error.
+    /// Binds and listens. Replaces the socket of a dead process; throws if a process listens there.
     ///
     /// - Parameters:
-    ///   - path: where the socket is to be; by name in the folder when nil.
+    ///   - path: the socket's path; nil for the default path by name.
     ///   - name: the VM's name.
-    package init(path chosen: String? = nil, name: String, folder: RuntimeFolder) throws(ControlError) {
+    ///   - folder: the folder of the default path, or of the link to a custom path.
+    package init(path chosen: String? = nil, name: String, folder: RuntimeFolder) throws(VMMError) {
+        guard chosen != "" else { throw .user("--api-socket: empty") }
         let named = folder.socketPath(of: name)
         let path = chosen ?? named
         let folderLock = try FolderLock(folder.path)
@@ -34,11 +37,11 @@ package final class ControlSocket: Sendable {
         try ControlSocket.makeRoom(at: named, for: "a VM named '\(name)' is running: choose another --name")
         var pathLock: FolderLock?
         if let chosen {
-            let parent = ControlSocket.parent(of: chosen)
-            // The same folder locked twice would wait for itself. One where others may put files, they may keep locked for ever; there the lock on
-            // our own folder has to do, which all VMs of ours take that have the same one.
+            let parent = chosen.folderPath
+            // A second lock on the same folder would wait for the first. In a folder that others can read or write, other users could hold the lock
+            // forever: there we rely on the lock on our own runtime folder, which all our VMs take.
             if try !FolderLock.isSame(parent, folder.path), !FolderLock.isShared(parent) { pathLock = try FolderLock(parent) }
-            try ControlSocket.makeRoom(at: chosen, for: "a VM that is running uses it: choose another --api-socket")
+            try ControlSocket.makeRoom(at: chosen, for: "a running VM uses it: choose another --api-socket")
         }
         defer { pathLock?.release() }
         let socket = try ControlSocket.listen(at: path)
@@ -53,24 +56,56 @@ package final class ControlSocket: Sendable {
         number = Atomic(socket)
     }
 
-    /// Hands the listening socket to the server, which closes it. Once.
+    /// Binds and listens at a path. The VM gets its name in the runtime folder only if there is such a folder and no running VM has the name.
+    package convenience init(path: String, nameIfFree name: String) throws(VMMError) {
+        if let folder = try? RuntimeFolder(), !ControlSocket.isAlive(folder.socketPath(of: name)) {
+            try self.init(path: path, name: name, folder: folder)
+        } else {
+            try self.init(unnamed: path)
+        }
+    }
+
+    /// Binds and listens at a path, without a name.
+    private init(unnamed path: String) throws(VMMError) {
+        guard path != "" else { throw .user("--api-sock: empty") }
+        try ControlSocket.makeRoom(at: path, for: "a running VM uses it: choose another --api-sock")
+        let socket = try ControlSocket.listen(at: path)
+        self.path = path
+        identity = FileIdentity(path)
+        link = nil
+        number = Atomic(socket)
+    }
+
+    /// Transfers the listening socket to the server, which closes it. Later calls return -1.
     package func takeDescriptor() -> Int32 {
         number.exchange(-1, ordering: .acquiringAndReleasing)
     }
 
-    /// Removes the files, unless another VM has put its own in their place. May be called more than once.
+    /// Removes the files, unless another VM has replaced them. Closes the socket if no server took it. Idempotent.
     package func remove() {
         let descriptor = takeDescriptor()
         if descriptor >= 0 { close(descriptor) }
-        // From then on the names may be another VM's.
+        // After the first call another VM may use the names.
         guard !isRemoved.exchange(true, ordering: .acquiringAndReleasing) else { return }
-        // SAFETY: the strings live for the calls.
-        if identity.isKnown, FileIdentity(path) == identity { _ = unsafe unlink(path) }
-        if let link, ControlSocket.target(of: link) != nil { _ = unsafe unlink(link) }
+        FileThread.perform {
+            // SAFETY: the strings live for the calls.
+            if identity.isKnown, FileIdentity(path) == identity { _ = unsafe unlink(path) }
+            if let link, ControlSocket.target(of: link) != nil { _ = unsafe unlink(link) }
+        }
+    }
+
+    /// The folders of the files that `remove()` removes.
+    package var folders: [String] {
+        [path.folderPath] + (link.map { [$0.folderPath] } ?? [])
     }
 
     deinit {
         remove()
+    }
+
+    /// The socket file that a path in the runtime folder leads to: the path itself, or what a link there names.
+    package static func place(_ path: String) -> String {
+        target(of: path) ?? path
     }
 
     /// Whether a process listens at the path.
@@ -80,43 +115,48 @@ package final class ControlSocket: Sendable {
         return true
     }
 
-    /// The process that listens at the path; nil when nobody does, or it can't be seen from here.
+    /// The process that listens at the path; nil if there is none, or if it is in another PID namespace.
     package static func listener(at path: String) -> RunningProcess? {
         guard let descriptor = try? connect(to: path) else { return nil }
         defer { close(descriptor) }
         return RunningProcess(behind: descriptor)
     }
 
-    /// Removes a socket, or a link to one, that nobody listens at. Nothing else is touched.
+    /// Removes a socket file, or a symbolic link and the socket file that it names, if no process listens there. Removes no other kind of file.
     package static func removeIfStale(_ path: String) {
-        guard let lock = try? FolderLock(parent(of: path)) else { return }
+        if let target = target(of: path), target.hasPrefix("/") { removeAlone(target) }
+        removeAlone(path)
+    }
+
+    private static func removeAlone(_ path: String) {
+        guard let lock = try? FolderLock(path.folderPath) else { return }
         defer { lock.release() }
         // SAFETY: the string lives for the call.
         if !isAlive(path), isSocketOrLink(path) { _ = unsafe unlink(path) }
     }
 
-    /// Makes sure that a socket can be bound at a path.
-    private static func makeRoom(at path: String, for living: String) throws(ControlError) {
+    /// Makes a path free for a socket: removes the socket of a dead process. Throws an error with the text `living` if a process listens there.
+    private static func makeRoom(at path: String, for living: String) throws(VMMError) {
         guard path.utf8.count <= longestPath else {
-            throw .usage("\(path): a socket's path has at most \(longestPath) bytes, this one has \(path.utf8.count)")
+            throw .user("\(path): a socket path has at most \(longestPath) bytes, this one has \(path.utf8.count)")
         }
         guard FileIdentity(path).isKnown || target(of: path) != nil else { return }
-        guard isSocketOrLink(path) else { throw .usage("\(path): exists and is not a socket") }
-        if isAlive(path) { throw .usage("\(path): \(living)") }
+        guard isSocketOrLink(path) else { throw .user("\(path): exists and is not a socket") }
+        if isAlive(path) { throw .user("\(path): \(living)") }
         // SAFETY: the string lives for the call.
-        guard unsafe unlink(path) == 0 else { throw .host("\(KVMError.last("remove \(path)"))") }
+        guard unsafe unlink(path) == 0 else { throw VMMError.last("remove \(path)") }
     }
 
-    /// Listens under a name of its own first, then gives the socket its name: who sees the file may connect.
-    private static func listen(at path: String) throws(ControlError) -> Int32 {
+    /// Listens under a temporary name, then links the socket to its final name, so that every client that sees the file can connect.
+    private static func listen(at path: String) throws(VMMError) -> Int32 {
         let temporary = try temporaryPath(for: path)
         let descriptor = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue | SOCK_NONBLOCK.rawValue), 0)
-        guard descriptor >= 0 else { throw .host("\(KVMError.last("socket"))") }
-        // The kernel gives the file the socket's mode, so it is closed to others from the start, whatever the umask (Linux, unix_bind).
+        guard descriptor >= 0 else { throw VMMError.last("socket") }
+        // Linux gives the socket file the socket's mode, so it is never open to others, with any umask (unix_bind).
         let isBound = unsafe fchmod(descriptor, 0o600) == 0 && withAddress(temporary) { unsafe bind(descriptor, $0, $1) } == 0
-        // SAFETY: both strings live for the call. A link, unlike a rename, leaves alone what another process has put there meanwhile.
+        // SAFETY: both strings live for the call. link(2), unlike rename(2), does not replace a file that another process created meanwhile.
         let isOpen = unsafe isBound && Glibc.listen(descriptor, backlog) == 0 && Glibc.link(temporary, path) == 0
-        let error = KVMError.last("bind \(path)")
+        let error = VMMError.last("bind \(path)")
         // SAFETY: the string lives for the call.
         if isBound { _ = unsafe unlink(temporary) }
         guard isOpen else {
@@ -126,29 +166,29 @@ package final class ControlSocket: Sendable {
         return descriptor
     }
 
-    /// A name beside the path, at which nothing is, no longer than what fits. The usual one first, so that what a process that was killed has left
-    /// is found again; others when somebody has put something else there.
-    private static func temporaryPath(for path: String) throws(ControlError) -> String {
+    /// A free name beside the path that fits a socket address. Tries a fixed name first, so that it replaces the leftover of a killed process, then
+    /// random names.
+    private static func temporaryPath(for path: String) throws(VMMError) -> String {
         let name = path.split(separator: "/", omittingEmptySubsequences: false).last?.utf8.count ?? 0
         for attempt in 0..<16 {
             let ending = attempt == 0 ? "~" : "~" + String(UInt16.random(in: 0x1000 ... .max), radix: 16)
             let surplus = max(0, path.utf8.count + ending.utf8.count - longestPath)
-            // In the same folder: what is cut off is of the name.
+            // Shortens the file's name, not the folder's.
             guard surplus <= name else { break }
             let temporary = path.dropLast(surplus) + ending
             guard (try? makeRoom(at: String(temporary), for: "in use")) != nil else { continue }
             return String(temporary)
         }
-        throw .host("\(path): no name beside it is free: choose another folder")
+        throw .host("\(path): no temporary name beside it is free: choose another folder")
     }
 
-    /// Connects within a blocked moment: a Unix socket connects at once or fails, save where the listener's queue is full.
-    private static func connect(to path: String) throws(KVMError) -> Int32 {
+    /// Connects without blocking: a Unix socket connects or fails at once, unless the listener's queue is full.
+    private static func connect(to path: String) throws(VMMError) -> Int32 {
         let descriptor = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue | SOCK_NONBLOCK.rawValue), 0)
-        guard descriptor >= 0 else { throw KVMError.last("socket") }
-        // EAGAIN: the queue is full, so somebody lives.
+        guard descriptor >= 0 else { throw VMMError.last("socket") }
+        // EAGAIN: the queue is full, so a process listens.
         if unsafe withAddress(path, { unsafe Glibc.connect(descriptor, $0, $1) }) == 0 || errno == EAGAIN { return descriptor }
-        let error = KVMError.last("connect \(path)")
+        let error = VMMError.last("connect \(path)")
         close(descriptor)
         throw error
     }
@@ -165,7 +205,7 @@ package final class ControlSocket: Sendable {
             unsafe field.copyBytes(from: Array(path.utf8))
         }
         return unsafe withUnsafePointer(to: &address) { pointer in
-            // SAFETY: every socket address begins as a sockaddr, and its true size is passed.
+            // SAFETY: every socket address begins as a sockaddr, and the call gets its true size.
             unsafe pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { unsafe body($0, socklen_t(MemoryLayout<sockaddr_un>.size)) }
         }
     }
@@ -181,27 +221,22 @@ package final class ControlSocket: Sendable {
         var buffer = [UInt8](repeating: 0, count: 4096)
         let count = unsafe buffer.withUnsafeMutableBytes { room -> Int in
             guard let start = room.baseAddress else { return -1 }
-            // SAFETY: the buffer has as many bytes as is said.
+            // SAFETY: the buffer has `room.count` bytes.
             return unsafe readlink(link, start.assumingMemoryBound(to: CChar.self), room.count)
         }
         return count < 0 ? nil : String(decoding: buffer.prefix(count), as: UTF8.self)
     }
 
-    private static func parent(of path: String) -> String {
-        guard let slash = path.lastIndex(of: "/") else { return "." }
-        return slash == path.startIndex ? "/" : String(path[..<slash])
-    }
-
-    private static func absolute(_ path: String) throws(ControlError) -> String {
+    private static func absolute(_ path: String) throws(VMMError) -> String {
         if path.hasPrefix("/") { return path }
         // SAFETY: getcwd allocates the string, which is copied and freed here.
-        guard let folder = unsafe getcwd(nil, 0) else { throw .host("\(KVMError.last("getcwd"))") }
+        guard let folder = unsafe getcwd(nil, 0) else { throw VMMError.last("getcwd") }
         defer { unsafe free(folder) }
         return unsafe "\(String(cString: folder))/\(path)"
     }
 }
 
-/// Which file a path means: device, inode and the moment it was made (inodes are used again at once). Unknown when there is none.
+/// Identity of a file: device, inode and modification time (inodes are reused at once). Unknown if there is no file.
 private struct FileIdentity: Equatable, Sendable {
     private let device: UInt64
     private let inode: UInt64
@@ -227,20 +262,20 @@ private struct FileIdentity: Equatable, Sendable {
     var isKnown: Bool { inode != 0 }
 }
 
-/// An advisory lock on a folder while a socket in it is looked at and replaced. Another process may hold it, so waiting is bounded.
+/// An advisory lock on a folder, held while a socket in it is checked and replaced. Waits at most two seconds for another process.
 private final class FolderLock {
     private var descriptor: Int32
 
-    init(_ path: String) throws(ControlError) {
+    init(_ path: String) throws(VMMError) {
         // SAFETY: the string lives for the call.
         descriptor = unsafe open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
-        guard descriptor >= 0 else { throw .host("\(KVMError.last("open \(path)"))") }
+        guard descriptor >= 0 else { throw VMMError.last("open \(path)") }
         for _ in 0..<200 {
             if flock(descriptor, LOCK_EX | LOCK_NB) == 0 { return }
             usleep(10_000)
         }
         release()
-        throw .host("\(path): another process has kept it locked for 2 seconds")
+        throw .host("\(path): another process holds its lock (waited 2 seconds)")
     }
 
     func release() {
@@ -253,20 +288,20 @@ private final class FolderLock {
         release()
     }
 
-    /// Whether others may put files there, and so hold the lock. What cannot be looked at is left to the lock, which says why.
+    /// Whether other users can write to the folder, or read it, which is all that flock(2) needs. False if stat(2) fails: taking the lock then throws the reason.
     static func isShared(_ path: String) -> Bool {
         var status = stat()
         // SAFETY: the string lives for the call, which writes only the variable.
         guard unsafe stat(path, &status) == 0 else { return false }
-        return status.st_mode & 0o022 != 0 || status.st_uid != geteuid() && status.st_uid != 0
+        return status.st_mode & 0o066 != 0 || status.st_uid != geteuid() && status.st_uid != 0
     }
 
-    static func isSame(_ left: String, _ right: String) throws(ControlError) -> Bool {
+    static func isSame(_ left: String, _ right: String) throws(VMMError) -> Bool {
         var first = stat()
         var second = stat()
         // SAFETY: the strings live for the calls, which write only the variables.
-        guard unsafe stat(left, &first) == 0 else { throw .usage("\(KVMError.last("--api-socket: \(left)"))") }
-        guard unsafe stat(right, &second) == 0 else { throw .host("\(KVMError.last("stat \(right)"))") }
+        guard unsafe stat(left, &first) == 0 else { throw VMMError.last("--api-socket: \(left)").asking(.user) }
+        guard unsafe stat(right, &second) == 0 else { throw VMMError.last("stat \(right)") }
         return first.st_dev == second.st_dev && first.st_ino == second.st_ino
     }
 }

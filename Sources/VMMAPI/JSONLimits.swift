@@ -2,29 +2,31 @@
 
 internal import VMMBase
 
-/// Bounds on a JSON text, checked on its bytes before a parser starts: decoders recurse for each level, and take time for each value and,
-/// in ours, for each level above it.
+/// Bounds on a JSON text. `check` scans the bytes before the decoder starts, because the decoder recurses for each level and spends time on each
+/// value.
 struct JSONLimits: Sendable {
-    /// Most arrays and objects inside one another. Each level takes about 1 KiB of a thread's 512 KiB stack; our own texts have 6.
+    /// Maximum nesting depth. Each level uses about 1 KiB of a thread's 512 KiB stack; texts that symvmm writes have 6 levels.
     static let depth = 32
 
-    /// For configurations: request bodies and the configuration file.
+    /// For request bodies and the configuration file.
     static let configuration = JSONLimits(byteCount: 1 << 20, valueCount: 1024)
-    /// For what a VM answers, and what was kept of it: a list of all tasks is long.
+    /// For the guest's metadata.
+    static let data = JSONLimits(byteCount: 1 << 20, valueCount: 1 << 13)
+    /// For a VM's answers and recorded reports, which are long: a list of all tasks, for instance.
     static let answer = JSONLimits(byteCount: 64 << 20, valueCount: 4 << 20)
 
-    /// Longest text in bytes.
+    /// Maximum length in bytes.
     let byteCount: Int
-    /// Most values, those inside others counted too.
+    /// Maximum number of values, including nested ones.
     let valueCount: Int
 
-    /// What is too much in a text; nil when it may be parsed. One pass, without recursion; whether it is JSON at all, the parser says.
+    /// Describes which bound a text exceeds; nil if none. One pass, no recursion. Does not check whether the text is JSON.
     func violation(_ bytes: [UInt8]) -> String? {
         guard bytes.count <= byteCount else { return "longer than \(byteCount) bytes" }
         var (depth, values) = (0, 1)
         var (isInString, isEscaped) = (false, false)
         for byte in bytes {
-            // JSON has none. In UTF-16, which Foundation takes, there is one beside each bracket, and quotes are not what they look like.
+            // JSON in UTF-8 has no zero bytes. UTF-16 text has: Foundation would decode it, but this scan would misread its quotes and brackets.
             if byte == 0 { return "a zero byte in it" }
             if isInString {
                 if isEscaped {
@@ -51,8 +53,10 @@ struct JSONLimits: Sendable {
         return nil
     }
 
-    /// - Throws: a usage error that names the source and says what is too much.
-    func check(_ bytes: [UInt8], from source: String) throws(ControlError) {
-        if let violation = violation(bytes) { throw .usage("\(source): \(violation)") }
+    /// Checks the bounds.
+    ///
+    /// - Throws: an error that names the source and the bound that the text exceeds.
+    func check(_ bytes: [UInt8], from source: String) throws(VMMError) {
+        if let violation = violation(bytes) { throw .user("\(source): \(violation)") }
     }
 }

@@ -4,25 +4,33 @@ package import VMMBase
 
 internal import FoundationEssentials
 
-/// A JSON text as a tree: what configuration files and API requests are before their fields are checked.
+/// A JSON text as a tree: for texts without a schema, and for error messages about texts with one.
 package enum JSONValue: Sendable, Equatable, Codable {
+    /// An object.
     case object([String: JSONValue])
+    /// An array.
     case array([JSONValue])
+    /// A string.
     case string(String)
+    /// A whole number that fits 64 bits.
     case integer(Int64)
+    /// Any other number; infinity if a Double cannot represent it.
     case number(Double)
+    /// True or false.
     case boolean(Bool)
+    /// Null.
     case null
 
-    /// Each guess that fails costs some microseconds for an error that names the way down to here: `JSONLimits` bounds how many there can be.
+    /// Decodes a value of any type by trying one type after the other. A failed try costs some microseconds, since the decoder builds an error with
+    /// the whole path; `JSONLimits` bounds the number of values.
     package init(from decoder: any Decoder) throws {
-        if let container = try? decoder.container(keyedBy: AnyKey.self) {
+        if let container = try JSONValue.guess({ try decoder.container(keyedBy: FieldName.self) }) {
             var fields: [String: JSONValue] = [:]
             for key in container.allKeys { fields[key.stringValue] = try container.decode(JSONValue.self, forKey: key) }
             self = .object(fields)
             return
         }
-        if var container = try? decoder.unkeyedContainer() {
+        if var container = try JSONValue.guess({ try decoder.unkeyedContainer() }) {
             var elements: [JSONValue] = []
             while !container.isAtEnd { elements.append(try container.decode(JSONValue.self)) }
             self = .array(elements)
@@ -31,17 +39,31 @@ package enum JSONValue: Sendable, Equatable, Codable {
         let container = try decoder.singleValueContainer()
         if container.decodeNil() {
             self = .null
-        } else if let value = try? container.decode(String.self) {
+        } else if let value = try JSONValue.guess({ try container.decode(String.self) }) {
             self = .string(value)
         } else if let value = try? container.decode(Int64.self) {
             self = .integer(value)
         } else if let value = try? container.decode(Double.self) {
             self = .number(value)
+        } else if let value = try? container.decode(Bool.self) {
+            self = .boolean(value)
         } else {
-            self = .boolean(try container.decode(Bool.self))
+            // A number that no type can represent.
+            self = .number(.infinity)
         }
     }
 
+    /// Returns nil if the value has another type. Throws if the text is not JSON: the decoder checks a string's bytes and escapes only when it
+    /// reads the string.
+    private static func guess<Value>(_ body: () throws -> Value) throws -> Value? {
+        do {
+            return try body()
+        } catch DecodingError.typeMismatch, DecodingError.valueNotFound {
+            return nil
+        }
+    }
+
+    /// Encodes the value as plain JSON.
     package func encode(to encoder: any Encoder) throws {
         var container = encoder.singleValueContainer()
         switch self {
@@ -55,19 +77,30 @@ package enum JSONValue: Sendable, Equatable, Codable {
         }
     }
 
-    /// Parses a text; the error says that it is no JSON, and where when that is known, or what it has too much of.
-    package init(parsing bytes: [UInt8], from source: String) throws(ControlError) {
-        try JSONLimits.configuration.check(bytes, from: source)
+    /// Parses a text within the bounds of a configuration.
+    ///
+    /// - Throws: an error with the source and the bound that the text exceeds, or the line and column of invalid JSON if the parser reports
+    ///   them.
+    package init(parsing bytes: [UInt8], from source: String) throws(VMMError) {
+        try self.init(bytes, source, JSONLimits.configuration)
+    }
+
+    /// The same for data without a schema, which may have more values.
+    package init(parsingData bytes: [UInt8], from source: String) throws(VMMError) {
+        try self.init(bytes, source, JSONLimits.data)
+        if RepeatedField.place(in: bytes, FieldPath(source: source)) != nil { throw .user("\(source): a field is given twice") }
+    }
+
+    private init(_ bytes: [UInt8], _ source: String, _ limits: JSONLimits) throws(VMMError) {
+        try limits.check(bytes, from: source)
         do {
             self = try JSONDecoder().decode(JSONValue.self, from: Data(bytes))
-        } catch let error as DecodingError {
-            throw .usage("\(source): not valid JSON\(JSONValue.place(error))")
         } catch {
-            throw .usage("\(source): not valid JSON")
+            throw .user("\(source): not valid JSON\(JSONValue.position(of: error))")
         }
     }
 
-    /// The type's name as a user knows it.
+    /// The type's name for messages.
     package var typeName: String {
         switch self {
         case .object: "an object"
@@ -79,130 +112,43 @@ package enum JSONValue: Sendable, Equatable, Codable {
         }
     }
 
-    private static func place(_ error: DecodingError) -> String {
-        guard case .dataCorrupted(let context) = error, let cause = context.underlyingError else { return "" }
-        // The parser's description is one sentence with line and column.
-        let words = String(describing: cause)
-        guard let start = words.firstRange(of: "around line "), words.utf8.count < 400 else { return "" }
-        let rest = words[start.lowerBound...].prefix { $0 != "." && $0 != "\"" && $0 != ")" && $0 != "\n" }
+    /// The value at a path of keys and indices.
+    func value(at path: [any CodingKey]) -> JSONValue? {
+        path.reduce(self as JSONValue?) { value, key in
+            switch value {
+            case .object(let fields): fields[key.stringValue]
+            case .array(let elements): key.intValue.flatMap { elements.indices.contains($0) ? elements[$0] : nil }
+            default: nil
+            }
+        }
+    }
+
+    /// The path of the first value, in key order, that `isMatch` accepts.
+    func place(_ path: FieldPath, where isMatch: (JSONValue) -> Bool) -> FieldPath? {
+        if isMatch(self) { return path }
+        switch self {
+        case .object(let fields):
+            for (key, value) in fields.sorted(by: { $0.key < $1.key }) {
+                if let place = value.place(path.appending(FieldName(key)), where: isMatch) { return place }
+            }
+            return nil
+        case .array(let elements):
+            for (index, element) in elements.enumerated() {
+                if let place = element.place(path.appending(index: index), where: isMatch) { return place }
+            }
+            return nil
+        case .string, .integer, .number, .boolean, .null:
+            return nil
+        }
+    }
+
+    /// The line and column at which a text is not JSON; empty if the parser does not report them.
+    static func position(of error: any Error) -> String {
+        guard case DecodingError.dataCorrupted(let context) = error, let cause = context.underlyingError else { return "" }
+        // The parser's description is one sentence that contains line and column.
+        let description = String(describing: cause)
+        guard let start = description.firstRange(of: "around line "), description.utf8.count < 400 else { return "" }
+        let rest = description[start.lowerBound...].prefix { $0 != "." && $0 != "\"" && $0 != ")" && $0 != "\n" }
         return " \(rest)"
-    }
-
-    private struct AnyKey: CodingKey {
-        let stringValue: String
-        var intValue: Int? { nil }
-        init?(stringValue: String) { self.stringValue = stringValue }
-        init?(intValue: Int) { nil }
-    }
-}
-
-/// The fields of a JSON object, taken one by one; what is left over is an error, so that a misspelt field is never ignored.
-package struct JSONFields {
-    /// Names the object in errors: a file, or a file and the fields that lead here.
-    package let path: String
-    private var fields: [String: JSONValue]
-    private var known: [String] = []
-
-    package init(_ value: JSONValue, path: String) throws(ControlError) {
-        guard case .object(let fields) = value else { throw .usage("\(path): expected an object, found \(value.typeName)") }
-        self.fields = fields
-        self.path = path
-    }
-
-    /// Where a field is, for errors.
-    package func name(_ field: String) -> String {
-        path.hasSuffix(":") ? "\(path) \(field)" : "\(path).\(field)"
-    }
-
-    package mutating func take(_ field: String) -> JSONValue? {
-        known.append(field)
-        guard let value = fields.removeValue(forKey: field), value != .null else { return nil }
-        return value
-    }
-
-    package mutating func string(_ field: String) throws(ControlError) -> String? {
-        guard let value = take(field) else { return nil }
-        guard case .string(let text) = value else { throw mismatch(field, "a string", value) }
-        guard !text.utf8.contains(0) else { throw .usage("\(name(field)): contains a zero byte") }
-        return text
-    }
-
-    package mutating func requiredString(_ field: String) throws(ControlError) -> String {
-        guard let text = try string(field) else { throw .usage("\(name(field)): missing") }
-        return text
-    }
-
-    package mutating func integer(_ field: String) throws(ControlError) -> Int64? {
-        guard let value = take(field) else { return nil }
-        guard case .integer(let number) = value else { throw mismatch(field, "a whole number", value) }
-        return number
-    }
-
-    /// A whole number in a range.
-    package mutating func integer(_ field: String, _ range: ClosedRange<Int>) throws(ControlError) -> Int? {
-        guard let number = try integer(field) else { return nil }
-        guard let value = Int(exactly: number), range.contains(value) else {
-            throw .usage("\(name(field)): \(number) is not from \(range.lowerBound) to \(range.upperBound)")
-        }
-        return value
-    }
-
-    /// An array of whole numbers from 0.
-    package mutating func integers(_ field: String) throws(ControlError) -> [UInt64]? {
-        guard let value = take(field) else { return nil }
-        guard case .array(let elements) = value else { throw mismatch(field, "an array", value) }
-        var numbers: [UInt64] = []
-        for element in elements {
-            guard case .integer(let number) = element, number >= 0 else { throw mismatch(field, "whole numbers from 0", element) }
-            numbers.append(UInt64(number))
-        }
-        return numbers
-    }
-
-    package mutating func boolean(_ field: String) throws(ControlError) -> Bool? {
-        guard let value = take(field) else { return nil }
-        guard case .boolean(let flag) = value else { throw mismatch(field, "true or false", value) }
-        return flag
-    }
-
-    package mutating func object(_ field: String) throws(ControlError) -> JSONFields? {
-        guard let value = take(field) else { return nil }
-        return try JSONFields(value, path: name(field))
-    }
-
-    package mutating func objects(_ field: String) throws(ControlError) -> [JSONFields] {
-        guard let value = take(field) else { return [] }
-        guard case .array(let elements) = value else { throw mismatch(field, "an array", value) }
-        var objects: [JSONFields] = []
-        for (index, element) in elements.enumerated() { objects.append(try JSONFields(element, path: "\(name(field))[\(index)]")) }
-        return objects
-    }
-
-    /// One of some words.
-    package mutating func word(_ field: String, of words: [String]) throws(ControlError) -> String? {
-        guard let text = try string(field) else { return nil }
-        guard words.contains(text) else { throw .usage("\(name(field)): '\(text)' is not one of \(words.joined(separator: ", "))") }
-        return text
-    }
-
-    /// A field of Firecracker's schema that symvmm does not offer: taken only with a value that asks for nothing.
-    package mutating func notOffered(_ field: String, unless neutral: [JSONValue] = []) throws(ControlError) {
-        guard let value = take(field), !neutral.contains(value) else { return }
-        throw .usage("\(name(field)): not offered by symvmm")
-    }
-
-    /// Whether a field is there, be it null.
-    package func has(_ field: String) -> Bool {
-        fields[field] != nil
-    }
-
-    /// Complains of a field that nobody took.
-    package func checkAllTaken() throws(ControlError) {
-        guard let unknown = fields.keys.sorted().first else { return }
-        throw .usage("\(name(unknown)): unknown field; known are \(known.joined(separator: ", "))")
-    }
-
-    private func mismatch(_ field: String, _ expected: String, _ found: JSONValue) -> ControlError {
-        .usage("\(name(field)): expected \(expected), found \(found.typeName)")
     }
 }

@@ -2,29 +2,48 @@
 
 internal import Glibc
 
-/// What this process has used of the host.
+/// Host resources that this process uses.
 package struct ProcessUse: Sendable {
-    /// Processor time of all its threads: user and system, the guest's included.
+    /// CPU time of all threads, user and system, including the guest's.
     package let cpuNanoseconds: UInt64
-    /// Resident memory, the guest's included.
+    /// Resident memory, including the guest's.
     package let residentByteCount: UInt64
 
-    /// Figures put together by hand, for tests.
+    /// For tests.
     package init(cpuNanoseconds: UInt64, residentByteCount: UInt64) {
         self.cpuNanoseconds = cpuNanoseconds
         self.residentByteCount = residentByteCount
     }
 
-    /// Asks the kernel (clock_gettime(2), proc(5) statm).
+    /// Reads the current values (clock_gettime(2), proc(5) statm).
     package static func now() -> ProcessUse {
-        var pages: UInt64 = 0
-        if let bytes = try? SmallFile.read("/proc/self/statm", atMost: 4096) {
-            // size resident shared text lib data dt, in pages.
-            let words = bytes.split(separator: UInt8(ascii: " "))
-            if words.count > 1 { pages = UInt64(String(decoding: words[1], as: UTF8.self)) ?? 0 }
+        ProcessUse(
+            cpuNanoseconds: nanoseconds(CLOCK_PROCESS_CPUTIME_ID),
+            residentByteCount: residentPages() &* UInt64(max(sysconf(Int32(_SC_PAGESIZE)), 0)))
+    }
+
+    /// Opens /proc/self/statm for all later calls of `now()`, which the sandbox allows to read it but not to open it.
+    package static func prepare() {
+        _ = descriptor
+    }
+
+    /// Nil where /proc is hidden, as in a jail.
+    private static let descriptor: Int32? = {
+        // SAFETY: the string lives for the call. The descriptor stays open until the process ends.
+        let number = unsafe open("/proc/self/statm", O_RDONLY | O_CLOEXEC)
+        return number >= 0 ? number : nil
+    }()
+
+    /// Resident pages; 0 if they are unknown.
+    private static func residentPages() -> UInt64 {
+        guard let descriptor else { return 0 }
+        let bytes = unsafe [UInt8](unsafeUninitializedCapacity: 256) { buffer, filled in
+            // SAFETY: the buffer has this many bytes, and only what was read counts as filled.
+            filled = max(0, unsafe pread(descriptor, buffer.baseAddress, 256, 0))
         }
-        return ProcessUse(
-            cpuNanoseconds: nanoseconds(CLOCK_PROCESS_CPUTIME_ID), residentByteCount: pages &* UInt64(max(sysconf(Int32(_SC_PAGESIZE)), 0)))
+        // size resident shared text lib data dt, in pages.
+        let fields = bytes.split(separator: UInt8(ascii: " "))
+        return fields.count > 1 ? UInt64(String(decoding: fields[1], as: UTF8.self)) ?? 0 : 0
     }
 
     /// Milliseconds since 1970.

@@ -2,6 +2,6 @@
 
 /// The version of symvmm.
 public enum SymVMMVersion {
-    /// In words: `0.1.0`.
+    /// The version: major.minor.patch. `symvmm --version`, the API, the metrics and the report read it here.
     public static let current = "0.1.0"
 }

@@ -4,17 +4,17 @@ internal import CKVM
 internal import Glibc
 internal import Synchronization
 
-/// Turns ticks of the time stamp counter into nanoseconds.
+/// Converts time stamp counter ticks to nanoseconds.
 ///
-/// The rate is measured when it is first asked for, between the clock's making and then, and stays: a time that a reader has seen must not
-/// get shorter in the next picture, nor a histogram's bounds move, as they would with a rate that gets better all the time.
+/// Measures the rate once, on first use, over the time since the clock was created. The rate then stays fixed: otherwise a duration that a reader has
+/// seen could shrink, and histogram bounds could move.
 package final class TickClock: Sendable {
-    /// The two clocks at one moment.
+    /// Both clocks at one moment.
     private struct Moment {
         let ticks: UInt64
         let nanoseconds: UInt64
 
-        /// Reads both so that they belong together: the best of some tries, for the thread may be interrupted between the two.
+        /// Reads both clocks. Takes the best of five tries, since the thread may be preempted between the two reads.
         static func now() -> Moment {
             var best = Moment(ticks: 0, nanoseconds: 0)
             var shortest = UInt64.max
@@ -31,13 +31,13 @@ package final class TickClock: Sendable {
         }
     }
 
-    /// The least time over which the rate is measured: reading the clocks is exact to some 50 ns, so the rate to 1 in 40,000 then.
+    /// Minimum measuring time. A clock read is exact to about 50 ns, which makes the rate exact to 1 in 40,000.
     private static let leastNanoseconds: UInt64 = 2_000_000
 
     private let start = Moment.now()
     private let rate = Mutex<Double?>(nil)
 
-    /// Begins now.
+    /// Creates a clock that starts now.
     package init() {
     }
 
@@ -49,12 +49,12 @@ package final class TickClock: Sendable {
         return UInt64(time.tv_sec) &* 1_000_000_000 &+ UInt64(time.tv_nsec)
     }
 
-    /// Nanoseconds of CLOCK_MONOTONIC since this clock was made.
+    /// Nanoseconds of CLOCK_MONOTONIC since the clock was created.
     package var elapsedNanoseconds: UInt64 {
         TickClock.monotonicNanoseconds() &- start.nanoseconds
     }
 
-    /// A function that scales durations, always the same. Readers only: the first call may wait two milliseconds.
+    /// Returns a function that converts durations, always by the same rate. For readers only: the first call may sleep for 2 ms.
     package func scale() -> (UInt64) -> UInt64 {
         let rate = rate.withLock { rate in
             if let rate { return rate }

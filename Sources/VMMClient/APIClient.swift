@@ -6,30 +6,30 @@ package import VMMBase
 internal import NIOCore
 internal import NIOHTTP1
 internal import NIOPosix
+internal import SystemPackage
 
-/// A client of VMs' control sockets, for the command. One thread; calls wait for the answer.
+/// An API client for control sockets. It has one thread. Calls block until the answer arrives. Thread-safe.
 package final class APIClient: Sendable {
     private let group = MultiThreadedEventLoopGroup(numberOfThreads: 1)
     private let timeout: TimeAmount
 
-    /// Most bytes of an answer that are taken.
+    /// Maximum length of an answer in bytes.
     private static let longestAnswer = 64 << 20
 
-    /// A client whose requests fail after `timeout` seconds.
+    /// Creates a client whose requests fail after `timeout` seconds. Call `stop()` when you no longer need it.
     package init(timeout: Int64 = 10) {
         self.timeout = .seconds(timeout)
     }
 
-    /// Ends the client's thread.
+    /// Stops the client's thread.
     package func stop() {
         try? group.syncShutdownGracefully()
     }
 
-    /// Sends a request and waits for its answer, whatever its status.
-    package func request(_ method: APIMethod, _ target: String, body: [UInt8] = [], socket path: String) throws(ControlError) -> APIResponse
-    {
+    /// Sends a request and returns the response, including error responses. Throws an error if there is no response.
+    package func request(_ method: APIMethod, _ target: String, body: [UInt8] = [], socket path: String) throws(VMMError) -> APIResponse {
         guard path.utf8.count <= ControlSocket.longestPath else {
-            throw .usage("\(path): a socket's path has at most \(ControlSocket.longestPath) bytes")
+            throw .user("\(path): a socket path has at most \(ControlSocket.longestPath) bytes")
         }
         let answer = group.next().makePromise(of: APIResponse.self)
         let bootstrap = ClientBootstrap(group: group).connectTimeout(timeout).channelInitializer { channel in
@@ -40,7 +40,7 @@ package final class APIClient: Sendable {
         }
         let connection = bootstrap.connect(unixDomainSocketPath: path)
         connection.cascadeFailure(to: answer)
-        let limit = group.next().scheduleTask(in: timeout) { answer.fail(ControlError.host("\(path): the VM does not answer")) }
+        let limit = group.next().scheduleTask(in: timeout) { answer.fail(VMMError.host("\(path): the VM does not answer")) }
         defer { limit.cancel() }
         connection.whenSuccess { channel in
             var head = HTTPRequestHead(version: .http1_1, method: HTTPMethod(rawValue: method.rawValue), uri: target)
@@ -56,21 +56,21 @@ package final class APIClient: Sendable {
         defer { connection.whenSuccess { $0.close(promise: nil) } }
         do {
             return try answer.futureResult.wait()
-        } catch let error as ControlError {
+        } catch let error as VMMError {
             throw error
         } catch let error as IOError {
-            throw .usage("\(path): no VM answers there (\(KVMError.message(error.errnoCode)))")
+            throw .user("\(path): no VM answers there (\(Errno(rawValue: error.errnoCode)))")
         } catch {
             throw .host("\(path): the connection failed: \(error)")
         }
     }
 
-    /// The same, but a refusal (status 400 and up) is thrown with its `fault_message`, and the body is what is returned.
-    package func perform(_ method: APIMethod, _ target: String, body: [UInt8] = [], socket path: String) throws(ControlError) -> [UInt8] {
+    /// Sends a request and returns the response's body. Throws the `fault_message` of an error response.
+    package func perform(_ method: APIMethod, _ target: String, body: [UInt8] = [], socket path: String) throws(VMMError) -> [UInt8] {
         let response = try request(method, target, body: body, socket: path)
         guard response.status < 400 else {
             let fault = (try? JSONText.decode([String: String].self, from: response.body))?["fault_message"]
-            throw .usage(fault ?? "\(path): status \(response.status)")
+            throw .user(fault ?? "\(path): status \(response.status)")
         }
         return response.body
     }
@@ -94,7 +94,7 @@ package final class APIClient: Sendable {
                 self.head = head
             case .body(let buffer):
                 guard body.count + buffer.readableBytes <= longest else {
-                    promise.fail(ControlError.host("the answer is longer than \(longest) bytes"))
+                    promise.fail(VMMError.host("the answer is longer than \(longest) bytes"))
                     return context.close(promise: nil)
                 }
                 body += buffer.readableBytesView
@@ -112,7 +112,7 @@ package final class APIClient: Sendable {
         }
 
         func channelInactive(context: ChannelHandlerContext) {
-            promise.fail(ControlError.host("the VM closed the connection before it had answered"))
+            promise.fail(VMMError.host("the VM closed the connection without an answer"))
         }
     }
 }

@@ -6,11 +6,11 @@ package import VMMModel
 internal import Glibc
 internal import VMMAPI
 
-/// A running VM with how fast it leaves its guest: a line of `symvmm ps`.
+/// A running VM with its exit rate: one line of `symvmm ps`.
 package struct RatedMachine: Encodable, Sendable, Equatable {
-    /// What the VM says of itself.
+    /// The VM's summary.
     package let summary: MachineSummary
-    /// Exits to user space a second now; nil when that is not known.
+    /// Current exits to user space per second; nil if unknown.
     package let exitsPerSecond: Double?
 
     private enum CodingKeys: String, CodingKey {
@@ -24,8 +24,8 @@ package struct RatedMachine: Encodable, Sendable, Equatable {
         try container.encodeIfPresent(exitsPerSecond, forKey: .exitsPerSecond)
     }
 
-    /// All VMs that live, by name. The rate is measured over `milliseconds`; nobody waits when none runs.
-    package static func all(measuredOver milliseconds: UInt32 = 100) throws(ControlError) -> [RatedMachine] {
+    /// All VMs of this user, sorted by name. Blocks for `milliseconds` to measure the rates, unless no VM is running.
+    package static func all(measuredOver milliseconds: UInt32 = 100) throws(VMMError) -> [RatedMachine] {
         let before = try RunningMachines.summaries()
         let running = before.filter { $0.state == MachineState.running.rawValue }
         guard !running.isEmpty else { return before.map { RatedMachine(summary: $0, exitsPerSecond: rate($0, nil)) } }
@@ -36,13 +36,14 @@ package struct RatedMachine: Encodable, Sendable, Equatable {
         return before.map { summary in
             guard summary.state == MachineState.running.rawValue,
                 let body = try? client.perform(.get, "/summary", socket: folder.socketPath(of: summary.name)),
-                let after = try? JSONText.decode(MachineSummary.self, from: body)
+                var after = try? JSONText.decode(MachineSummary.self, from: body)
             else { return RatedMachine(summary: summary, exitsPerSecond: rate(summary, nil)) }
+            (after.pid, after.socket) = (summary.pid, summary.socket)
             return RatedMachine(summary: after, exitsPerSecond: rate(summary, after))
         }
     }
 
-    /// Exits a second between two looks at a VM; 0 for one that does not run.
+    /// Exits per second between two summaries, rounded to one decimal. Without a second summary: 0 for a paused VM, else nil.
     static func rate(_ before: MachineSummary, _ after: MachineSummary?) -> Double? {
         guard let after else { return before.state == MachineState.paused.rawValue ? 0 : nil }
         guard after.pid == before.pid, after.uptimeNanoseconds > before.uptimeNanoseconds, after.exitCount >= before.exitCount else {

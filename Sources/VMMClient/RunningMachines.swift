@@ -1,21 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
 
+package import VMMAPI
 package import VMMBase
 package import VMMModel
 
 internal import Glibc
-internal import VMMAPI
 
-/// The VMs of this user that run now, as the command sees them through their control sockets.
+/// This user's running VMs, found through their control sockets.
 package enum RunningMachines {
-    /// Names of the VMs that live; what died is removed. For completion, so no error.
+    /// Names of the running VMs, sorted. Removes sockets of dead VMs. Does not throw, since shell completion uses it: empty if there is no
+    /// runtime folder.
     package static func names() -> [String] {
         guard let folder = try? RuntimeFolder() else { return [] }
         return folder.names().filter { isAliveOrRemoved(folder.socketPath(of: $0)) }
     }
 
-    /// A line for each VM that lives, by name. A VM that does not answer in time is listed with what is known.
-    package static func summaries() throws(ControlError) -> [MachineSummary] {
+    /// The summaries of all running VMs, sorted by name, including VMs that do not answer within two seconds.
+    package static func summaries() throws(VMMError) -> [MachineSummary] {
         let folder = try RuntimeFolder()
         let client = APIClient(timeout: 2)
         defer { client.stop() }
@@ -23,49 +24,95 @@ package enum RunningMachines {
         for name in folder.names() {
             let path = folder.socketPath(of: name)
             guard isAliveOrRemoved(path) else { continue }
-            if let body = try? client.perform(.get, "/summary", socket: path),
-                let summary = try? JSONText.decode(MachineSummary.self, from: body)
+            let silent = unresponsive(name, at: path)
+            if silent.state != MachineSummary.stopped, let body = try? client.perform(.get, "/summary", socket: path),
+                var summary = try? JSONText.decode(MachineSummary.self, from: body)
             {
+                // The number in this PID namespace, if the VM's process is in another one.
+                if silent.pid > 0 { summary.pid = silent.pid }
+                summary.socket = ControlSocket.place(path)
                 summaries.append(summary)
             } else if ControlSocket.isAlive(path) {
-                summaries.append(MachineSummary(unresponsive: name))
+                summaries.append(silent)
             }
         }
         return summaries
     }
 
-    /// Pauses or resumes.
-    package static func setState(_ state: String, socket: String) throws(ControlError) {
+    /// Describes a VM that does not answer: its process is stopped, or busy. The process is known without its help.
+    static func unresponsive(_ name: String, at path: String) -> MachineSummary {
+        let place = ControlSocket.place(path)
+        guard let process = ControlSocket.listener(at: path) else {
+            return MachineSummary(unresponsive: name, pid: 0, isStopped: false, socket: place)
+        }
+        return MachineSummary(unresponsive: name, pid: process.pid, isStopped: process.isStopped, socket: place)
+    }
+
+    /// Pauses or resumes a VM. Waits until it has done so.
+    package static func setState(_ state: VMStateResource.State, socket: String) throws(VMMError) {
         // A pause waits for the vCPUs.
         let client = APIClient(timeout: 30)
         defer { client.stop() }
-        _ = try client.perform(.patch, "/vm", body: body("state", state), socket: socket)
+        _ = try client.perform(.patch, "/vm", body: body(VMStateResource(state: state)), socket: socket)
     }
 
-    /// Asks the guest to power off and waits; ends the VM when it cannot be asked or has not obeyed in time.
+    /// Presses the power button; does not wait for the guest, and ignores errors.
+    package static func pressPowerButton(_ socket: String, client: APIClient) {
+        _ = try? client.request(.put, "/actions", body: body(ActionResource(action: .stop)), socket: socket)
+    }
+
+    /// Presses the power button and waits. Kills the VM if the guest has not enabled the button, does not power off in time, or the VM's process
+    /// does not answer.
     ///
     /// - Returns: whether the guest powered off by itself.
-    package static func stop(_ socket: String, client: APIClient, timeout: UInt32) throws(ControlError) -> Bool {
+    package static func stop(_ socket: String, client: APIClient, timeout: UInt32) throws(VMMError) -> Bool {
         let process = ControlSocket.listener(at: socket)
-        let response = try client.request(.put, "/actions", body: body("action_type", "Stop"), socket: socket)
-        if response.status < 300, waitForEnd(socket, process, milliseconds: UInt64(timeout) * 1000) { return true }
+        if !isStopped(process) {
+            let response = try? client.request(.put, "/actions", body: body(ActionResource(action: .stop)), socket: socket)
+            let isPressed = (response?.status ?? 500) < 300
+            if isPressed, waitForEnd(socket, process, milliseconds: UInt64(timeout) * 1000) { return true }
+        }
         try kill(socket, client: client)
         return false
     }
 
-    /// Ends the VM and waits until its process is gone, and with it what it had: disks, taps, memory.
-    package static func kill(_ socket: String, client: APIClient) throws(ControlError) {
-        let process = ControlSocket.listener(at: socket)
-        do throws(ControlError) {
-            _ = try client.perform(.put, "/actions", body: body("action_type", "Kill"), socket: socket)
-        } catch {
-            // It may have ended a moment before.
-            if ControlSocket.isAlive(socket) { throw error }
+    /// Kills the VM and waits until its process has released all resources: disks, taps, memory.
+    ///
+    /// Asks the VM first, which then writes its reports. If its process is stopped, or has not ended within the client's timeout, kills the process.
+    package static func kill(_ socket: String, client: APIClient) throws(VMMError) {
+        guard let process = ControlSocket.listener(at: socket) else { return try ask(toEnd: socket, client) }
+        if !process.isStopped {
+            let hasAgreed = (try? client.perform(.put, "/actions", body: body(ActionResource(action: .kill)), socket: socket)) != nil
+            // Without an answer the VM may have ended just before.
+            if process.waitForEnd(milliseconds: hasAgreed ? 10_000 : 0) { return }
         }
-        guard waitForEnd(socket, process, milliseconds: 10_000) else { throw .host("\(socket): the VM has not ended within 10 seconds") }
+        try process.kill()
+        guard process.waitForEnd(milliseconds: 10_000) else {
+            throw .host("process \(process.pid) has not ended 10 seconds after SIGKILL: it waits for the host's kernel")
+        }
+        // A killed process removes nothing.
+        ControlSocket.removeIfStale(socket)
     }
 
-    /// False when the VM lives on. One whose socket is gone is ending: its process is waited for, within reason.
+    private static func isStopped(_ process: borrowing RunningProcess?) -> Bool {
+        switch process {
+        case .some(let process): process.isStopped
+        case .none: false
+        }
+    }
+
+    /// Kills a VM whose process this one cannot see.
+    private static func ask(toEnd socket: String, _ client: APIClient) throws(VMMError) {
+        do throws(VMMError) {
+            _ = try client.perform(.put, "/actions", body: body(ActionResource(action: .kill)), socket: socket)
+        } catch {
+            if ControlSocket.isAlive(socket) { throw error }
+        }
+        guard waitForEnd(socket, nil, milliseconds: 10_000) else { throw .host("\(socket): the VM has not ended within 10 seconds") }
+    }
+
+    /// Waits for at most `milliseconds` until no process listens at the socket, then at most ten seconds for the process to end. Returns false if a
+    /// process still listens.
     private static func waitForEnd(_ socket: String, _ process: borrowing RunningProcess?, milliseconds: UInt64) -> Bool {
         var waited: UInt64 = 0
         while ControlSocket.isAlive(socket) {
@@ -83,7 +130,7 @@ package enum RunningMachines {
         return false
     }
 
-    private static func body(_ field: String, _ word: String) -> [UInt8] {
-        (try? JSONText.encode([field: word])) ?? []
+    private static func body(_ resource: some APIResource) -> [UInt8] {
+        (try? JSONText.encode(resource)) ?? []
     }
 }

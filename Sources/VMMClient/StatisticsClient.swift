@@ -5,34 +5,34 @@ package import VMMModel
 
 internal import VMMAPI
 
-/// Reads a running VM's statistics over its control socket, for the command.
+/// Reads a running VM's statistics over its control socket.
 package final class StatisticsClient: Sendable {
     private let client: APIClient
     private let socket: String
     private let query: String
 
-    /// Of the VM behind a control socket; the filters narrow what `report()` gives.
+    /// Creates a client. The filters apply to `report()`; nil for all vCPUs, reasons or devices.
     package init(socket: String, client: APIClient, vcpu: Int? = nil, reason: String? = nil, device: String? = nil) {
         self.socket = socket
         self.client = client
         let filters = [("vcpu", vcpu.map { "\($0)" }), ("reason", reason), ("device", device)]
-        let words = filters.compactMap { name, value in value.map { "\(name)=\(StatisticsClient.escaped($0))" } }
-        query = words.isEmpty ? "" : "?" + words.joined(separator: "&")
+        let parameters = filters.compactMap { name, value in value.map { "\(name)=\(StatisticsClient.escaped($0))" } }
+        query = parameters.isEmpty ? "" : "?" + parameters.joined(separator: "&")
     }
 
-    /// The exits so far.
-    package func report() throws(ControlError) -> ExitReport {
+    /// The exit statistics so far.
+    package func report() throws(VMMError) -> ExitReport {
         let body = try client.perform(.get, "/exit-statistics" + query, socket: socket)
         do {
             return try JSONText.decode(ExitReport.self, from: body)
         } catch {
-            throw .host("\(socket): the answer is not understood: is it another version of symvmm?")
+            throw .host("\(socket): cannot decode the answer: the VM may run another version of symvmm")
         }
     }
 
-    /// The exits so far; nil when the VM has ended meanwhile.
-    package func reportUntilTheEnd() throws(ControlError) -> ExitReport? {
-        do throws(ControlError) {
+    /// The exit statistics so far; nil if the VM has ended.
+    package func reportUntilTheEnd() throws(VMMError) -> ExitReport? {
+        do throws(VMMError) {
             return try report()
         } catch {
             if !ControlSocket.isAlive(socket) { return nil }
@@ -40,12 +40,12 @@ package final class StatisticsClient: Sendable {
         }
     }
 
-    /// Lets the counts begin anew.
-    package func reset() throws(ControlError) {
+    /// Resets all counters. The filters do not apply.
+    package func reset() throws(VMMError) {
         _ = try client.perform(.delete, "/exit-statistics", socket: socket)
     }
 
-    /// A value for a query: all but letters, digits and `-._` as percent signs (RFC 3986, 2.1).
+    /// Percent-encodes a query value: all but letters, digits and `-._` (RFC 3986, 2.1).
     static func escaped(_ text: String) -> String {
         var escaped = ""
         for byte in text.utf8 {

@@ -6,7 +6,7 @@ package import VMMModel
 internal import Glibc
 internal import VMMAPI
 
-/// Looks at all running VMs of this user, again and again. One thread at a time.
+/// Polls all running VMs of this user. Not thread-safe.
 package final class TopPoller {
     private struct Seen {
         let pid: Int32
@@ -18,31 +18,31 @@ package final class TopPoller {
     private let folder: RuntimeFolder
     private let client = APIClient(timeout: 1)
     private var before: [String: Seen] = [:]
-    /// VMs that did not answer, and how often they are passed over before they are asked again: nobody waits for them each time.
+    /// VMs that did not answer, with the number of polls for which to skip them. So a VM that does not answer does not delay every poll.
     private var silent: [String: Int] = [:]
 
-    /// Nothing has been looked at yet: the first look has no interval.
-    package init() throws(ControlError) {
+    /// Creates a poller. The first poll has no interval.
+    package init() throws(VMMError) {
         folder = try RuntimeFolder()
     }
 
-    /// Ends the client's thread.
+    /// Stops the client's thread.
     package func stop() {
         client.stop()
     }
 
-    /// All VMs that live, by name.
-    package func look() -> [TopMachine] {
+    /// Polls all running VMs, sorted by name. Blocks for up to two seconds for each VM that does not answer.
+    package func poll() -> [TopMachine] {
         let names = RunningMachines.names()
         before = before.filter { names.contains($0.key) }
         silent = silent.filter { names.contains($0.key) }
-        return names.map(look)
+        return names.map { poll($0) }
     }
 
-    private func look(at name: String) -> TopMachine {
+    private func poll(_ name: String) -> TopMachine {
         if let turns = silent[name], turns > 0 {
             silent[name] = turns - 1
-            return TopPoller.unresponsive(name)
+            return unresponsive(name)
         }
         let socket = folder.socketPath(of: name)
         guard let body = try? client.perform(.get, "/summary", socket: socket),
@@ -51,13 +51,13 @@ package final class TopPoller {
         else {
             silent[name] = 5
             before[name] = nil
-            return TopPoller.unresponsive(name)
+            return unresponsive(name)
         }
         silent[name] = nil
         let now = Seen(
             pid: summary.pid, report: report, cpuNanoseconds: TopPoller.cpuNanoseconds(of: summary.pid),
             moment: TickClock.monotonicNanoseconds())
-        // A VM that was started anew under the same name is another one.
+        // A VM that was restarted under the same name is another VM.
         let then = before[name].flatMap { $0.pid == now.pid ? $0 : nil }
         before[name] = now
         return TopMachine(
@@ -65,9 +65,10 @@ package final class TopPoller {
             processorShare: then.flatMap { TopPoller.share($0, now) }, residentByteCount: TopPoller.residentByteCount(of: summary.pid))
     }
 
-    private static func unresponsive(_ name: String) -> TopMachine {
+    private func unresponsive(_ name: String) -> TopMachine {
         TopMachine(
-            summary: MachineSummary(unresponsive: name), total: nil, interval: nil, processorShare: nil, residentByteCount: nil)
+            summary: RunningMachines.unresponsive(name, at: folder.socketPath(of: name)), total: nil, interval: nil, processorShare: nil,
+            residentByteCount: nil)
     }
 
     private static func share(_ then: Seen, _ now: Seen) -> Double? {
@@ -77,7 +78,8 @@ package final class TopPoller {
         return Double(second &- first) / Double(now.moment &- then.moment)
     }
 
-    /// utime and stime of a process (proc(5), /proc/PID/stat: fields 14 and 15, counted behind the name, which may hold anything).
+    /// CPU time of a process: utime and stime of /proc/PID/stat, fields 14 and 15 (proc(5)). Fields are counted from the last `)`, since the name may
+    /// contain anything.
     static func cpuNanoseconds(of pid: Int32) -> UInt64? {
         guard let bytes = try? SmallFile.read("/proc/\(pid)/stat", atMost: 4096) else { return nil }
         let fields = String(decoding: bytes, as: UTF8.self).split(separator: ")").last?.split(separator: " ") ?? []
@@ -86,10 +88,11 @@ package final class TopPoller {
         return ticks > 0 ? (user &+ system) &* (1_000_000_000 / UInt64(ticks)) : nil
     }
 
+    /// Resident memory of a process: the second field of /proc/PID/statm, in pages (proc(5)).
     static func residentByteCount(of pid: Int32) -> UInt64? {
         guard let bytes = try? SmallFile.read("/proc/\(pid)/statm", atMost: 4096) else { return nil }
-        let words = String(decoding: bytes, as: UTF8.self).split(separator: " ")
-        guard words.count > 1, let pages = UInt64(words[1]) else { return nil }
+        let fields = String(decoding: bytes, as: UTF8.self).split(separator: " ")
+        guard fields.count > 1, let pages = UInt64(fields[1]) else { return nil }
         return pages &* UInt64(max(sysconf(Int32(_SC_PAGESIZE)), 0))
     }
 }

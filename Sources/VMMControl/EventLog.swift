@@ -1,53 +1,81 @@
 // SPDX-License-Identifier: Apache-2.0
 
 internal import Glibc
+internal import Logging
 internal import Synchronization
 internal import VMMBase
 
-/// The log of `PUT /logger`: a line for each event of the VM's life and each request, to a file or a FIFO.
+/// The log of `PUT /logger`: one line for each event of the VM and each request. Callers write to it through `logger`.
 ///
-/// Any thread but a vCPU's may write. A line that finds no room (a FIFO that nobody reads, a full disk) is dropped and counted; nobody waits.
+/// Any thread except vCPU threads may write. Never blocks: a line that cannot be written (a FIFO without a reader, a full disk) is dropped and
+/// counted. A line has at most 500 bytes of text, without control characters.
 final class EventLog: Sendable {
     typealias Level = LoggerConfiguration.Level
 
     private struct State: ~Copyable {
         var configuration = LoggerConfiguration()
-        var file: FileDescriptor?
+        var file: OwnedFileDescriptor?
         var droppedLineCount: UInt64 = 0
     }
 
     private let name: String
     private let state = Mutex(State())
+    /// Index of the configured level in `Level.allCases`. A line of a more verbose level costs one load: no lock, no formatting.
+    private let level = Atomic<Int>(0)
 
-    /// A log to nowhere.
+    /// Creates a log without a file.
     ///
-    /// - Parameter name: the VM's, which each line begins with.
+    /// - Parameter name: the VM's name, which begins each line.
     init(name: String) {
         self.name = name
     }
 
-    /// Opens the file and takes the level. On an error everything stays as it was.
-    func configure(_ configuration: LoggerConfiguration) throws(KVMError) {
-        let failure = state.withLock { state -> KVMError? in
+    /// A logger that writes to this log.
+    var logger: Logger {
+        Logger(label: name) { _ in EventLogHandler(eventLog: self) }
+    }
+
+    /// Opens the file, if the path is new, and sets the level. On an error nothing changes.
+    func configure(_ configuration: LoggerConfiguration) throws(VMMError) {
+        let failure = state.withLock { state -> VMMError? in
             if let path = configuration.path, path != state.configuration.path {
-                do throws(KVMError) {
-                    state.file = try FileDescriptor.openForAppending(path)
+                do throws(VMMError) {
+                    state.file = try FileThread.perform { () throws(VMMError) in try OwnedFileDescriptor.openForAppending(path) }
                 } catch {
                     return error
                 }
             }
             state.configuration = configuration
+            let isOpen = state.file != nil
+            level.store(isOpen ? Level.allCases.firstIndex(of: configuration.level) ?? 0 : 0, ordering: .relaxed)
             return nil
         }
         if let failure { throw failure }
     }
 
-    /// Writes a line, when its level is wanted.
-    func write(_ level: Level, _ text: @autoclosure () -> String) {
+    /// Whether a level is enabled.
+    func isWritten(_ level: Level) -> Bool {
+        (Level.allCases.firstIndex(of: level) ?? 0) <= self.level.load(ordering: .relaxed)
+    }
+
+    /// The most verbose enabled level; `off` if none is.
+    var lowestLevel: Level {
+        Level.allCases[level.load(ordering: .relaxed)]
+    }
+
+    /// Writes a line if its level is enabled, and its module is one that is written.
+    ///
+    /// - Parameters:
+    ///   - module: the module that writes.
+    ///   - origin: its source file and line.
+    func write(_ level: Level, module: String = "VMMControl", origin: String = "", _ text: @autoclosure () -> String) {
+        guard isWritten(level) else { return }
+        let text = EventLog.plain(text())
         state.withLock { state in
-            guard level <= state.configuration.level, let number = state.file?.rawValue else { return }
-            let mark = state.configuration.showsLevel ? "\(name):\(level.rawValue)" : name
-            let line = Array("\(EventLog.time()) [\(mark)] \(EventLog.plain(text()))\n".utf8)
+            guard let number = state.file?.rawValue, module.hasPrefix(state.configuration.module ?? "") else { return }
+            var mark = state.configuration.showsLevel ? "\(name):\(level.rawValue)" : name
+            if state.configuration.showsOrigin, !origin.isEmpty { mark += ":\(origin)" }
+            let line = Array("\(EventLog.time()) [\(mark)] \(text)\n".utf8)
             let count = unsafe line.withUnsafeBytes { buffer in
                 // SAFETY: the buffer is the array's, which lives for the call.
                 unsafe Glibc.write(number, buffer.baseAddress, buffer.count)
@@ -56,32 +84,26 @@ final class EventLog: Sendable {
         }
     }
 
-    /// Lines that found no room.
+    /// Number of dropped lines.
     var droppedLineCount: UInt64 {
         state.withLock { $0.droppedLineCount }
     }
 
-    /// One line of at most 500 bytes without control characters, whatever a client has sent.
+    /// Bounds a text to 500 bytes and strips control characters.
     private static func plain(_ text: String) -> String {
-        let bytes = text.utf8.prefix(500).map { $0 < 0x20 || $0 == 0x7f ? UInt8(ascii: "?") : $0 }
-        return String(decoding: bytes, as: UTF8.self)
+        String(decoding: String(text.unicodeScalars.prefix(500)).printable.utf8.prefix(500), as: UTF8.self)
     }
 
-    /// UTC to the millisecond, as 2026-01-31T23:59:59.123.
+    /// The time in UTC, as 2026-01-31T23:59:59.123.
     private static func time() -> String {
-        var now = timespec()
-        // SAFETY: the calls read and write only the variables; the structure's pointer, a time zone's name, is not used.
-        var parts = unsafe tm()
-        _ = unsafe clock_gettime(CLOCK_REALTIME, &now)
-        _ = unsafe gmtime_r(&now.tv_sec, &parts)
+        let now = CalendarTime.now()
+        let time = CalendarTime(secondsSince1970: now.seconds)
         func digits(_ number: Int, _ width: Int) -> String {
             let text = "\(number)"
             return String(repeating: "0", count: max(0, width - text.utf8.count)) + text
         }
-        let (year, month, day) = unsafe (Int(parts.tm_year) + 1900, Int(parts.tm_mon) + 1, Int(parts.tm_mday))
-        let (hour, minute, second) = unsafe (Int(parts.tm_hour), Int(parts.tm_min), Int(parts.tm_sec))
-        let date = "\(year)-\(digits(month, 2))-\(digits(day, 2))"
-        let clock = "\(digits(hour, 2)):\(digits(minute, 2)):\(digits(second, 2))"
-        return "\(date)T\(clock).\(digits(now.tv_nsec / 1_000_000, 3))"
+        let date = "\(time.year)-\(digits(time.month, 2))-\(digits(time.day, 2))"
+        let clock = "\(digits(time.hour, 2)):\(digits(time.minute, 2)):\(digits(time.second, 2))"
+        return "\(date)T\(clock).\(digits(now.nanoseconds / 1_000_000, 3))"
     }
 }

@@ -1,41 +1,49 @@
 // SPDX-License-Identifier: Apache-2.0
 
+package import SymVMM
 package import VMMBase
 package import VMMModel
 
-/// A virtual machine as the control plane sees it. `VirtualMachine` is one, and `MachineHost`, before and after it has one; tests bring their own.
+/// The operations on a virtual machine that the control plane uses. `VirtualMachine`, `VMController` and the tests' machines conform.
 ///
-/// Every call may be made on any thread.
+/// Thread-safe.
 package protocol MachineControl: AnyObject, Sendable {
-    /// What the machine is made of.
+    /// The machine's configuration.
     var configuration: MachineConfiguration { get }
-    /// Where the machine is in its life.
+    /// The machine's state.
     var state: MachineState { get }
 
-    /// Lets the guest begin. Once.
-    func start() throws(MachineError)
-    /// Returns when every vCPU waits between two exits. Nothing happens when the machine does not run.
-    func pause()
-    /// Lets the vCPUs go on. Nothing happens when the machine is not paused.
-    func resume()
-    /// Presses the power button. The guest may take its time. False when it does not listen to the button, so that nothing will come of it.
+    /// Starts the vCPUs. Throws an error if the machine was started before.
+    func start() throws(VMMError)
+    /// Pauses the vCPUs; returns when all of them wait between two exits, or after 20 seconds. Whether the machine is paused.
+    @discardableResult
+    func pause() -> Bool
+    /// Resumes the vCPUs. False if the machine was not paused.
+    @discardableResult
+    func resume() -> Bool
+    /// Presses the power button; does not wait for the guest. False if the guest has not enabled the power button.
     @discardableResult
     func requestPowerOff() -> Bool
-    /// Ends the run, whatever the guest does. Does not wait for the end.
+    /// Kills the VM. Does not wait for the run to end.
     func kill()
-    /// Returns when the run has ended, with how it ended.
+    /// Waits until the run ends, and returns why it ended.
     func wait() -> TerminationReason
-    /// The exits so far. Stops no vCPU.
+    /// The exit statistics so far. Does not stop the vCPUs.
     func exitStatistics() -> ExitStatistics
-    /// Hands a byte of the console's input to the guest; false when its serial port has no room now.
+    /// Passes a byte of console input to the guest; false if the serial port's FIFO is full.
     func receive(_ byte: UInt8) -> Bool
-    /// Puts another file behind a drive while the guest runs, and tells the guest that its size may have changed.
-    func replaceFile(ofDrive id: String, with path: String) throws(MachineError)
-    /// What the user has to know of the machine, a line each.
+    /// Replaces the file of a drive while the guest runs, and notifies the guest that the size may have changed.
+    func replaceFile(ofDrive id: String, with path: String) throws(VMMError)
+    /// The engine's virtual machine; nil if there is none.
+    var virtualMachine: VirtualMachine? { get }
+    /// Warnings for the user, one line each.
     var warnings: [String] { get }
 }
 
 extension MachineControl {
-    /// Nothing.
-    public var warnings: [String] { [] }
+    /// The object itself if it is a `VirtualMachine`, else nil.
+    package var virtualMachine: VirtualMachine? { self as? VirtualMachine }
+
+    /// No warnings.
+    package var warnings: [String] { [] }
 }

@@ -4,130 +4,185 @@ package import SymVMM
 package import VMMAPI
 package import VMMBase
 package import VMMModel
+package import VMMSandbox
 
 internal import Glibc
 internal import Synchronization
 
-/// One run of a VM with all that goes beside it: signals, console, the API's server; and the tidying up, whatever the end.
+/// Runs one VM: handles signals, console and API server, and cleans up in every case.
 package final class MachineSession: Sendable {
-    /// How a run ended.
+    /// The result of a run.
     package struct End: Sendable {
-        /// How the machine ended.
+        /// Why the run ended.
         package let outcome: TerminationReason
-        /// Whether there was a machine at all.
+        /// Whether the machine was started.
         package let hasRun: Bool
-        /// Whether the user pressed Ctrl-C, or left at the console, or ended a VM that was to start at once before it had.
+        /// Whether the user interrupted the run: by SIGINT (Ctrl-C), at the console, or, with `startsNow`, by ending the VM before its start.
         package let wasInterrupted: Bool
-        /// All exits of the run.
+        /// The exit statistics of the whole run.
         package let report: ExitReport
-        /// Bytes of console output that nobody took.
+        /// The first signal that ended a VM of `APIStyle.firecracker`; nil if none did.
+        package let signal: Int32?
+        /// Number of dropped bytes of console output.
         package let droppedConsoleByteCount: UInt64
-        /// Why the statistics file could not be written, when it could not.
+        /// Why the statistics file could not be written; nil without an error.
         package let statisticsFault: String?
     }
 
-    /// Seconds that a guest has to shut down after SIGTERM or the first SIGINT.
+    /// Seconds for the guest to power off after SIGTERM or the first SIGINT.
     private static let grace: UInt32 = 10
 
-    /// Nanoseconds within which signals of different kinds are one wish.
-    private static let oneWish: UInt64 = 1_000_000_000
+    /// Signals of different kinds within this many nanoseconds count as one request.
+    private static let coalescingTime: UInt64 = 1_000_000_000
 
-    private let host: MachineHost
+    /// Microseconds for the rest of the work after the guest's end when a signal asks for the end of the process.
+    private static let endGrace: UInt32 = 1_000_000
+    /// The exit status of a run that a signal ended.
+    private static let interruptedStatus: Int32 = 130
+
+    private let sandbox: Sandbox?
+    private let controller: VMController
     private let stopper: MachineStopper
     private let interrupted = Atomic<Bool>(false)
-    /// When the first signal came, in nanoseconds of CLOCK_MONOTONIC.
+    /// The guest has ended, and console and terminal are finished: only reports are written.
+    private let hasEnded = Atomic<Bool>(false)
+    /// A signal after the guest's end: the thread of signals ends the process.
+    private let isLeaving = Atomic<Bool>(false)
+    /// The first signal; 0 without one.
+    private let signalNumber = Atomic<Int32>(0)
+    /// Time of the first signal, in nanoseconds of CLOCK_MONOTONIC.
     private let firstSignal = Atomic<UInt64>(0)
 
-    /// Puts a session together; nothing has started yet. `SignalWatcher.blockSignals()` was called before any thread was made.
+    /// Creates a session; `run` starts it. Call `SignalWatcher.blockSignals()` before any other thread exists.
     ///
     /// - Parameters:
-    ///   - tell: tells the user in a line where a pseudo-terminal is, or what is to be known of the machine.
-    ///   - build: makes the machine when it is to start.
-    package init(_ resources: MachineResources, tell: @escaping @Sendable (String) -> Void, build: @escaping MachineHost.Builder)
-        throws(ControlError)
-    {
-        host = try MachineHost(resources, tell: tell, build: build)
-        stopper = MachineStopper(host)
+    ///   - resources: the configuration.
+    ///   - sandbox: confines the threads; nil without a sandbox.
+    ///   - notify: prints a line for the user: the path of a pseudo-terminal, warnings about the machine.
+    ///   - build: builds the machine when it is started.
+    package init(
+        _ resources: MachineResources, sandbox: Sandbox?, notify: @escaping @Sendable (String) -> Void,
+        build: @escaping VMController.Builder
+    ) throws(VMMError) {
+        self.sandbox = sandbox
+        sandbox?.install()
+        try FileThread.start()
+        controller = try VMController(resources, sandbox: sandbox, notify: notify, build: build)
+        stopper = try MachineStopper(controller)
     }
 
-    /// The machine of this session; nil before it has begun. Any thread.
-    package var machine: VirtualMachine? { host.machine as? VirtualMachine }
+    /// Puts the contents of a file into the metadata service.
+    package func loadMetadata(_ path: String) throws(VMMError) {
+        try controller.loadMetadata(path)
+    }
 
-    /// Serves the API, waits for the end of the machine, writes the statistics file and leaves nothing behind.
+    /// The machine; nil before the start. Thread-safe.
+    package var machine: VirtualMachine? { controller.virtualMachine }
+
+    /// Serves the API until the run ends, then writes the statistics file and cleans up.
     ///
     /// - Parameters:
-    ///   - socket: bound already, so that a VM of the same name was found before the machine was made.
-    ///   - startsNow: whether the configuration is complete and the machine starts at once, before the API answers; otherwise the API
-    ///     configures and starts it.
-    package func run(socket: ControlSocket, startsNow: Bool) throws(ControlError) -> End {
-        let statsFile = host.resources.statsFile
+    ///   - socket: the control socket; nil to serve no API. The caller binds it, and so finds a running VM of the same name before anything is built.
+    ///   - limits: limits for the API's clients.
+    ///   - startsNow: true to start the machine before the API is served; false if the API configures and starts it.
+    package func run(socket: ControlSocket?, limits: APILimits = APILimits(), startsNow: Bool) throws(VMMError) -> End {
+        sandbox?.allow((socket?.folders ?? []).map { AllowedPlace($0, .remove) })
+        ProcessUse.prepare()
+        let statsFile = controller.resources.statsFile
         if let statsFile { try MachineSession.checkWritable(statsFile) }
-        do throws(KVMError) {
-            _ = try SignalWatcher { [self] request, count in take(request, count) }
-        } catch {
-            throw .host(error.description)
+        _ = try SignalWatcher { [self] request, number, count in handle(request, number, count, socket) }
+        defer { controller.finish() }
+        try controller.openMetrics()
+        // Makes its threads before the guest runs.
+        let server: APIServer?
+        if let socket {
+            server = try APIServer(socket: socket, router: controller.router(stopper: stopper), limits: limits)
+        } else {
+            server = nil
         }
-        defer { host.finish() }
-        try host.openMetrics()
+        defer { server?.stop(endsEventLoop: false) }
         if startsNow {
-            do throws(MachineError) {
-                try host.start()
+            do throws(VMMError) {
+                try controller.start()
             } catch {
-                // Ended while it was loading: no fault of anybody's.
-                guard host.wasKilled else { throw ControlError(error) }
+                // The user killed the VM while it loaded its files: not an error.
+                guard controller.wasKilled else { throw error }
             }
         }
-        let server: APIServer
-        do throws(ControlError) {
-            server = try APIServer(socket: socket, router: host.router())
+        do throws(VMMError) {
+            try server?.serve()
         } catch {
-            host.kill()
-            _ = host.wait()
+            controller.kill()
+            _ = controller.wait()
             throw error
         }
-        defer { server.stop() }
-        let outcome = host.wait()
-        host.finish()
-        let report = ExitReport(host.exitStatistics(), name: host.configuration.name)
-        let hasRun = host.machine != nil
-        let fault = hasRun ? statsFile.flatMap { MachineSession.write(report, to: $0) } : nil
+        sandbox?.enterMainThread()
+        let outcome = controller.wait()
+        controller.finish()
+        hasEnded.store(true, ordering: .releasing)
+        let report = ExitReport(controller.exitStatistics(), name: controller.configuration.name)
+        let hasRun = controller.machine != nil
+        let fault = hasRun ? statsFile.flatMap { write(report, to: $0) } : nil
+        while isLeaving.load(ordering: .acquiring) { usleep(MachineSession.endGrace) }
         return End(
             outcome: outcome, hasRun: hasRun,
-            wasInterrupted: interrupted.load(ordering: .relaxed) || host.wasLeft || (startsNow && !hasRun), report: report,
-            droppedConsoleByteCount: host.droppedConsoleByteCount, statisticsFault: fault)
+            // Before the start there is nothing that a signal could interrupt.
+            wasInterrupted: hasRun ? interrupted.load(ordering: .relaxed) || controller.wasLeft : startsNow, report: report,
+            signal: controller.style == .firecracker && signalNumber.load(ordering: .relaxed) != 0
+                ? signalNumber.load(ordering: .relaxed) : nil,
+            droppedConsoleByteCount: controller.droppedConsoleByteCount, statisticsFault: fault)
     }
 
-    /// Writes the report as JSON, all or nothing; returns what went wrong.
-    private static func write(_ report: ExitReport, to path: String) -> String? {
+    /// Writes the report as JSON, atomically; returns the error, if any.
+    private func write(_ report: ExitReport, to path: String) -> String? {
         do {
-            try SmallFile.write(path, JSONText.encode(report, pretty: true) + [UInt8(ascii: "\n")])
+            let bytes = try JSONText.encode(report, pretty: true) + [UInt8(ascii: "\n")]
+            try FileThread.perform { () throws(VMMError) in
+                try SmallFile.write(path, bytes, isCancelled: { isLeaving.load(ordering: .acquiring) })
+            }
             return nil
         } catch {
             return "--stats-file: \(error)"
         }
     }
 
-    /// A file that cannot be written is said before a guest has run for hours.
-    private static func checkWritable(_ path: String) throws(ControlError) {
-        guard !path.isEmpty, !path.hasSuffix("/") else { throw .usage("--stats-file: '\(path)' is not a file's name") }
-        let folder = path.lastIndex(of: "/").map { $0 == path.startIndex ? "/" : String(path[..<$0]) } ?? "."
+    /// Throws an error for an unwritable path, before the guest runs.
+    private static func checkWritable(_ path: String) throws(VMMError) {
+        guard !path.fileName.isEmpty else { throw .user("--stats-file: '\(path)' is not a file name") }
+        guard SmallFile.isReplaced(path) else { return }
+        let folder = path.folderPath
         // SAFETY: the string lives for the call.
-        guard unsafe access(folder, W_OK | X_OK) == 0 else { throw .usage("--stats-file: \(KVMError.last("write in \(folder)"))") }
+        guard unsafe access(folder, W_OK | X_OK) == 0 else { throw VMMError.last("--stats-file: write in \(folder)").asking(.user) }
     }
 
-    /// The first signal asks the guest; another one ends it, as does a guest that cannot be asked.
+    /// The first signal presses the power button, or kills the VM if the guest has not enabled the button. A later signal kills the VM.
     ///
-    /// A host that shuts down, or a terminal that is closed, sends several at once, SIGHUP among them: those are one wish. Ctrl-C twice is two.
-    private func take(_ request: SignalWatcher.Request, _ count: Int) {
+    /// A host shutdown or a closed terminal sends several signals at once, including SIGHUP: signals of different kinds within `coalescingTime`
+    /// count as one. Ctrl-C twice counts as two.
+    ///
+    /// After the guest's end a signal ends the process, in case a reader of the reports takes nothing.
+    private func handle(_ request: SignalWatcher.Request, _ number: Int32, _ count: Int, _ socket: ControlSocket?) {
+        if hasEnded.load(ordering: .acquiring) {
+            usleep(MachineSession.endGrace)
+            // The thread that opens and removes files may wait for a reader of the report.
+            isLeaving.store(true, ordering: .releasing)
+            socket?.remove()
+            _exit(MachineSession.interruptedStatus)
+        }
+        // Firecracker has no handler: the first signal ends the VM.
+        if controller.style == .firecracker {
+            if count == 1 { signalNumber.store(number, ordering: .relaxed) }
+            return controller.kill()
+        }
         let now = TickClock.monotonicNanoseconds()
         if count == 1 { firstSignal.store(now, ordering: .relaxed) }
-        let isLater = now &- firstSignal.load(ordering: .relaxed) >= MachineSession.oneWish
+        let isLater = now &- firstSignal.load(ordering: .relaxed) >= MachineSession.coalescingTime
         let isSecondInterrupt = interrupted.load(ordering: .relaxed) && request == .interrupt
         if request == .interrupt { interrupted.store(true, ordering: .relaxed) }
         if count == 1 {
             stopper.stop(within: MachineSession.grace)
         } else if request != .hangUp, isLater || isSecondInterrupt {
-            host.kill()
+            controller.kill()
         }
     }
 }

@@ -1,52 +1,53 @@
 // SPDX-License-Identifier: Apache-2.0
 
-internal import Glibc
-internal import Synchronization
 internal import VMMBase
 internal import VMMModel
 
-/// Asks a guest to power off, and ends the run when it cannot be asked or has not obeyed in time.
+/// Presses the power button. Kills the VM if the guest does not power off in time; kills it at once if it is not running or the guest has not
+/// enabled the button.
 ///
-/// However often it is asked, it has one thread at most; the earliest deadline counts. Any thread.
+/// One for each VM, with one thread, which is made with the object and ends with it. With several deadlines, the earliest counts. Thread-safe.
 final class MachineStopper: Sendable {
     private struct State {
-        /// Milliseconds of CLOCK_MONOTONIC.
+        /// Nanoseconds of CLOCK_MONOTONIC.
         var deadline = UInt64.max
-        var hasThread = false
+        var isEnding = false
     }
 
     private let machine: any MachineControl
-    private let state = Mutex(State())
+    private let state: Monitor<State>
 
-    init(_ machine: any MachineControl) {
+    /// Makes the thread, which sleeps until a VM is to be stopped.
+    init(_ machine: any MachineControl) throws(VMMError) {
         self.machine = machine
+        let state = Monitor(State())
+        self.state = state
+        _ = try Thread(.stopper) { [weak machine] in
+            while let deadline = MachineStopper.nextDeadline(state) {
+                let isEarlier = state.wait(until: deadline) { $0.isEnding || $0.deadline < deadline ? true : nil }
+                guard isEarlier == nil else { continue }
+                state.withLock { $0.deadline = .max }
+                machine?.kill()
+            }
+        }
     }
 
-    /// Presses the power button; `seconds` later the run is ended. Does not wait.
+    deinit {
+        state.update { $0.isEnding = true }
+    }
+
+    /// Waits for a deadline; nil when the thread is to end.
+    private static func nextDeadline(_ state: Monitor<State>) -> UInt64? {
+        state.wait { state -> UInt64?? in
+            if state.isEnding { return .some(nil) }
+            return state.deadline == .max ? nil : .some(state.deadline)
+        }
+    }
+
+    /// Presses the power button and kills the VM after `seconds`. Does not wait.
     func stop(within seconds: UInt32) {
         guard machine.state == .running, machine.requestPowerOff() else { return machine.kill() }
-        let deadline = MachineStopper.now() &+ UInt64(seconds) &* 1000
-        let hasThread = state.withLock { state in
-            state.deadline = min(state.deadline, deadline)
-            if !state.hasThread { state.hasThread = (try? Thread(name: "grace") { [self] in run() }) != nil }
-            return state.hasThread
-        }
-        if !hasThread { machine.kill() }
-    }
-
-    private func run() {
-        while machine.state != .ended {
-            let deadline = state.withLock { $0.deadline }
-            let now = MachineStopper.now()
-            guard now < deadline else { return machine.kill() }
-            usleep(useconds_t(min(deadline &- now, 50) &* 1000))
-        }
-    }
-
-    private static func now() -> UInt64 {
-        var time = timespec()
-        // SAFETY: the call writes only the variable.
-        _ = unsafe clock_gettime(CLOCK_MONOTONIC, &time)
-        return UInt64(time.tv_sec) &* 1000 &+ UInt64(time.tv_nsec) / 1_000_000
+        let deadline = TickClock.monotonicNanoseconds() &+ UInt64(seconds) &* 1_000_000_000
+        state.update { $0.deadline = min($0.deadline, deadline) }
     }
 }

@@ -2,6 +2,6 @@
 
 internal import SymVMM
 
-/// The engine's machine is the control plane's.
+/// The engine's machine has all the operations of the protocol.
 extension VirtualMachine: MachineControl {
 }

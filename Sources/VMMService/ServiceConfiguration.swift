@@ -4,48 +4,67 @@ package import SymVMM
 package import VMMAPI
 package import VMMBase
 
-/// What a symbiotic service can be told: the text of its option, or the fields of its resource.
+/// The settings of a symbiotic service: the text of its option, or its resource in the API and the configuration file.
 package protocol ServiceConfiguration: Sendable, Equatable {
+    /// The fields of the resource.
+    associatedtype Resource: APIResource
+
     /// Reads the option's text.
-    init(option text: String) throws(ControlError)
-    /// Reads the fields that a configuration file or the API gives, and complains of those that it does not know.
-    init(_ fields: JSONFields) throws(ControlError)
-    /// The same as JSON: what `init(_:)` reads.
-    var document: JSONValue { get }
-    /// Makes the service, for one VM.
-    func makeService() throws(KVMError) -> SymbioticService
+    init(option text: String) throws(VMMError)
+    /// Checks the values of the fields.
+    init(_ received: Received<Resource>) throws(VMMError)
+    /// The same settings as a resource: what `init(_:)` reads.
+    var resource: Resource { get }
+    /// Paths of files that the service may remove when the VM ends.
+    var removedFiles: [String] { get }
+    /// Creates the service for one VM.
+    func makeService() throws(VMMError) -> SymbioticService
 }
 
-/// One service that a VM's configuration asks for.
-package struct ServiceRequest: Sendable, Equatable {
+extension ServiceConfiguration {
+    /// None.
+    package var removedFiles: [String] { [] }
+
+    fileprivate func isEqual(to other: any ServiceConfiguration) -> Bool {
+        other as? Self == self
+    }
+}
+
+/// A service in a VM's configuration. Encodes as the service's resource.
+package struct ServiceRequest: Sendable, Equatable, Encodable {
     /// The service's key in the configuration.
     package let key: String
-    /// What it is asked for, as JSON.
-    package let document: JSONValue
-    /// Number of virtio devices that it brings.
+    /// Number of virtio devices that it adds.
     package let deviceCount: Int
     private let title: String
-    private let make: @Sendable () throws(KVMError) -> SymbioticService
+    private let configuration: any ServiceConfiguration
 
-    init(_ descriptor: ServiceDescriptor, _ configuration: some ServiceConfiguration) {
+    init(_ descriptor: ServiceDescriptor, _ configuration: any ServiceConfiguration) {
         key = descriptor.key
         title = descriptor.title
         deviceCount = descriptor.deviceCount
-        document = configuration.document
-        make = { () throws(KVMError) in try configuration.makeService() }
+        self.configuration = configuration
     }
 
-    /// Makes the service, for one VM.
-    package func makeService() throws(ControlError) -> SymbioticService {
-        do throws(KVMError) {
-            return try make()
+    /// Paths of files that the service may remove when the VM ends.
+    package var removedFiles: [String] { configuration.removedFiles }
+
+    /// Creates the service for one VM.
+    package func makeService() throws(VMMError) -> SymbioticService {
+        do throws(VMMError) {
+            return try configuration.makeService()
         } catch {
-            throw .host("\(title): \(error)")
+            throw error.of(title, .host)
         }
     }
 
-    /// Equal when they ask for the same.
+    /// Encodes the service's resource.
+    package func encode(to encoder: any Encoder) throws {
+        try configuration.resource.encode(to: encoder)
+    }
+
+    /// Compares key and settings.
     package static func == (left: ServiceRequest, right: ServiceRequest) -> Bool {
-        left.key == right.key && left.document == right.document
+        left.key == right.key && left.configuration.isEqual(to: right.configuration)
     }
 }

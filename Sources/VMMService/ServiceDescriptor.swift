@@ -5,19 +5,19 @@ package import VMMAPI
 package import VMMBase
 package import VMMPresentation
 
-/// All that a symbiotic service brings, in one value: what it claims of the symbiotic interface, how it is asked for, and what it adds to the API
-/// and to the report. A registry of such values is all that the rest of symvmm knows of services.
+/// Describes a symbiotic service: its claims on the symbiotic interface, its option and configuration, its API routes, and its section of the report.
+/// symvmm accesses services only through a registry of descriptors.
 package struct ServiceDescriptor: Sendable {
-    /// Its routes onto a machine, which may not be there yet.
+    /// Creates the service's routes. The machine may not exist yet.
     package typealias Routes = @Sendable (@escaping @Sendable () -> VirtualMachine?) -> [APIRoute]
 
     /// The command's option.
     package struct Option: Sendable {
-        /// Without the dashes.
+        /// The name without dashes.
         package let name: String
-        /// The form of its text.
+        /// The format of its value.
         package let form: String
-        /// What it does, for the help.
+        /// Help text.
         package let help: String
 
         /// Describes an option.
@@ -28,27 +28,28 @@ package struct ServiceDescriptor: Sendable {
         }
     }
 
-    /// Doorbells, symcalls, feature bits, its part of the global page.
+    /// The service's doorbells, symcalls, feature bits and bytes of the global page.
     package let claims: ServiceClaims
-    /// Its key in a configuration file, and the name of its resource: `PUT /key`.
+    /// Key in the configuration file, and name of its resource: `PUT /key`.
     package let key: String
-    /// What it gives the guest, in messages.
+    /// What it adds to the VM, for messages.
     package let title: String
-    /// Number of virtio devices that it brings.
+    /// Number of virtio devices that it adds.
     package let deviceCount: Int
-    /// How the command asks for it.
+    /// The option of `symvmm run` and `symvmm serve`.
     package let option: Option
-    /// Its resources of the API.
+    /// Its API routes.
     package let routes: Routes
-    /// What it adds to the HTML report; nil: nothing.
+    /// Its section of the HTML report, if any.
     package let reportSection: ReportSection?
 
-    private let readOption: @Sendable (ServiceDescriptor, String) throws(ControlError) -> ServiceRequest
-    private let readFields: @Sendable (ServiceDescriptor, JSONFields) throws(ControlError) -> ServiceRequest
+    private let readOption: @Sendable (ServiceDescriptor, String) throws(VMMError) -> ServiceRequest
+    private let readBody: @Sendable (ServiceDescriptor, APIRequest) throws(APIError) -> ServiceRequest
+    private let readPart: @Sendable (ServiceDescriptor, any Decoder) throws -> Part
 
     /// Describes a service.
     ///
-    /// - Parameter configuration: what it can be told.
+    /// - Parameter configuration: the type of its settings.
     package init<Configuration: ServiceConfiguration>(
         claims: ServiceClaims, key: String, title: String, deviceCount: Int = 0, option: Option, configuration: Configuration.Type,
         routes: @escaping Routes = { _ in [] }, reportSection: ReportSection? = nil
@@ -60,17 +61,39 @@ package struct ServiceDescriptor: Sendable {
         self.option = option
         self.routes = routes
         self.reportSection = reportSection
-        readOption = { (descriptor, text) throws(ControlError) in ServiceRequest(descriptor, try Configuration(option: text)) }
-        readFields = { (descriptor, fields) throws(ControlError) in ServiceRequest(descriptor, try Configuration(fields)) }
+        readOption = { (descriptor, text) throws(VMMError) in ServiceRequest(descriptor, try Configuration(option: text)) }
+        readBody = { (descriptor, request) throws(APIError) in
+            let received = try request.body(Configuration.Resource.self)
+            do throws(VMMError) {
+                return ServiceRequest(descriptor, try Configuration(received))
+            } catch {
+                throw APIError(error)
+            }
+        }
+        readPart = { descriptor, decoder in
+            let resource = try Strict<Configuration.Resource>(from: decoder).resource
+            return Part { (path) throws(VMMError) in ServiceRequest(descriptor, try Configuration(Received(resource, at: path))) }
+        }
     }
 
-    /// Reads the option's text.
-    package func request(fromOption text: String) throws(ControlError) -> ServiceRequest {
+    /// The service's resource in a larger text: decoded, values not yet checked.
+    package struct Part: Sendable {
+        /// Checks the values. Errors begin with the path.
+        package let check: @Sendable (FieldPath) throws(VMMError) -> ServiceRequest
+    }
+
+    /// Parses the option's text.
+    package func request(fromOption text: String) throws(VMMError) -> ServiceRequest {
         try readOption(self, text)
     }
 
-    /// Reads the fields of the resource.
-    package func request(from fields: JSONFields) throws(ControlError) -> ServiceRequest {
-        try readFields(self, fields)
+    /// Decodes the body of `PUT /key`.
+    package func request(from request: APIRequest) throws(APIError) -> ServiceRequest {
+        try readBody(self, request)
+    }
+
+    /// Decodes the resource in a larger text.
+    package func part(from decoder: any Decoder) throws -> Part {
+        try readPart(self, decoder)
     }
 }

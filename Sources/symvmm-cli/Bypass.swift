@@ -10,35 +10,24 @@ internal import VMMPresentation
 
 struct Bypass: ParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "bypass", abstract: "Let a guest reach its swapped-out pages directly, or not; or say how it stands.",
+        commandName: "bypass", abstract: "Turn a guest's swap bypass on or off, or show its state.",
         discussion: """
-            The VM was started with --swap, and the guest has loaded symbiotic.ko.
+            Requires --swap at the start, and symbiotic.ko in the guest.
 
             Examples:
               symvmm bypass vm1 on
               symvmm bypass vm1 --budget 512M
             """)
 
-    /// The body of PUT /swap-bypass.
-    private struct Change: Encodable {
-        let state: String?
-        let budget: UInt64?
-
-        enum CodingKeys: String, CodingKey {
-            case state
-            case budget = "budget_bytes"
-        }
-    }
-
-    enum Wish: String, ExpressibleByArgument, CaseIterable {
+    enum Request: String, ExpressibleByArgument, CaseIterable {
         case on, off, status
     }
 
     @OptionGroup var target: Target
     @Argument(help: "on, off or status (default: status).")
-    var wish: Wish?
+    var request: Request?
     @Option(
-        help: ArgumentHelp("How much of the host's memory the store may take; of --swap SIZE,path=FILE,budget=SIZE.", valueName: "size"))
+        help: ArgumentHelp("Maximum host memory of the store; requires --swap SIZE,path=FILE,budget=SIZE.", valueName: "size"))
     var budget: String?
     @Flag(help: "Print JSON.")
     var json = false
@@ -46,29 +35,29 @@ struct Bypass: ParsableCommand {
     func run() throws {
         let client = APIClient()
         defer { client.stop() }
-        let budget = try budget.map { text throws(ControlError) in try ByteCount.parse(text, option: "--budget") }
-        let isChange = wish == .on || wish == .off || budget != nil
+        let budget = try budget.map { text throws(VMMError) in try ByteCount.parse(text, option: "--budget") }
+        let isChange = request == .on || request == .off || budget != nil
         let body: [UInt8]
         if !isChange {
             body = try client.perform(.get, "/swap-bypass", socket: target.socket())
         } else {
-            let request = try JSONText.encode(Change(state: wish == .status ? nil : wish?.rawValue, budget: budget))
-            body = try client.perform(.put, "/swap-bypass", body: request, socket: target.socket())
+            let change = try JSONText.encode(SwapChange(state: request.flatMap { SwapSwitch(rawValue: $0.rawValue) }, budget: budget))
+            body = try client.perform(.put, "/swap-bypass", body: change, socket: target.socket())
         }
         let state: SwapBypassState
         do {
             state = try JSONText.decode(SwapBypassState.self, from: body)
         } catch {
-            throw ControlError.host("\(target.name): the answer is not understood: is it another version of symvmm?")
+            throw VMMError.host("\(target.name): cannot decode the answer: the VM may run another version of symvmm")
         }
-        if json { return try Words.json(state) }
+        if json { return try Terminal.json(state) }
         var text = "\(target.name): bypass \(state.state)"
-        if state.wanted != state.state { text += ", wanted \(state.wanted)" }
-        if let obstacle = state.obstacle { text += " (\(obstacle))" }
-        Words.output(text + "\n")
+        if state.wanted != state.state { text += ", wanted \(state.wanted.rawValue)" }
+        if let reason = state.unavailableReason { text += " (\(reason.printable))" }
+        Terminal.output(text + "\n")
         guard !isChange else { return }
-        var table = TextTable([.words("COUNTER"), .numbers("VALUE")])
+        var table = TextTable([.text("COUNTER"), .numbers("VALUE")])
         for (name, value) in state.counters.sorted(by: { $0.key < $1.key }) { table.add([name, Format.count(value)]) }
-        Words.output(table.text)
+        Terminal.output(table.text)
     }
 }

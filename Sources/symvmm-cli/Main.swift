@@ -2,102 +2,69 @@
 
 internal import ArgumentParser
 internal import Glibc
-internal import VMMAPI
 internal import VMMBase
 
 @main
 struct Symvmm: ParsableCommand {
     static let configuration = CommandConfiguration(
-        // Each command says its name: worked out from the type's, it takes a tenth of the time from exec to the guest.
+        // Set commandName in every command: ArgumentParser needs a tenth of the time from exec to the guest to derive it from the type's name.
         commandName: "symvmm",
-        abstract: "Runs Linux guests on /dev/kvm, symbiotic ones too, and counts every exit.",
+        abstract: "Run Linux guests on /dev/kvm, with or without the symbiotic interface, and count every exit.",
         discussion: """
             Example:
               symvmm run --kernel vmlinuz --initrd initrd.img --append "console=ttyS0" --memory 256M
             """,
         version: SymVMMVersion.current,
         subcommands: [
-            Run.self, Serve.self, Ps.self, Top.self, Stats.self, Report.self, Symcall.self, Bypass.self, Stop.self, Kill.self, Pause.self,
-            Resume.self,
-            Doctor.self,
+            Run.self, Serve.self, JailCommand.self, Ps.self, Top.self, Stats.self, Report.self, Symcall.self, Bypass.self, Stop.self,
+            Kill.self, Pause.self, Resume.self, Doctor.self, FirecrackerCommand.self, JailerCommand.self,
         ])
 
     static func main() {
+        StandardDescriptors.openClosed()
         VMMBase.Thread.useSmallStacks()
+        ProcessSignals.ignoreFileSizeSignal()
+        let words = Array(CommandLine.arguments.dropFirst())
+        // Under the name of another program, it is that program.
+        let names = ["firecracker": FirecrackerCommand.start, "jailer": JailerCommand.start]
+        if let start = CommandLine.arguments.first.flatMap({ names[$0.fileName] }) { start(words) }
+        if let start = words.first.flatMap({ names[$0] }) { start(Array(words.dropFirst())) }
+        if let problem = UsageMessage.unknownCommand(words) { finish("symvmm: \(problem) (see 'symvmm --help')", .usage) }
         do {
             var command = try parseAsRoot()
             try command.run()
-        } catch let error as ControlError {
-            finish("symvmm: \(error.message)", error.kind == .host ? ExitStatus.host : .usage)
+        } catch let error as VMMError {
+            finish("symvmm: \(error)", error.kind == .user ? .usage : .host)
         } catch {
-            // Help, version and completion scripts are "errors" of status 0 that go to standard output.
+            // ArgumentParser throws help, version and completion scripts as errors with status 0; print them to standard output.
             let code = exitCode(for: error)
-            if code.isSuccess { exit(withError: error) }
+            if code.isSuccess {
+                Terminal.output(fullMessage(for: error) + "\n")
+                Glibc.exit(ExitStatus.success.rawValue)
+            }
             if error is ExitCode { Glibc.exit(code.rawValue) }
-            let message = message(for: error).split(whereSeparator: \.isNewline).joined(separator: " ")
-            finish("symvmm: \(message) (see 'symvmm --help')", .usage)
+            finish("symvmm: \(UsageMessage.corrected(message(for: error), words)) (see 'symvmm --help')", .usage)
         }
     }
 
     private static func finish(_ line: String, _ status: ExitStatus) -> Never {
-        Words.error(line)
+        Terminal.error(line.printable)
         Glibc.exit(status.rawValue)
     }
 }
 
 /// The command's exit statuses.
 enum ExitStatus: Int32 {
-    /// The guest powered off or rebooted; a question was answered.
+    /// Success: the guest powered off or rebooted.
     case success = 0
-    /// The user asked for what cannot be.
+    /// Usage error.
     case usage = 2
-    /// The host cannot.
+    /// Host error.
     case host = 3
     /// The guest crashed.
     case crash = 4
-    /// The user ended the VM.
+    /// The user killed the VM.
     case interrupted = 130
 
     var code: ExitCode { ExitCode(rawValue) }
-}
-
-/// Words to the user.
-enum Words {
-    static func output(_ text: String) {
-        write(STDOUT_FILENO, text)
-    }
-
-    static func error(_ line: String) {
-        write(STDERR_FILENO, line + "\n")
-    }
-
-    static func json(_ value: some Encodable) throws {
-        let bytes = try JSONText.encode(value, pretty: true)
-        output(String(decoding: bytes, as: UTF8.self) + "\n")
-    }
-
-    private static func write(_ number: Int32, _ text: String) {
-        var rest = Array(text.utf8)[...]
-        while !rest.isEmpty {
-            let count = unsafe rest.withUnsafeBytes { buffer in
-                // SAFETY: the buffer is the slice's, which lives for the call.
-                unsafe Glibc.write(number, buffer.baseAddress, buffer.count)
-            }
-            if count < 0, errno == EINTR { continue }
-            guard count > 0 else { return nobodyReads(number) }
-            rest = rest.dropFirst(count)
-        }
-    }
-
-    /// Output that can't be written ends the command, however long it would go on: as the signal does that the sockets' library ignores when the
-    /// reader has left, and with a word otherwise. Whoever runs a VM writes to standard output after its end only.
-    private static func nobodyReads(_ number: Int32) {
-        guard number == STDOUT_FILENO else { return }
-        if errno == EPIPE {
-            signal(SIGPIPE, SIG_DFL)
-            raise(SIGPIPE)
-        }
-        error("symvmm: \(KVMError(call: "write to standard output", errno: errno))")
-        Glibc.exit(ExitStatus.host.rawValue)
-    }
 }

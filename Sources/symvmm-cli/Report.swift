@@ -12,10 +12,10 @@ internal import VMMService
 
 struct Report: ParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "report", abstract: "Write a VM's exits over a time as one HTML page.",
+        commandName: "report", abstract: "Write an HTML report of a VM's exits over time.",
         discussion: """
-            The command looks at the VM for --seconds and draws what happened in that time; nothing is kept in the VM's process for it.
-            For a longer time, or after the end, keep the lines of stats --follow and give them with --from.
+            The command samples the VM for --seconds; the VM's process keeps no history. For a longer time, or for a VM that has ended, record the
+            lines of stats --follow and pass them with --from.
 
             Examples:
               symvmm report vm1 --output vm1.html --seconds 60
@@ -26,38 +26,38 @@ struct Report: ParsableCommand {
         help: "Name of a running VM, or the path of its control socket (with a slash).",
         completion: .custom { _, _, _ in RunningMachines.names() })
     var name: String?
-    @Option(name: [.short, .long], help: ArgumentHelp("The page; - writes it to standard output.", valueName: "file"), completion: .file())
+    @Option(name: [.short, .long], help: ArgumentHelp("Output file; - for standard output.", valueName: "file"), completion: .file())
     var output: String
-    @Option(help: ArgumentHelp("How long the VM is looked at.", valueName: "seconds"))
+    @Option(parsing: .unconditional, help: ArgumentHelp("Sampling time.", valueName: "seconds"))
     var seconds: Double = 10
-    @Option(help: ArgumentHelp("Take the lines of stats --follow from a file instead.", valueName: "file"), completion: .file())
+    @Option(help: ArgumentHelp("Read recorded lines of stats --follow instead.", valueName: "file"), completion: .file())
     var from: String?
 
-    /// Intervals that a page shows at most: more could not be told apart.
+    /// Maximum number of intervals in a chart: more would be too narrow to see.
     private static let intervals = 240
 
     func validate() throws {
-        if (name == nil) == (from == nil) { throw ValidationError("give either the name of a VM or --from FILE") }
-        guard seconds >= 0, seconds <= 86_400 else { throw ValidationError("--seconds: give 0 (since the start, no time lines) to 86400") }
+        if (name == nil) == (from == nil) { throw ValidationError("give either a VM name or --from FILE") }
+        guard seconds >= 0, seconds <= 86_400 else { throw ValidationError("--seconds: give 0 (one sample, no charts over time) to 86400") }
     }
 
     func run() throws {
         if output != "-" { try checkWritable() }
         let page = try from.map(recorded) ?? watched()
         let html = page.html
-        if output == "-" { return Words.output(html) }
-        do throws(KVMError) {
+        if output == "-" { return Terminal.output(html) }
+        do throws(VMMError) {
             try SmallFile.write(output, Array(html.utf8))
         } catch {
-            throw ControlError.host("--output: \(error)")
+            throw error.of("--output", .host)
         }
     }
 
-    /// Said before a minute of looking.
+    /// Throws an error for an unwritable path, before sampling starts.
     private func checkWritable() throws {
-        let folder = output.lastIndex(of: "/").map { $0 == output.startIndex ? "/" : String(output[..<$0]) } ?? "."
-        guard !output.hasSuffix("/"), unsafe access(folder, W_OK | X_OK) == 0 else {
-            throw ControlError.usage("--output: cannot write in \(folder)")
+        let folder = output.folderPath
+        guard !output.fileName.isEmpty, unsafe access(folder, W_OK | X_OK) == 0 else {
+            throw VMMError.user("--output: cannot write in \(folder)")
         }
     }
 
@@ -75,12 +75,12 @@ struct Report: ParsableCommand {
         let settings = settings(client, socket)
         let step = max(seconds / Double(Report.intervals), 0.1)
         var interval = Interval(seconds: step)
-        // By the clock: on a busy host a look may take longer than its interval.
+        // Use the clock: on a busy host a sample may take longer than its interval.
         let end = ContinuousClock.now + .seconds(seconds > 0 ? max(seconds, step) - step / 2 : 0)
         while ContinuousClock.now < end {
             interval.wait()
             guard let sample = try statistics.reportUntilTheEnd() else { break }
-            // After a reset the counts before it are of no use.
+            // Discard samples from before a reset.
             if sample.resetNanoseconds != samples[0].resetNanoseconds { samples = [] }
             samples.append(sample)
             for (index, section) in sections.enumerated() {
@@ -92,7 +92,7 @@ struct Report: ParsableCommand {
         return try page(samples, events, [("Configuration", settings), ("Host", ReportFacts.host(.examine()))])
     }
 
-    /// A service's state in words; nil for a VM without the service.
+    /// A service's state as text; nil if the VM does not have the service.
     private func state(of section: ReportSection, _ client: APIClient, _ socket: String, _ report: ExitReport) -> String? {
         guard let state = section.state, section.isPart(of: report),
             let body = try? client.perform(.get, state.path, socket: socket)
@@ -109,37 +109,55 @@ struct Report: ParsableCommand {
 
     // MARK: Lines of stats --follow
 
+    /// Most bytes of a line, and of the lines whose samples are kept at the same time.
+    private static let lineLimit = 16 << 20
+    private static let sampleLimit = 64 << 20
+    /// Most events that are marked; more would cover each other.
+    private static let eventLimit = 200
+
     private func recorded(_ path: String) throws -> ReportPage {
-        let bytes: [UInt8]
-        do throws(KVMError) {
-            bytes = try SmallFile.read(path, atMost: 1 << 30)
-        } catch {
-            throw ControlError.usage("--from: \(error)")
-        }
-        var samples: [ExitReport] = []
-        for (number, line) in bytes.split(separator: UInt8(ascii: "\n")).enumerated() {
-            guard let sample = try? JSONText.decode(ExitReport.self, from: Array(line)) else {
-                // The last line may have been cut off when its writer was ended.
-                if number > 0, bytes.last != UInt8(ascii: "\n") { break }
-                throw ControlError.usage("--from: \(path): line \(number + 1) is not a line of stats --follow")
-            }
-            if let last = samples.last, last.name != sample.name || last.uptimeNanoseconds > sample.uptimeNanoseconds {
-                throw ControlError.usage("--from: \(path): line \(number + 1) is of another run than those before")
-            }
-            if sample.resetNanoseconds != samples.last?.resetNanoseconds { samples = [] }
-            samples.append(sample)
-        }
         let sections = try Services.registry().descriptors.compactMap(\.reportSection)
-        let events = zip(samples, samples.dropFirst()).flatMap { before, after in
-            sections.compactMap { $0.event(before, after) }.map { ReportTimeline.Event(uptimeNanoseconds: after.uptimeNanoseconds, $0) }
+        var reader: LineReader
+        do throws(VMMError) {
+            reader = try LineReader(path, lineLimit: Report.lineLimit)
+        } catch {
+            throw error.of("--from", .user)
         }
-        return try page(thinned(samples), events, [("Host that wrote this page", ReportFacts.host(.examine()))])
+        var samples = EvenSamples<ExitReport>(intervals: Report.intervals, byteLimit: Report.sampleLimit)
+        var events: [ReportTimeline.Event] = []
+        var last: ExitReport?
+        var number = 0
+        while let line = try next(&reader) {
+            number += 1
+            if line.isEmpty { continue }
+            guard let sample = try? JSONText.decode(ExitReport.self, from: line) else {
+                // The last line may be cut off if its writer was killed.
+                if number > 1, !reader.isComplete { break }
+                throw VMMError.user("--from: \(path): line \(number) is not a line of stats --follow")
+            }
+            if let last, last.name != sample.name || last.uptimeNanoseconds > sample.uptimeNanoseconds {
+                throw VMMError.user("--from: \(path): line \(number) is from another run than the lines before")
+            }
+            if sample.resetNanoseconds != last?.resetNanoseconds {
+                samples = EvenSamples(intervals: Report.intervals, byteLimit: Report.sampleLimit)
+                events = []
+            } else if let last, events.count < Report.eventLimit {
+                events += sections.compactMap { $0.event(last, sample) }.map {
+                    ReportTimeline.Event(uptimeNanoseconds: sample.uptimeNanoseconds, $0)
+                }
+            }
+            samples.add(sample, byteCount: line.count)
+            last = sample
+        }
+        return try page(samples.samples, events, [("Host that wrote this page", ReportFacts.host(.examine()))])
     }
 
-    /// Fewer samples of the same time.
-    private func thinned(_ samples: [ExitReport]) -> [ExitReport] {
-        guard samples.count > Report.intervals + 1 else { return samples }
-        return (0...Report.intervals).map { samples[$0 * (samples.count - 1) / Report.intervals] }
+    private func next(_ reader: inout LineReader) throws(VMMError) -> [UInt8]? {
+        do throws(VMMError) {
+            return try reader.next()
+        } catch {
+            throw error.of("--from", .user)
+        }
     }
 
     private func page(
@@ -147,7 +165,7 @@ struct Report: ParsableCommand {
     ) throws -> ReportPage {
         let sections = try Services.registry().descriptors.compactMap(\.reportSection)
         guard let page = ReportPage(samples, events: events, sections: sections, facts: facts) else {
-            throw ControlError.usage("--from: there is no report in it")
+            throw VMMError.user("--from: no reports in the file")
         }
         return page
     }

@@ -6,9 +6,9 @@ internal import VMMModel
 
 struct Serve: ParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "serve", abstract: "Wait for a guest to be configured and started over the API.",
+        commandName: "serve", abstract: "Serve the API, which configures and starts a guest.",
         discussion: """
-            The resources, their fields and the answers are Firecracker's where the thing is the same (docs/openapi.yaml).
+            Resources, fields and answers are Firecracker's where they exist there (docs/openapi.yaml).
 
             Example:
               symvmm serve --api-socket /tmp/vm.sock &
@@ -16,7 +16,7 @@ struct Serve: ParsableCommand {
               vm http://localhost/boot-source -d '{"kernel_image_path": "vmlinuz"}'
               vm http://localhost/actions -d '{"action_type": "InstanceStart"}'
 
-            Ends with the guest; exit status as of 'symvmm run', and 0 when it was ended before a guest was started.
+            Ends with the guest. Exit status as for 'symvmm run'; 0 if it is killed before a guest is started.
             """)
 
     @OptionGroup var session: SessionOptions

@@ -10,10 +10,10 @@ internal import VMMService
     internal import TestServices
 #endif
 
-/// The symbiotic services of this program: here they are put together with the VMM, and nowhere else.
+/// The symbiotic services of this program. Only this file names them.
 enum Services {
-    /// Adds a service here, and its option below.
-    static func registry() throws(ControlError) -> ServiceRegistry {
+    /// The registered services. `ServiceOptions` has their options.
+    static func registry() throws(VMMError) -> ServiceRegistry {
         #if SYMVMM_TEST_BUILD
             try ServiceRegistry([SwapBypassService.descriptor, TestDoorbellService.descriptor])
         #else
@@ -27,8 +27,8 @@ struct ServiceOptions: ParsableArguments {
     @Option(help: ArgumentHelp(stringLiteral: SwapBypassService.descriptor.option.help))
     var swap: String?
 
-    /// Asks for the services whose options were given.
-    func apply(to resources: inout MachineResources) throws(ControlError) {
+    /// Adds the services whose options were given.
+    func apply(to resources: inout MachineResources) throws(VMMError) {
         for (descriptor, text) in [(SwapBypassService.descriptor, swap)] {
             if let text { try resources.set(descriptor.request(fromOption: text)) }
         }

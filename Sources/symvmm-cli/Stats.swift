@@ -10,86 +10,156 @@ internal import VMMPresentation
 
 struct Stats: ParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "stats", abstract: "Show a VM's exits: how many, where from, how long they took.",
+        commandName: "stats", abstract: "Show a VM's exits: counts, causes, latencies.",
         discussion: """
             Examples:
-              symvmm stats vm1                                the exits since the start (or the last reset) as tables
-              symvmm stats vm1 --by device --watch 2          what happens now, every two seconds
-              symvmm stats vm1 --follow | jq .exit_count      a JSON object a line, every second
-              symvmm stats vm1 --reset                        count from now
+              symvmm stats vm1                                exits since the start (or the last reset) as tables
+              symvmm stats vm1 --by device --watch 2          exits in each interval of two seconds
+              symvmm stats vm1 --follow | jq .exit_count      one JSON object per line and second
+              symvmm stats vm1 --reset                        reset the counters
+              symvmm stats vm1 --json >before.json; sleep 60; symvmm stats vm1 --since before.json
+                                                              exits since an earlier report
+              symvmm stats --diff before.json after.json      what lies between two reports
             """)
 
-    /// `ExitGrouping`, as words.
+    /// `ExitGrouping` as an option's values.
     enum Grouping: String, ExpressibleByArgument, CaseIterable {
         case place, vcpu, reason, device, address, task
 
         var grouping: ExitGrouping { ExitGrouping(rawValue: rawValue) ?? .place }
     }
 
-    @OptionGroup var target: Target
+    @Argument(
+        help: "Name of a running VM, or the path of its control socket (with a slash).",
+        completion: .custom { _, _, _ in RunningMachines.names() })
+    var name: String?
     @Option(
         help: ArgumentHelp(
-            "place: by reason, device and address; vcpu: the same for each vCPU; reason, device, address: by that alone; task: by the guest's process.",
+            "place: by reason, device and address; vcpu: the same for each vCPU; reason, device, address: by that alone; task: by guest process.",
             valueName: "grouping"))
     var by = Grouping.place
-    @Option(help: ArgumentHelp("Show what happened in the last so many seconds, again and again.", valueName: "seconds"))
+    @Option(
+        parsing: .unconditional,
+        help: ArgumentHelp("Show the exits of each interval of this many seconds, repeatedly.", valueName: "seconds"))
     var watch: Double?
-    @Flag(help: "Print the whole report as JSON, an object a line, each second or as --watch says.")
+    @Flag(help: "Print the whole report as one JSON object per line, every second or every --watch seconds.")
     var follow = false
-    @Option(help: ArgumentHelp("End after so many reports of --watch or --follow.", valueName: "number"))
+    @Option(parsing: .unconditional, help: ArgumentHelp("Stop after this many reports of --watch or --follow.", valueName: "number"))
     var count: UInt64?
     @Flag(help: "Print JSON.")
     var json = false
-    @Flag(help: "Let the counts begin anew. Monitoring (OpenMetrics, metrics lines) is not affected.")
+    @Flag(help: "Reset the counters. Does not affect monitoring (OpenMetrics, metrics lines).")
     var reset = false
-    @Option(help: ArgumentHelp("Of this vCPU only.", valueName: "number"))
+    @Option(
+        help: ArgumentHelp("Show the exits since an earlier report of this VM (a file from --json).", valueName: "file"),
+        completion: .file())
+    var since: String?
+    @Option(
+        parsing: .upToNextOption,
+        help: ArgumentHelp("Show the exits between two reports of a VM (files from --json), the earlier one first.", valueName: "file"),
+        completion: .file())
+    var diff: [String] = []
+    @Option(parsing: .unconditional, help: ArgumentHelp("Only this vCPU.", valueName: "number"))
     var vcpu: Int?
     @Option(
-        help: ArgumentHelp("Of this reason only, such as port_write.", valueName: "reason"),
+        help: ArgumentHelp("Only this reason, such as pio_write.", valueName: "reason"),
         completion: .list(ExitReason.allCases.map(\.description)))
     var reason: String?
-    @Option(help: ArgumentHelp("Of this device only, such as serial.", valueName: "device"))
+    @Option(help: ArgumentHelp("Only this device, such as serial.", valueName: "device"))
     var device: String?
 
     func validate() throws {
         if let watch, !(watch >= 0.01 && watch <= 86_400) { throw ValidationError("--watch: give 0.01 to 86400 seconds") }
-        if reset, follow || watch != nil { throw ValidationError("--reset goes neither with --watch nor with --follow") }
-        if reset, vcpu != nil || reason != nil || device != nil { throw ValidationError("--reset is for all counts: give no filter") }
-        if json, watch != nil, !follow { throw ValidationError("--watch is for people: for JSON give --follow") }
-        if count != nil, watch == nil, !follow { throw ValidationError("--count goes with --watch or --follow") }
-        if by == .task, device != nil { throw ValidationError("--by task goes not with --device: processes are not known by device") }
+        if reset, follow || watch != nil { throw ValidationError("--reset cannot be combined with --watch or --follow") }
+        if reset, vcpu != nil || reason != nil || device != nil {
+            throw ValidationError("--reset cannot be combined with a filter: it resets all counters")
+        }
+        if json, watch != nil, !follow { throw ValidationError("--json cannot be combined with --watch: use --follow") }
+        if count != nil, watch == nil, !follow { throw ValidationError("--count requires --watch or --follow") }
+        if by == .task, device != nil {
+            throw ValidationError("--by task cannot be combined with --device: exits of processes are not counted by device")
+        }
         if count == 0 { throw ValidationError("--count: give 1 or more") }
+        guard diff.isEmpty else {
+            if diff.count != 2 { throw ValidationError("--diff: give two files, the earlier one first") }
+            if name != nil || since != nil || watch != nil || follow || reset {
+                throw ValidationError("--diff cannot be combined with a VM, --since, --watch, --follow or --reset")
+            }
+            return
+        }
+        if name == nil { throw ValidationError("give the name of a VM (symvmm ps prints them), or --diff and two files") }
+        if since != nil, watch != nil || follow || reset {
+            throw ValidationError("--since cannot be combined with --watch, --follow or --reset")
+        }
     }
 
     func run() throws {
+        if diff.count == 2 {
+            let filter = { (report: ExitReport) in report.filtered(vcpu: vcpu, reason: reason, device: device) }
+            return try showDifference(
+                filter(try Stats.report(diff[0], "--diff")), filter(try Stats.report(diff[1], "--diff")), earlier: diff[0], "--diff")
+        }
         let client = APIClient()
         defer { client.stop() }
-        let statistics = try StatisticsClient(
-            socket: target.socket(), client: client, vcpu: vcpu, reason: reason, device: device)
+        let name = name ?? ""
+        let statistics = StatisticsClient(
+            socket: try Target.socket(of: name), client: client, vcpu: vcpu, reason: reason, device: device)
         if reset {
             try statistics.reset()
-            return try Done(name: target.name, result: "counts from now").say(json)
+            return try Done(name: name, result: "counters reset").print(json)
         }
         if follow { return try printLines(statistics) }
-        if let watch { return try showIntervals(statistics, seconds: watch) }
+        if let watch { return try showIntervals(statistics, name, seconds: watch) }
+        if let since {
+            let before = try Stats.report(since, "--since").filtered(vcpu: vcpu, reason: reason, device: device)
+            return try showDifference(before, try statistics.report(), earlier: since, "--since")
+        }
         let report = try statistics.report()
-        if json { try Words.json(report) } else { Words.output(report.table(by: by.grouping)) }
+        if json { try Terminal.json(report) } else { Terminal.output(report.table(by: by.grouping)) }
     }
 
-    /// JSON lines until the VM ends.
+    /// Reads a report from a file.
+    private static func report(_ path: String, _ option: String) throws(VMMError) -> ExitReport {
+        let bytes: [UInt8]
+        do throws(VMMError) {
+            bytes = try SmallFile.read(path, atMost: 64 << 20)
+        } catch {
+            throw error.of(option, .user)
+        }
+        guard let report = try? JSONText.decode(ExitReport.self, from: bytes) else {
+            throw .user("\(option): \(path) is not a report: make one with symvmm stats NAME --json")
+        }
+        return report
+    }
+
+    /// Prints what lies between two reports of the same run.
+    private func showDifference(_ before: ExitReport, _ after: ExitReport, earlier path: String, _ option: String) throws {
+        guard before.name == after.name, before.uptimeNanoseconds <= after.uptimeNanoseconds, before.exitCount <= after.exitCount,
+            before.resetNanoseconds == after.resetNanoseconds
+        else {
+            throw VMMError.user(
+                "\(option): \(path) is not an earlier report of the same run: it is of '\(before.name)' at \(Format.duration(before.uptimeNanoseconds)), "
+                    + "the other one of '\(after.name)' at \(Format.duration(after.uptimeNanoseconds)), or the counters were reset between them"
+            )
+        }
+        let difference = after.since(before)
+        if json { try Terminal.json(difference) } else { Terminal.output(difference.intervalTable(by: by.grouping)) }
+    }
+
+    /// Prints JSON lines until the VM ends.
     private func printLines(_ statistics: StatisticsClient) throws {
         var interval = Interval(seconds: watch ?? 1)
         var printed: UInt64 = 0
         while let report = try statistics.reportUntilTheEnd() {
-            Words.output(String(decoding: try JSONText.encode(report), as: UTF8.self) + "\n")
+            Terminal.output(String(decoding: try JSONText.encode(report), as: UTF8.self) + "\n")
             printed += 1
             if printed == count { return }
             interval.wait()
         }
     }
 
-    /// Tables of intervals until the VM ends: one over the other on a terminal, one after the other elsewhere.
-    private func showIntervals(_ statistics: StatisticsClient, seconds: Double) throws {
+    /// Prints interval tables until the VM ends. On a terminal each replaces the previous one.
+    private func showIntervals(_ statistics: StatisticsClient, _ name: String, seconds: Double) throws {
         var before = try statistics.report()
         var interval = Interval(seconds: seconds)
         var printed: UInt64 = 0
@@ -101,16 +171,16 @@ struct Stats: ParsableCommand {
             printed += 1
             if printed == count { return }
         }
-        Words.error("symvmm: \(target.name) has ended")
+        Terminal.error("symvmm: \(name) has ended")
     }
 
     private func show(_ report: ExitReport, isFirst: Bool) {
         guard let size = TerminalSize(of: STDOUT_FILENO) else {
-            return Words.output((isFirst ? "" : "\n") + report.intervalTable(by: by.grouping))
+            return Terminal.output((isFirst ? "" : "\n") + report.intervalTable(by: by.grouping))
         }
-        // The table of the vCPUs and what stands round it stay in sight.
-        let rows = max(3, size.rows - report.vcpus.count - 8)
+        // Leave room for the two tables of vCPUs and the titles.
+        let rows = max(3, size.rows - 2 * report.vcpus.count - 10)
         let lines = size.clip(report.intervalTable(by: by.grouping, rowLimit: rows), lines: size.rows - 1)
-        Words.output((isFirst ? "\u{1b}[2J" : "") + "\u{1b}[H" + lines.map { $0 + "\u{1b}[K\n" }.joined() + "\u{1b}[J")
+        Terminal.output((isFirst ? "\u{1b}[2J" : "") + "\u{1b}[H" + lines.map { $0 + "\u{1b}[K\n" }.joined() + "\u{1b}[J")
     }
 }

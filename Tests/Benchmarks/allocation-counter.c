@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * Counts heap allocations, to be preloaded into a dynamically linked symvmm (LD_PRELOAD). At the end of the process it writes a line
- * to the file that ALLOCATION_COUNTS names: "vcpu N all N": allocations by the threads named vcpu0, vcpu1 ..., and by all threads.
+ * Counts heap allocations. Preload it into a dynamically linked symvmm (LD_PRELOAD). At the end of the process it writes the line
+ * "vcpu N all N" to the file in ALLOCATION_COUNTS: allocations by the threads named vcpu0, vcpu1 ..., and by all threads.
  */
 #define _GNU_SOURCE
 #include <errno.h>

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The runner behind scripts/bench: measures what was asked for, says how far it is, prints a table, writes JSON.
+"""The runner behind scripts/bench: runs the selected benchmarks, prints its progress and a table, writes JSON.
 
-Each benchmark runs in a process and session of its own, so that it has an end, with all that it has started, whatever it does:
-    bench.py --inside NAME FILE    measures it here, and writes the result (or why there is none) into FILE
+Each benchmark runs in its own process and session, so that the runner can end it with all its processes:
+    bench.py --inside NAME FILE    measures it in this process, and writes the result or the error to FILE
     bench.py --prepare NAME FILE   builds and fetches what it needs, which is not part of its time
 """
 
@@ -19,9 +19,10 @@ import machine
 import supervisor
 from result import BenchmarkError, Result, table, write_json
 
-# In this order; each is a module of its own.
+# In this order. Each is a module.
 BENCHMARKS = [
     "exit_loop_vs_c",
+    "sandbox_on_vs_off",
     "exit_allocations",
     "symcall_vs_exit",
     "symcall_vs_exit_linux",
@@ -38,10 +39,10 @@ BENCHMARKS = [
     "swap_qemu_vs_on",
     "swap_programs",
 ]
-# Seconds. A machine that others use, too, has more: supervisor.Limit.
+# Seconds on an otherwise idle machine. On a busy one the limit is later: supervisor.Limit.
 LIMIT = int(os.environ.get("SYMVMM_BENCH_LIMIT", "300"))
 PREPARATION_LIMIT = 2400
-# Nothing is broken, but some figures come from a noisy machine.
+# Exit status: no limit is broken, but some figures come from a noisy machine.
 NOISY = 4
 
 
@@ -59,7 +60,7 @@ def main():
     if asked.inside or asked.prepare:
         return inside(*(asked.inside or asked.prepare), only_prepare=bool(asked.prepare))
     for one in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(one, lambda number, _: sys.exit(128 + number))  # by way of the end of what it runs
+        signal.signal(one, lambda number, _: sys.exit(128 + number))  # unwinds, which ends the benchmark
     names = [name for name in BENCHMARKS if not asked.only or name in asked.only]
     with tempfile.TemporaryDirectory(prefix="symvmm-bench-") as folder:
         os.environ[machine.RUN_FOLDER] = folder
@@ -70,7 +71,7 @@ def main():
         write_json(asked.json, results, errors)
     verdicts = [result.verdict for result in results]
     if noisy := verdicts.count("noisy"):
-        print(f"{noisy} of {len(names)} come from a noisy machine (marked with ?), and decide nothing: measure them again on a quiet one")
+        print(f"{noisy} of {len(names)} figures come from a noisy machine (marked with ?) and decide nothing: measure them again on a quiet one")
     return 1 if errors or "broken" in verdicts else NOISY if noisy else 0
 
 
@@ -100,7 +101,7 @@ def measure(name, title, file):
 
 
 def answer_in(file):
-    """What the process inside has written; its own words when it failed."""
+    """Returns the result that the inner process wrote; raises its error."""
     with open(file, encoding="utf-8") as opened:
         answer = json.load(opened)
     if isinstance(answer, str):

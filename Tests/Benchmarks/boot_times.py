@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Run where Linux guests run: boots a guest under several VMMs in turn, and prints the times until its init as JSON.
+"""Runs where Linux guests run: boots a guest under several VMMs in turn, and prints the times until its init as JSON.
 
 boot_times.py SYMVMM KERNEL INITRD COMMAND-LINE ROUNDS [FOLDER FOR THE CONSOLES' LOGS]
 """
@@ -26,7 +26,7 @@ def commands(symvmm, kernel, initrd, command_line):
 
 
 def time_to_init(words, log):
-    """Seconds from the start of the process until its output holds the line of the guest's init."""
+    """Seconds from the start of the process until its output has the line of the guest's init."""
     started = time.monotonic()
     console = b""
     with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
@@ -54,7 +54,7 @@ def main():
     programs = commands(symvmm, kernel, initrd, command_line)
     for name, words in programs.items():
         machine.step(f"{name} boots, not counted")
-        # Once without counting: files come into the page cache.
+        # The first boot does not count: it reads the files into the page cache.
         time_to_init(words, logs and os.path.join(logs, name + ".log"))
     times = {name: [] for name in programs}
     for turn in range(int(rounds)):

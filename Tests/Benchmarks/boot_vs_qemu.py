@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Time from process start to the guest's init, against Debian's QEMU as `-M pc` and `-M microvm`, the better of them.
+"""Time from process start to the guest's init, against Debian's QEMU, the faster of `-M pc` and `-M microvm`.
 
 The same kernel, initial RAM disk, command line and memory; all in one lab (or on one host with hardware virtualization), in turn. The
 inner part is boot_times.py.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Programs from Debian's packages with the libraries that they load, as a folder for a guest to chroot into."""
+"""Programs from Debian's packages with their libraries, as a folder that a guest can chroot into."""
 
 import glob
 import os
@@ -17,7 +17,7 @@ NEEDED = re.compile(r"\(NEEDED\).*\[(.+)\]|Requesting program interpreter: (\S+)
 
 
 def folder():
-    """The folder, made when it is not there."""
+    """Returns the folder; makes it if it is missing."""
     output = os.path.join(machine.TOOLS, "debian-programs")
     if os.path.exists(output):
         return output
@@ -40,7 +40,7 @@ def folder():
 
 
 def copy(path, work):
-    """Copies a file of the unpacked packages, and what the loader will want for it."""
+    """Copies a file of the unpacked packages, and the libraries that it loads."""
     source = os.path.join(work, "all", path.lstrip("/"))
     target = os.path.join(work, "root", path.lstrip("/"))
     if os.path.exists(target):

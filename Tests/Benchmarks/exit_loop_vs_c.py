@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The time of a null PIO exit under symvmm against the same in a minimal loop in C (minimal-vmm.c).
+"""The time of a null PIO exit under symvmm against that in a minimal loop in C (minimal-vmm.c).
 
-Both run exits.elf, which reads the time stamp counter around blocks of OUTs, so neither start nor end counts. Within a run
-the fastest tenth of the blocks sets the figure: the others were disturbed by whatever else the machine does. Runs of both are made in
-turn, and the ratio is the median over the pairs.
+Both run exits.elf, which reads the time stamp counter around blocks of OUTs, so neither start nor end counts. The figure of a run is
+that of its fastest tenth of the blocks: other load disturbed the others. Runs of both alternate, and the ratio is the median over the pairs.
 """
 
 import statistics
@@ -44,7 +43,7 @@ def measure():
 
 
 def ticks(text):
-    """Ticks of an exit: at the fastest tenth of the run's blocks."""
+    """Ticks of an exit, at the fastest tenth of the run's blocks."""
     blocks = [numbers[0] for numbers in machine.hexadecimal(text, "ticks")]
     if len(blocks) != BLOCKS:
         raise BenchmarkError(f"the guest reported {len(blocks)} of {BLOCKS} blocks")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Run where Linux guests run: a guest that is ended when it stands still.
+"""Runs where Linux guests run: runs a guest, and ends it if it makes no progress.
 
     guest_output.py LIMIT TEXT COUNT COMMAND...    passes its output on; says how many lines have had TEXT, of COUNT
 """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where things are, and how programs are run on this machine or in the lab."""
+"""Paths, and functions that run programs on this machine or in the lab."""
 
 import os
 import re
@@ -23,7 +23,7 @@ GUESTS = os.path.join(BUILD, "guest", "bare-metal")
 SYMVMM = os.environ.get("SYMVMM_BENCH_BINARY", os.path.join(BUILD, "symvmm"))
 # With the service that makes a symcall at the test doorbell (scripts/build --test).
 TEST_SYMVMM = os.environ.get("SYMVMM_BENCH_TEST_BINARY", os.path.join(BUILD, "symvmm-test"))
-# In the environment: a folder that lasts as long as this run of scripts/bench.
+# Environment variable: a folder that exists during this run of scripts/bench.
 RUN_FOLDER = "SYMVMM_BENCH_RUN_FOLDER"
 FLAVOUR = "cloud-6.1"
 
@@ -33,13 +33,13 @@ def guest(name):
 
 
 def step(words):
-    """Says what is being done, wherever this runs: in the lab, too."""
+    """Prints the present step, on the host or in the lab."""
     print(STEP + words, file=sys.stderr, flush=True)
 
 
 def run(*words, timeout=120, **options):
-    """Runs a program to its end and returns its output; anything but status 0 is an error. Its steps are passed on."""
-    # Files, not pipes: a program that outlives the one that has started it would keep a pipe open.
+    """Runs a program to its end and returns its output; a status other than 0 is an error. Prints its steps."""
+    # Files, not pipes: a child that outlives the program would hold a pipe open.
     with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
         try:
             process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=output, stderr=errors, **options)
@@ -74,7 +74,7 @@ def wait(process, timeout, errors):
 
 
 def end(process):
-    """The lab ends all that belongs to it when it is asked to; only then it is killed."""
+    """Asks a program to end, and kills it if it does not: the lab ends all its processes when asked."""
     if process.poll() is None:
         process.terminate()
         try:
@@ -84,7 +84,7 @@ def end(process):
 
 
 def build(target, *words):
-    """Runs a build step whose words are shown when it fails."""
+    """Runs a build step; its output goes to a log."""
     os.makedirs(TOOLS, exist_ok=True)
     log = os.path.join(TOOLS, f"build-{target}.log")
     with open(log, "wb") as file:
@@ -94,7 +94,7 @@ def build(target, *words):
 
 
 def compile_c(name, *options, others=()):
-    """Compiles a C file of this folder, and others with it, when one of them is newer than the program, and returns the program."""
+    """Compiles a C file of this folder, with others, if one of them is newer than the program; returns the program's path."""
     output = os.path.join(TOOLS, name)
     sources = [os.path.join(HERE, file) for file in (name + ".c", *others)]
     headers = [os.path.join(HERE, file) for file in os.listdir(HERE) if file.endswith(".h")]
@@ -113,7 +113,7 @@ def build_guests():
 
 
 def run_symvmm(name, command_line, *options, binary=None, **run_options):
-    """Runs a tiny guest under symvmm to its end; what it wrote on its serial port."""
+    """Runs a tiny guest under symvmm to its end; returns the output of its serial port."""
     return run(
         binary or SYMVMM, "run", "--quiet", "--memory", "16M", "--kernel", guest(name), "--append", command_line,
         *options, **run_options,
@@ -133,9 +133,9 @@ def has_hardware_virtualization():
 
 
 def linux_host(*words, timeout, icount=False, **options):
-    """Runs a program where Linux guests run: here with hardware virtualization, else in the lab.
+    """Runs a program where Linux guests run: on a host with hardware virtualization, otherwise in the lab.
 
-    With icount, the lab counts virtual time: instructions, of all its processors.
+    With icount, the lab counts virtual time: the instructions of all its processors.
     """
     if has_hardware_virtualization():
         return run(*words, timeout=timeout, **options)
@@ -146,12 +146,12 @@ def linux_host(*words, timeout, icount=False, **options):
 
 
 def watch(name, words, limit):
-    """A guest's VMM, which is ended when the guest neither writes nor works, or takes too long."""
+    """Starts a guest's VMM, and ends it if it makes no progress or takes too long."""
     return watched.Watched(name, words, limit, stdin=subprocess.DEVNULL, stderr=subprocess.STDOUT)
 
 
 def exit_with(main):
-    """Runs a program's main function: an error is one line."""
+    """Runs a program's main function, and prints an error as one line."""
     try:
         sys.exit(main())
     except (BenchmarkError, watched.Stopped) as error:
@@ -159,7 +159,7 @@ def exit_with(main):
 
 
 def prepare_lab():
-    """What the lab needs, its QEMU among it, and that it works: once in a run of scripts/bench."""
+    """Prepares the lab with its QEMU, and checks that it works: once in a run of scripts/bench."""
     ready = os.path.join(os.environ.get(RUN_FOLDER, ""), "lab-is-ready")
     if not has_hardware_virtualization() and not os.path.exists(ready):
         step("the lab, and its QEMU (some minutes, the first time)")
@@ -169,7 +169,7 @@ def prepare_lab():
 
 
 def linux_guest():
-    """The kernel and initial RAM disk of the Linux guest, made when missing."""
+    """Returns the kernel and initial RAM disk of the Linux guest; makes them if they are missing."""
     image = os.path.join(ROOT, "scripts", "guest-image")
     folder = run(image, "kernel", FLAVOUR, timeout=1200).strip()
     initrd = run(image, "initramfs", "--kernel", FLAVOUR, timeout=600).strip()
@@ -182,7 +182,7 @@ def symbiotic_guest():
 
 
 def with_module(*kind, others=()):
-    """The same with symbiotic.ko: a kind of build, and files to add."""
+    """The same with symbiotic.ko, built with the given options, and with further files."""
     image = os.path.join(ROOT, "scripts", "guest-image")
     kernel, _ = linux_guest()
     module = run(image, "module", FLAVOUR, *kind, timeout=600).strip()

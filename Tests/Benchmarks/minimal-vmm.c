@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * The smallest VMM that runs the tiny guests of guest/bare-metal: what symvmm's run loop is measured against. It makes the same
- * machine (interrupt controllers and timer in the kernel, CPUID as KVM supports it, the same entry state) and then does nothing but
- * KVM_RUN and a switch over the exit. No statistics, no other threads; error messages are perror's.
+ * The smallest VMM that runs the tiny guests of guest/bare-metal: the reference for symvmm's run loop. It makes the same
+ * machine (interrupt controllers and timer in the kernel, CPUID as KVM supports it, the same entry state) and then only loops over
+ * KVM_RUN and a switch over the exit reason. No statistics, no other threads; error messages are perror's.
  *
  *     minimal-vmm GUEST.elf [COMMAND LINE]
  */

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How much else the machine did while a benchmark ran: its processors' time by /proc/stat, and who waited by /proc/pressure."""
+"""What else the machine did while a benchmark ran: processor time from /proc/stat, waiting tasks from /proc/pressure."""
 
 import dataclasses
 import os
 import re
 import time
 
-# More than that is a noisy machine: percent of the time of all processors.
+# Limits above which a machine is noisy: percent of the time of all processors.
 OTHERS = 5
 STEAL = 2
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -14,18 +14,18 @@ TICKS = os.sysconf("SC_CLK_TCK")
 
 @dataclasses.dataclass
 class Moment:
-    """Seconds since some moment of the past."""
+    """Counters at one moment, in seconds since an arbitrary start."""
 
     clock: float
     total: float  # of all processors, idle or not
     busy: float
     steal: float
-    own: float  # of the processes that are not the noise
-    waiting: float | None  # with a task that waits for a processor; None where the kernel does not say
+    own: float  # of the benchmark's processes
+    waiting: float | None  # with a task that waits for a processor; None if the kernel has no such counter
 
 
 def moment(own):
-    """Now. own: the processor time so far of what is being measured."""
+    """The counters now. own: processor time that the benchmark has used so far."""
     with open("/proc/stat", encoding="ascii") as file:
         user, nice, system, idle, iowait, irq, softirq, steal = (int(word) / TICKS for word in file.readline().split()[1:9])
     busy = user + nice + system + irq + softirq
@@ -41,8 +41,8 @@ def waiting():
 
 
 def between(before, after):
-    """What happened meanwhile, in percent: of the processors' time, that of others and what a host of this machine took; of the time, with a
-    task that waited for a processor, which the benchmark's own tasks do, too."""
+    """The noise between two moments, in percent: of the processors' time, the share of other processes and the share that the host took; of the
+    time, the share with a task (also one of the benchmark) that waited for a processor."""
     total = max(after.total - before.total, 1e-9)
     others = after.busy - before.busy - (after.own - before.own)
     seconds = after.clock - before.clock
@@ -57,7 +57,7 @@ def percent(part, whole):
 
 
 def complaints(noise):
-    """Why a figure that depends on time is not to be trusted: no sentence if it is."""
+    """The reasons why a figure that depends on time is unreliable; empty if it is reliable."""
     said = []
     if noise["others_percent"] > OTHERS:
         said.append(f"other processes had {noise['others_percent']:.0f} % of the processors")
@@ -67,7 +67,7 @@ def complaints(noise):
 
 
 def session_time(session):
-    """The processor time of all processes of a session, and of their children that have ended: {pid: seconds}."""
+    """Processor time of all processes of a session, with that of their ended children: {pid: seconds}."""
     times = {}
     for name in os.listdir("/proc"):
         if name.isdigit():

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Run where Linux guests run: boots a guest to its shell, and prints symvmm's private memory and the guest's part of it as JSON.
+"""Runs where Linux guests run: boots a guest to its shell, and prints symvmm's private memory and the guest's part of it as JSON.
 
 overhead.py SYMVMM KERNEL INITRD MEMORY-MIB
 """
@@ -15,7 +15,7 @@ import time
 import machine
 import private_memory
 
-# The shell asks the terminal for its cursor behind the prompt.
+# The shell asks the terminal for the cursor's position after the prompt.
 PROMPT = re.compile(rb"[#$] (\x1b\[6n)?$")
 INIT = b"symvmm-guest: init reached"
 PATIENCE = 120

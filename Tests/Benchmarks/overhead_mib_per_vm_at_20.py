@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Private memory of a VM less its guest's, as their number grows: 1, 5, 10 and 20 VMs of 64 MiB at once, each of which has answered its API.
+"""Private memory of a VM without its guest's, with 1, 5, 10 and 20 VMs of 64 MiB at once, whose APIs have answered.
 
-The guests halt at once, on any /dev/kvm. Counted is what /proc calls private, without unchanged pages of the program's file, which all VMs
-share. The figure is the mean of the 20; flat means that it is no more than a tenth of a MiB above that of a VM alone.
+The guests halt at once, on any /dev/kvm. It counts the private pages in /proc, without unchanged pages of the program's file, which all VMs
+share. The figure is the mean of the 20 VMs; flat means at most 0.1 MiB above that of a VM alone.
 """
 
 import os
@@ -20,7 +20,7 @@ LIMIT = 5
 USUAL = 30  # seconds on two quiet cores
 COUNTS = (1, 5, 10, 20)
 MEMORY_MIB = 64
-# More per VM than of one alone, in MiB.
+# The most MiB for each VM above those of a VM alone.
 SLOPE = 0.1
 
 
@@ -43,7 +43,7 @@ def measure():
 
 
 def overheads(count):
-    """MiB of each of so many VMs at once."""
+    """MiB of each VM when `count` VMs run at once."""
     machine.step(f"{count} VMs at once")
     processes = []
     with tempfile.TemporaryDirectory() as folder:

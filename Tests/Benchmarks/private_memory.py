@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A symvmm's private memory and its guest's part of it, from /proc/PID/smaps."""
+"""The private memory of a symvmm process and its guest's part of it, from /proc/PID/smaps."""
 
 import re
 import sys
 
 
 def mappings(pid):
-    """Of each mapping: its first line; in KiB its size, its private pages, and of these the clean ones of a file; its flags."""
+    """For each mapping: its first line; its size, its private pages and its clean private pages of a file, in KiB; its flags."""
     with open(f"/proc/{pid}/smaps", encoding="ascii", errors="replace") as file:
         text = file.read()
     for part in re.split(r"(?m)^(?=[0-9a-f]+-[0-9a-f]+ )", text)[1:]:
@@ -20,7 +20,7 @@ def mappings(pid):
 
 def measure(pid, memory_mib):
     everything = list(mappings(pid))
-    # Guest memory is the mapping of just that size; symvmm keeps it out of core dumps ("dd"), so it never merges with others.
+    # Guest memory is the mapping of that size. symvmm excludes it from core dumps ("dd"), so the kernel never merges it with others.
     guest = [entry for entry in everything if entry[1] == memory_mib * 1024 and "dd" in entry[4]]
     if len(guest) != 1:
         sys.exit(f"{len(guest)} mappings of {memory_mib} MiB that may be the guest's memory")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a benchmark answers, and how a list of answers is shown."""
+"""The result of a benchmark, and the table and the JSON of a list of results."""
 
 import dataclasses
 import json
@@ -13,15 +13,15 @@ class Result:
     """Two figures of one run, their ratio (or the one figure that has a limit), and whether the limit is held."""
 
     name: str
-    figures: dict  # the two figures, by names that say their units
-    value: float  # what the limit is for: a ratio, or a figure with its own unit
+    figures: dict  # the two figures, by names with their units
+    value: float  # the value that has the limit: a ratio, or a figure with a unit
     unit: str  # "x" for a ratio
     limit: float
     raw: dict  # everything measured, for the JSON file
     note: str = ""
-    at_least: bool = False  # the limit is the least that is wanted
-    timed: bool = True  # other processes change the figure; not when it counts instructions, allocations or memory
-    spread: tuple | None = None  # what the value may be as well, by its own runs: from, to
+    at_least: bool = False  # the limit is a lower one
+    timed: bool = True  # other processes change the figure; False if it counts instructions, allocations or memory
+    spread: tuple | None = None  # 95 % interval of the value, from its own runs: from, to
     noise: dict = dataclasses.field(default_factory=dict)  # noise.between, while it was measured
 
     @property
@@ -33,10 +33,10 @@ class Result:
 
     @property
     def complaints(self):
-        """Why this figure decides nothing; none if it does."""
+        """The reasons why this figure decides nothing; empty if it decides."""
         said = noises.complaints(self.noise) if self.timed and self.noise else []
         if self.spread and any(self.holds(value) != self.held for value in self.spread):
-            said.append(f"its own runs say {self.spread[0]:.3f} to {self.spread[1]:.3f}, on both sides of the limit")
+            said.append(f"its own runs give {self.spread[0]:.3f} to {self.spread[1]:.3f}, on both sides of the limit")
         return said
 
     @property
@@ -63,11 +63,11 @@ class Result:
 
 
 class BenchmarkError(Exception):
-    """A benchmark that could not be measured; the text says why."""
+    """A benchmark could not be measured; the text gives the reason."""
 
 
 def table(results):
-    """A table for people, with the raw figures under each line."""
+    """A table, with the raw figures under each line."""
     lines = [f"{'BENCHMARK':<28}{'MEASURED':>12}{'LIMIT':>11}  {'HELD':<6}{'OTHERS':>7}{'STEAL':>7}"]
     for result in results:
         limit = f"{'>= ' if result.at_least else ''}{result.limit:g} {result.unit}"
@@ -80,7 +80,7 @@ def table(results):
 
 
 def write_json(path, results, errors):
-    """One object for each name; of one that could not be measured, why."""
+    """Writes one object for each name: the result, or the error."""
     documents = {result.name: result.document() for result in results}
     documents |= {name: {"verdict": "not measured", "error": error} for name, error in errors.items()}
     with open(path, "w", encoding="utf-8") as file:
@@ -89,13 +89,13 @@ def write_json(path, results, errors):
 
 
 def pairs_summary(first, second):
-    """Medians of both sides and of the pairs' ratios, and where the latter may as well be."""
+    """Medians of both sides and of the pairs' ratios, and the interval of the latter."""
     ratios = [a / b for a, b in zip(first, second)]
     return statistics.median(first), statistics.median(second), statistics.median(ratios), spread_of_median(ratios)
 
 
 def spread_of_median(values):
-    """Where the median of more runs would be, 19 times of 20: as far to both sides as the notches of a box plot."""
+    """95 % interval of the median: the notches of a box plot."""
     values = list(values)
     if len(values) < 4:
         return None

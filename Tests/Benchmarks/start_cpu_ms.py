@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """CPU time from exec until the machine runs and the API answers.
 
-The guest halts at once and for good, so it takes no time of its own. All threads' CPU time is read from the process' own CPU-time
-clock at the first answer of the API socket, and once more when nothing happens any more: the latter holds the first KVM_RUN too, and the
-limit is for it.
+The guest halts at once and for good, and uses no time. The process' CPU-time clock gives the CPU time of all threads at the first answer of
+the API socket, and again when the process is idle. The second reading includes the first KVM_RUN and has the limit.
 """
 
 import os
@@ -81,4 +80,4 @@ def wait_until_idle(pid):
         if now - last < 0.02:
             return now
         last = now
-    raise BenchmarkError("symvmm does not come to rest with a guest that halts")
+    raise BenchmarkError("symvmm does not become idle with a guest that halts")

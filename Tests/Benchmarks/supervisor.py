@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs a benchmark in a session of its own: shows how far it is, has a limit for it, and leaves no process of it behind."""
+"""Runs a benchmark in its own session: shows its progress, limits its time, and ends all its processes."""
 
 import os
 import resource
@@ -12,16 +12,16 @@ import time
 import noise
 from result import BenchmarkError
 
-# What a benchmark writes on its standard error to say what it does; all else is for when it fails.
+# The beginning of a line on standard error that names the benchmark's present step. The other lines are shown only after a failure.
 STEP = "step: "
-# The least share of a second that counts when others have the processors.
+# The least share of a second that counts when other processes use the processors.
 LEAST = 0.25
 PATIENCE = 15  # seconds for a benchmark that was asked to end
-GRACE = 3  # seconds for what it has started to end after it
+GRACE = 3  # seconds for its child processes to end after it
 
 
 def run(words, title, usual, limit):
-    """Runs it to its end, and returns how noisy the machine was. usual: seconds that it takes, or None; limit: seconds that it may take."""
+    """Runs a benchmark to its end; returns the noise meanwhile. usual: seconds that it usually takes, or None; limit: the most seconds."""
     show = Progress(title, usual)
     before = noise.moment(children_time())
     with subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True) as process:
@@ -32,17 +32,17 @@ def run(words, title, usual, limit):
     seen = noise.between(before, noise.moment(children_time()))
     if process.returncode != 0:
         show.end("failed")
-        raise BenchmarkError(f"status {process.returncode}: {said or 'no word'}")
+        raise BenchmarkError(f"status {process.returncode}: {said or 'no output'}")
     if left:
         show.end("failed")
-        raise BenchmarkError(f"it left {left} processes behind, which are ended now")
+        raise BenchmarkError(f"it left {left} processes behind; they have been ended")
     show.end(f"{seen['seconds']:.0f} s")
     return seen
 
 
 def follow(process, show, limit):
-    """Reads what it says until it ends: the last line that is no step. Not until the end of its output, which some process that it has
-    left behind may have open for ever."""
+    """Reads the output until the process ends; returns the last line that names no step. It does not wait for the end of the output, which a
+    process left behind may hold open for ever."""
     said = Said(process.stderr.fileno(), show)
     ended = os.pidfd_open(process.pid)
     try:
@@ -59,7 +59,7 @@ def follow(process, show, limit):
 
 
 class Said:
-    """What comes out of a pipe: steps, and the last of all other lines."""
+    """The output of a pipe: steps, and the last of all other lines."""
 
     def __init__(self, descriptor, show):
         self.open, self.show, self.rest, self.last = [descriptor], show, b"", ""
@@ -80,14 +80,14 @@ class Said:
 
 
 class Limit:
-    """Seconds on a quiet machine. Beside others a second counts by the share that was left to the benchmark, so the limit is later then."""
+    """A limit in seconds on a quiet machine. On a busy one, a second counts only for the share that other processes leave."""
 
     def __init__(self, seconds):
         self.seconds, self.spent = seconds, 0.0
         self.before = self.start = noise.moment(0)
 
     def passed(self, session):
-        """What to say when it is over."""
+        """Returns the message once the limit has passed, before that None."""
         if time.monotonic() - self.before.clock < 1:
             return None
         now = noise.moment(sum(noise.session_time(session).values()))
@@ -103,7 +103,7 @@ class Limit:
 
 
 def end_session(process):
-    """Ends all that is left of a session: how many processes other than the first had to be ended."""
+    """Ends all processes of a session; returns how many beside the first had to be ended."""
     end = time.monotonic() + GRACE
     while process.poll() is not None and others(process) and time.monotonic() < end:
         time.sleep(0.1)
@@ -138,7 +138,7 @@ def children_time():
 
 
 class Progress:
-    """On a terminal a line that changes, else a line for each step."""
+    """Prints progress: on a terminal one line that changes, otherwise one line for each step."""
 
     def __init__(self, title, usual):
         self.title, self.usual, self.now, self.start = title, usual, "", time.monotonic()
@@ -156,7 +156,7 @@ class Progress:
         self.tick()
 
     def announce(self):
-        """Preparation that has nothing to do says nothing."""
+        """Prints the title once. A preparation without a step prints nothing."""
         if not self.shown:
             self.line(f"{self.title} ...")
             self.shown = True

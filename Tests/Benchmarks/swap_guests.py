@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Guests that touch more memory than they have, or not, and what a touched page costs them. For the benchmarks beside this file.
+"""Guests that touch memory, some of them more than they have, and the cost of a touched page. For the benchmarks beside this file.
 
-    swap_guests.py SYMVMM KERNEL INITRD NAME:RUN[,RUN]...    runs them where it is, and prints JSON
+    swap_guests.py SYMVMM KERNEL INITRD NAME:RUN[,RUN]...    runs them on this machine, and prints JSON
 
-In the lab twice. By virtual time: one nanosecond an instruction, of the guest and of all that the VMM and its host's kernel do for it. What
-the guest's own page tables and the nested ones cost the hardware to walk is not in it. And by the wall clock, which has the emulator's speed in it.
+In the lab, they run twice. In virtual time, each instruction of the guest, of the VMM and of its host's kernel takes one nanosecond; walks of the
+guest's and the nested page tables cost nothing. In wall-clock time, the emulator's speed counts.
 """
 
 import dataclasses
@@ -23,15 +23,15 @@ REGION = 2 * MEBIBYTES
 NEW = 24  # fits into RAM
 ENOUGH = 512
 SWAP = "480M"
-# Seconds for a guest, and for a lab. The benchmark's own limit comes first, unless the machine is busy.
+# Most seconds for a guest, and for a lab. On a quiet machine, the benchmark's own limit is shorter.
 GUEST_SECONDS = 1000
 SECONDS = 1500
 RUNS = {
     "first": f"/tests/swaptime {REGION} seq",
     "again": f"/tests/swaptime {REGION} seq*2,random,write",
-    # The same for guests that swap at each touch, where a random one is the slowest: parts of the passes, after a whole one.
+    # The same for guests that swap at each touch, of which random ones are the slowest: parts of the passes, after a whole pass.
     "sampled": f"/tests/swaptime {REGION} seq,seq/4,random/8,write/8",
-    # Short, so that whatever else the guest does now and then counts much: the median of some.
+    # Short, so other work of the guest distorts it: the median of five.
     "sparse": "; ".join([f"/tests/swaptime {REGION} sparse"] * 5),
     "new": f"/tests/swaptime {NEW} new*6",
 }
@@ -41,7 +41,7 @@ RUNS = {
 class Guest:
     """A guest to measure."""
 
-    bypass: str | None = None  # on or off; None: no swap disk of symvmm's
+    bypass: str | None = None  # on or off; None: no swap disk of symvmm
     memory: int = MEBIBYTES
     setup: str = ""  # of its swap, in its shell
     qemu_disk: str | None = None  # under QEMU, with this device for its swap
@@ -78,10 +78,10 @@ def measured(runs, wall_clock=False):
 
 
 def result(name, limit, runs, figures, ratio, at_least=False):
-    """What a benchmark answers.
+    """Measures, and returns the result of a benchmark.
 
-    figures: of what the guests measured, in the order of runs; ratio: of these figures. The limit is for the ratio by virtual time where
-    there is no hardware virtualization; that by the wall clock is shown with it.
+    figures: computes the figures from the guests' passes, in the order of runs; ratio: computes the ratio from the figures. Without hardware
+    virtualization, the limit is for the ratio in virtual time; the ratio in wall-clock time is shown with it.
     """
     guests = measured(runs)
     shown, raw = figures(*guests.values()), {"passes": guests}
@@ -104,20 +104,20 @@ def where():
 
 def command_line(guest, runs, symvmm, kernel, initrd, folder):
     commands = guest.setup + "; ".join(f"echo run {name}; {RUNS[name]}" for name in runs)
-    # With memory beyond 4 GiB, which virtio-pmem's is, Linux would set 64 MiB aside for devices that reach no further; here there are none.
+    # virtio-pmem has memory above 4 GiB. For such a guest, Linux reserves 64 MiB for devices that cannot reach it; this guest has none.
     bounce = "swiotlb=noforce " if guest.qemu_disk == "virtio-pmem" else ""
     boot = ["-kernel", kernel, "-initrd", initrd, "-append", f'console=ttyS0 quiet reboot=k panic=-1 {bounce}symvmm.exec="{commands}"']
     if not guest.qemu_disk:
         swap = ["--swap", f"{SWAP},bypass={guest.bypass}"] if guest.bypass else []
         return [symvmm, "run", "--quiet", "--memory", f"{guest.memory}M", *swap, *("-" + word if word in BOOT else word for word in boot)]
-    # Its swap disk is a file in the host's memory, as symvmm's is.
+    # QEMU's swap disk is a file in host memory, like symvmm's.
     disk = os.path.join(folder, "swap")
     with open(disk, "wb") as file:
         file.truncate(int(SWAP.removesuffix("M")) << 20)
     if guest.qemu_disk == "virtio-blk":
         device = ["-m", str(guest.memory), "-drive", f"file={disk},if=virtio,format=raw,cache=unsafe"]
     else:
-        # Its window lies behind the guest's own memory, as memory that could be plugged in.
+        # The window of virtio-pmem lies above the guest's memory, in the range for hotplugged memory.
         device = ["-m", f"{guest.memory},slots=1,maxmem=2G", "-object", f"memory-backend-file,id=swap,share=on,mem-path={disk},size={SWAP}"]
         device += ["-device", "virtio-pmem-pci,memdev=swap"]
     return [

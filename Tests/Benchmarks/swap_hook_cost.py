@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The first touch of new memory, which is nobody's business here: the module loaded, bypass on and off, against a guest without it."""
+"""The first touch of new memory, which involves no swap: module loaded with bypass on and off, against a guest without the module."""
 
 import statistics
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A page of a region of twice the RAM, touched again: QEMU with a swap disk in the host's memory, the better of two, against bypass."""
+"""A page of a region of twice the RAM, touched again: QEMU with a swap disk in host memory, the faster of two kinds, against bypass."""
 
 import swap_guests
 from swap_guests import again

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * A VMM that makes symcalls with plain ioctls: what KVM_CAP_SYNC_REGS saves symvmm. It runs guest/bare-metal's symcall.elf, and in the exit
- * of each doorbell DOORBELL_TEST makes one PING: finishes the exit by a KVM_RUN that ends at once, reads registers, special registers,
- * events and MP state, sets the handler's, runs it to its return port, finishes that exit, reads the results, and puts everything back.
- * The guest is trusted, so only what this program itself relies on is checked.
+ * A VMM that makes symcalls with plain ioctls, to show what KVM_CAP_SYNC_REGS saves. It runs guest/bare-metal's symcall.elf. In the exit of
+ * each doorbell DOORBELL_TEST it makes one PING: it finishes the exit by a KVM_RUN that returns at once, reads registers, special registers,
+ * events and MP state, sets the handler's, runs the handler to its return port, finishes that exit, reads the results, and restores everything.
+ * The guest is trusted: this program checks only what it relies on itself.
  *
  *     symcall-ioctls symcall.elf [COMMAND LINE]
  */
@@ -54,7 +54,7 @@ static void take_msrs(void)
 	CALL(machine.vm, KVM_X86_SET_MSR_FILTER, &filter);
 }
 
-/* Completes the instruction that caused the exit, and runs nothing. */
+/* Completes the instruction that caused the exit, and executes no other. */
 static void finish_exit(void)
 {
 	machine.page->immediate_exit = 1;
@@ -71,7 +71,7 @@ static void get_state(struct state *state)
 	CALL(machine.vcpu, KVM_GET_MP_STATE, &state->mp);
 }
 
-/* NMIs and SIPIs that arrived meanwhile stay, and so does SMM. */
+/* Leaves NMIs and SIPIs that arrived meanwhile, and SMM, as they are. */
 static void set_state(struct state *state)
 {
 	state->events.flags &= ~(KVM_VCPUEVENT_VALID_NMI_PENDING | KVM_VCPUEVENT_VALID_SIPI_VECTOR | KVM_VCPUEVENT_VALID_SMM);
@@ -82,7 +82,7 @@ static void set_state(struct state *state)
 	CALL(machine.vcpu, KVM_SET_MP_STATE, &state->mp);
 }
 
-/* The state in which a handler starts (docs/ABI.md, 4.1), with the arguments that the doorbell had. */
+/* The state in which a handler starts (docs/ABI.md, 4.1), with the doorbell's arguments. */
 static struct state handler_state(const struct state *saved)
 {
 	struct state state = *saved;
@@ -136,7 +136,7 @@ static void symcall(void)
 	count_completed();
 }
 
-/* False when the guest resets the machine. */
+/* Returns false when the guest resets the machine. */
 static int answer_port(struct kvm_run *page)
 {
 	uint8_t value = ((uint8_t *)page)[page->io.data_offset];

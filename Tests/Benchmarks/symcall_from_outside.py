@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""PINGs asked for by the API, injected into a tiny guest that spins with interrupts off. For symcall_vs_exit, beside this file."""
+"""PINGs over the API, injected into a tiny guest that spins with interrupts off. For symcall_vs_exit, beside this file."""
 
 import json
 import os
@@ -28,7 +28,7 @@ def measure():
             "--append", f"blocks={BLOCKS} count={COUNT} spin=1",
         ]
         with subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
-            # A guest that never spins must not hold up the others.
+            # A guest that never spins must not delay the others.
             end = threading.Timer(PATIENCE, process.kill)
             end.start()
             try:
@@ -56,10 +56,10 @@ def exit_microseconds(text):
 
 
 def series(path):
-    """Microseconds of one PING of a series, all of which must have come back."""
+    """Microseconds of one PING of a series, which must all have completed."""
     answer = put(path, {"call": "ping", "repeat": REPEAT, "vcpu": 0})
     if answer.get("answered") != REPEAT:
-        raise BenchmarkError(f"not all of {REPEAT} symcalls from outside came back: {answer}")
+        raise BenchmarkError(f"not all of {REPEAT} symcalls from outside completed: {answer}")
     return answer["total_ns"] / REPEAT / 1000
 
 

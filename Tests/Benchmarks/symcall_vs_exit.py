@@ -4,8 +4,8 @@
 symcall.elf rings the doorbell whose exit makes one PING, and does plain OUTs, block by block in one run, and reads the time stamp
 counter around each block. The ratio is (OUT with a symcall in its exit - plain OUT) / plain OUT, the median over the blocks.
 
-Shown beside it, without a limit: the same of a VMM in C that makes symcalls with plain ioctls, not KVM_CAP_SYNC_REGS, and the price of a
-symcall asked for from outside, each in plain exits of its own run.
+Two more ratios, without a limit: the same for a VMM in C that makes symcalls with plain ioctls, without KVM_CAP_SYNC_REGS, and the price of a
+symcall from outside, each in plain exits of its own run.
 """
 
 import os
@@ -58,7 +58,7 @@ def measure():
 
 
 def medians(blocks):
-    """Ticks of one OUT: plain, doorbell with nothing waiting, doorbell with a symcall."""
+    """Ticks of one OUT: plain, a doorbell without a waiting symcall, a doorbell with a symcall."""
     return tuple(statistics.median(block[column] for block in blocks) / COUNT for column in (1, 2, 3))
 
 
@@ -71,13 +71,13 @@ def ratios(blocks):
 
 
 def measure_blocks(blocks, count):
-    """Runs the guest; its lines of four numbers, checked: every symcall was made and came back."""
+    """Runs the guest; returns its lines of four numbers, and checks that every symcall completed."""
     environment = {**os.environ, "SYMVMM_PING_ON_TEST_DOORBELL": "1"}
     return checked(machine.run_symvmm("symcall", f"blocks={blocks} count={count}", binary=machine.TEST_SYMVMM, env=environment), blocks, count)
 
 
 def measure_ioctls(blocks, count):
-    """The same under the VMM in C that uses no KVM_CAP_SYNC_REGS."""
+    """The same under the VMM in C without KVM_CAP_SYNC_REGS."""
     vmm = machine.compile_vmm("symcall-ioctls")
     return checked(machine.run(vmm, machine.guest("symcall"), f"blocks={blocks} count={count}"), blocks, count)
 

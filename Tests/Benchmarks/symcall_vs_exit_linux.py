@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The price of a null symcall from inside a PIO exit of Linux, in null PIO exits; in the lab, by virtual time.
+"""The price of a null symcall from inside a PIO exit of Linux, in null PIO exits; in the lab, in virtual time.
 
 The guest is a stock kernel with the test build of symbiotic.ko, which times OUTs to a port with no device and doorbells in whose exits
-the VMM makes one PING, in turn, in kernel context with interrupts off. In the lab an instruction counts as one nanosecond (--icount),
-so that the emulator's own speed is in no figure. The ratio is (doorbell with a symcall - plain OUT) / plain OUT, the median over the blocks.
+the VMM makes one PING, in turn, in kernel mode with interrupts off. In the lab an instruction counts as one nanosecond (--icount),
+so the emulator's speed does not matter. The ratio is (doorbell with a symcall - plain OUT) / plain OUT, the median over the blocks.
 """
 
 import os
@@ -20,7 +20,7 @@ COUNT = 64
 SECONDS = 600
 FILE = "/sys/kernel/debug/symbiotic/test"
 STATUS = "/sys/kernel/debug/symbiotic/status"
-# No quotes within: it is a word of the kernel's command line.
+# Without quotes: it becomes a word of the kernel's command line.
 COMMANDS = (
     f"cat {STATUS}; n={BLOCKS}; while [ $n -gt 0 ]; do for c in time_outs time_doorbells; do echo $c 0 {COUNT} >{FILE}; read -r line <{FILE}; echo $line; "
     f"done; n=$((n-1)); done; cat {STATUS}"
@@ -50,7 +50,7 @@ def measure():
 
 
 def measure_blocks():
-    """The ticks of each block of OUTs and of each block of doorbells, checked: every symcall was made and came back."""
+    """Returns the ticks of each block of OUTs and of each block of doorbells, and checks that every symcall completed."""
     kernel, initrd = machine.symbiotic_guest()
     words = [
         machine.TEST_SYMVMM, "run", "--quiet", "--memory", "128M", "--kernel", kernel, "--initrd", initrd,

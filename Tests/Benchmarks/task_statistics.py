@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The price of counting exits by guest process, on a null PIO exit.
+"""The cost of counting exits by guest process, for a null PIO exit.
 
-symcall.elf times OUTs with its shared page registered, so that the VMM files each exit under the task that the page names, and without,
+symcall.elf times OUTs with its shared page registered, so that the VMM attributes each exit to the task in the page, and without,
 block by block in one run.
 """
 

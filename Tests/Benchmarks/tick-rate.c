@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Prints how many ticks the time stamp counter makes in a microsecond, from 50 ms of the monotonic clock. */
+/* Prints the ticks of the time stamp counter in a microsecond, measured over 50 ms of the monotonic clock. */
 #include <stdint.h>
 #include <stdio.h>
 #include <time.h>

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A machine for the tiny guests of guest/bare-metal, as symvmm makes it, for the benchmarks' VMMs in C. What fails ends the program. */
+/* A machine for the tiny guests of guest/bare-metal, like symvmm's, for the benchmarks' VMMs in C. A failure ends the program. */
 #ifndef TINY_MACHINE_H
 #define TINY_MACHINE_H
 

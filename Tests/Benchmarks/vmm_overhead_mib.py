@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Private memory of symvmm less the guest's, with one vCPU and a guest of 128 MiB that has booted.
+"""Private memory of symvmm without the guest's, with one vCPU and a guest of 128 MiB that has booted.
 
-The program's own unchanged pages are in the page cache and shared with every other VM; /proc calls them private as long as there is one VM
-only. They are not counted, but shown. The inner part is overhead.py.
+Unchanged pages of the program's file are in the page cache and shared with every other VM; /proc counts them as private while there is only
+one VM. They do not count, but are shown. The inner part is overhead.py.
 """
 
 import json

@@ -5,7 +5,7 @@ enum GeneralRegister: UInt8, CaseIterable {
     case rax, rcx, rdx, rbx, rsp, rbp, rsi, rdi, r8, r9, r10, r11, r12, r13, r14, r15
 }
 
-/// Machine code for long mode, as much of it as the tests' guests want. Memory operands are absolute addresses below 2 GiB.
+/// Assembles the long-mode instructions that the tests' guests need. Memory operands are absolute addresses below 2 GiB.
 struct Assembler {
     let origin: UInt64
     private(set) var bytes: [UInt8] = []
@@ -17,7 +17,7 @@ struct Assembler {
         self.origin = origin
     }
 
-    /// The code with all labels resolved; nil when one is missing.
+    /// The code with all labels resolved; nil if one is missing.
     func finished() -> [UInt8]? {
         var code = bytes
         for (at, label) in jumps {
@@ -32,7 +32,7 @@ struct Assembler {
         return code
     }
 
-    /// The address of a label that has been placed; 0 for one that has not.
+    /// The address of a label; 0 if the code does not have it yet.
     func address(_ label: String) -> UInt64 {
         labels[label] ?? 0
     }

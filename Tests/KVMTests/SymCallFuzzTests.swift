@@ -6,14 +6,14 @@ import Testing
 
 @testable import SymVMM
 
-/// Noise in everything that the guest controls: the MSRs, both pages, the ports. The same noise every time, for a few seconds.
+/// Random values in everything that the guest controls: the MSRs, both pages, the ports. Always the same values, for a few seconds.
 @Suite(.serialized, .timeLimit(.minutes(2))) struct SymCallFuzzTests {
     private static let milliseconds: UInt64 = 3000
 
-    @Test func noiseInTheRegistersIsTakenOrRefusedAsTheRulesSay() throws {
+    @Test func randomRegistrationsAreAcceptedOrRefusedAsTheABIRequires() throws {
         let puppet = try SymCallPuppet()
         var noise = Noise(state: 0x5eed_0000_0000_0001)
-        var model = SymbioticRegistration()
+        var model = SymbioticMSRs()
         var global: UInt64 = 0
         let memory = puppet.memory
         func isPage(_ address: UInt64) -> Bool {
@@ -28,7 +28,7 @@ import Testing
             if index == SYMBIOTIC_MSR_GLOBAL_PAGE {
                 isExpected = value == 0 || (global == 0 && isPage(value))
                 if isExpected { global = value }
-                if value == 0 { model = SymbioticRegistration() }
+                if value == 0 { model = SymbioticMSRs() }
             } else {
                 isExpected = model.write(index, value, addressBits: 48, hasGlobalPage: global != 0, isPage: isPage)
             }
@@ -38,7 +38,7 @@ import Testing
             } else {
                 #expect(puppet.read(index) == model.read(index))
             }
-            // Where a wild entry would lead to is the guest's own affair: it is not called here.
+            // This test makes no symcall: a random entry address affects only the guest.
             writes += 1
         }
         #expect(writes > 500)
@@ -46,9 +46,9 @@ import Testing
         #expect(try puppet.machine.symcall(SYMBIOTIC_SYMCALL_PING, SymCallValues(1), vcpu: 0).rbx == 1)
     }
 
-    @Test func noiseInThePagesCostsAnswersOnly() throws {
+    @Test func randomPagesOnlyMakeAnswersWrong() throws {
         let puppet = try SymCallPuppet()
-        try #require(puppet.arm(gate: .gate))
+        try #require(puppet.arm(fastDoorbell: .fastDoorbell))
         var noise = Noise(state: 0x5eed_0000_0000_0002)
         let deadline = ContinuousClock.now + .milliseconds(SymCallFuzzTests.milliseconds)
         var rounds = 0
@@ -57,7 +57,7 @@ import Testing
             try scribble(puppet, &noise)
             answers += ask(puppet, &noise)
             let doorbell = UInt32(noise.below(256))
-            #expect(puppet.perform(noise.below(2) == 0 ? .doorbell : .gate, doorbell) == 1)
+            #expect(puppet.perform(noise.below(2) == 0 ? .doorbell : .fastDoorbell, doorbell) == 1)
             #expect(puppet.changedRegisters(rax: UInt64(doorbell)).isEmpty)
             _ = puppet.machine.exitStatistics()
             _ = puppet.machine.symbiotic?.sharedBuffer
@@ -70,7 +70,7 @@ import Testing
         #expect(try puppet.machine.symcall(SYMBIOTIC_SYMCALL_PING, SymCallValues(1), vcpu: 0).rbx == 1)
     }
 
-    /// Some noise, in either page or both; the ABI's own words are left alone half of the time, so that calls get further.
+    /// Random values in one page or both. Half of the time, the fields that the VMM checks first stay valid, so that calls get further.
     private func scribble(_ puppet: SymCallPuppet, _ noise: inout Noise) throws {
         if noise.below(2) == 0 { try SymCallPuppet.fillPages(puppet.memory) }
         for _ in 0..<noise.below(40) {
@@ -79,26 +79,26 @@ import Testing
         }
     }
 
-    /// Calls that any guest may be asked for, with noise for arguments. Those of the puppet's that never return are left out.
+    /// The symcalls that any guest may have, with random arguments; without those of the puppet that never return.
     private func ask(_ puppet: SymCallPuppet, _ noise: inout Noise) -> Int {
         let numbers: [UInt32] = [
             SYMBIOTIC_SYMCALL_PING, SYMBIOTIC_SYMCALL_TASK, SymCallPuppet.Call.invalidOpcode, SymCallPuppet.Call.error, 3, 511, 512, .max,
             SymCallPuppet.Call.doorbell, SymCallPuppet.Call.stringReturn,
         ]
         let values = SymCallValues(noise.value(), noise.value(), noise.value(), noise.value(), noise.value())
-        do throws(SymCallError) {
+        do throws(SymCallFailure) {
             let number = numbers[noise.below(numbers.count)]
             let results = try puppet.machine.symcall(number, values, vcpu: 0)
             if number == SYMBIOTIC_SYMCALL_PING { #expect(results == values) }
             return 1
         } catch {
-            #expect(![.timedOut, .noAnswer, .exitInHand, .notRunning].contains(error), "\(error)")
+            #expect(![.timedOut, .noResponse, .exitIncomplete, .notRunning].contains(error), "\(error)")
             return 0
         }
     }
 }
 
-/// The same noise every time, with a liking for values at the edges.
+/// The same random values every time, often at the edges of their ranges.
 private struct Noise {
     var state: UInt64
 

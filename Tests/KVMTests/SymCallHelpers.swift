@@ -11,9 +11,9 @@ func armed(vcpus: Int = 1, services: [SymbioticService] = []) throws -> SymCallP
     return puppet
 }
 
-/// What a symcall from outside ends with.
-func error(_ puppet: SymCallPuppet, _ number: UInt32, _ values: SymCallValues = SymCallValues(), vcpu: Int? = 0) -> SymCallError? {
-    do throws(SymCallError) {
+/// The failure of a symcall from outside; nil if it succeeds.
+func error(_ puppet: SymCallPuppet, _ number: UInt32, _ values: SymCallValues = SymCallValues(), vcpu: Int? = 0) -> SymCallFailure? {
+    do throws(SymCallFailure) {
         _ = try puppet.machine.symcall(number, values, vcpu: vcpu)
         return nil
     } catch {
@@ -21,7 +21,7 @@ func error(_ puppet: SymCallPuppet, _ number: UInt32, _ values: SymCallValues = 
     }
 }
 
-/// Calls from outside, as often as it goes, until the guest has done its command, and says how often.
+/// Makes symcalls from outside until the guest has done its command; returns how many.
 func pingUntilDone(_ puppet: SymCallPuppet) throws -> UInt64 {
     var count: UInt64 = 0
     var answer: UInt32?
@@ -34,7 +34,7 @@ func pingUntilDone(_ puppet: SymCallPuppet) throws -> UInt64 {
     return count
 }
 
-/// Has the guest ring 2,000 doorbells, in each of which the service calls twice, while calls come from outside.
+/// Makes the guest ring 2,000 doorbells, in each of which the service makes two symcalls, beside symcalls from outside.
 func expectEachDoorbellOnce(_ puppet: SymCallPuppet, _ command: SymCallPuppet.Command, _ service: DoorbellService) throws {
     puppet.begin(command, [2000])
     let count = try pingUntilDone(puppet)
@@ -47,6 +47,6 @@ func expectEachDoorbellOnce(_ puppet: SymCallPuppet, _ command: SymCallPuppet.Co
 }
 
 func expectAlive(_ puppet: SymCallPuppet) {
-    #expect(puppet.perform(.outLoop, 3) == 1, "the guest does not go on")
+    #expect(puppet.perform(.outLoop, 3) == 1, "the guest does not continue")
     #expect(puppet.machine.state == .running)
 }

@@ -6,20 +6,21 @@ import Testing
 
 @testable import SymVMM
 @testable import VMMBase
+@testable import VMMModel
 
 /// Symcalls while the machine is paused, killed and reset, on this host's /dev/kvm.
 @Suite(.serialized, .timeLimit(.minutes(2))) struct SymCallLifeTests {
-    @Test func pauseHoldsSymcallsAndResumeLetsThemGoOn() throws {
+    @Test func pauseStopsSymcallsAndResumeContinuesThem() throws {
         let puppet = try armed()
         let machine = puppet.machine
         let calls = CallsInFlight()
         let askers = try (0..<3).map { number in
-            try VMMBase.Thread(name: "asker\(number)") {
+            try VMMBase.Thread(.command, "asker\(number)") {
                 while !calls.isOver {
-                    do throws(SymCallError) {
-                        calls.note(try machine.symcall(SYMBIOTIC_SYMCALL_PING, SymCallTests.values, vcpu: 0) == SymCallTests.values)
+                    do throws(SymCallFailure) {
+                        calls.record(try machine.symcall(SYMBIOTIC_SYMCALL_PING, SymCallTests.values, vcpu: 0) == SymCallTests.values)
                     } catch {
-                        if error != .notRunning { calls.note(false) }
+                        if error != .notRunning { calls.record(false) }
                         usleep(500)
                     }
                 }
@@ -45,7 +46,7 @@ import Testing
         #expect(puppet.changedRegisters(rax: 0xf0).isEmpty)
     }
 
-    @Test func aPauseRightBehindAResumeHoldsToo() throws {
+    @Test func aPauseDirectlyAfterAResumeStopsTheGuest() throws {
         let puppet = try armed()
         puppet.begin(.registerLoop, [300_000])
         for _ in 0..<3000 {
@@ -61,12 +62,48 @@ import Testing
         #expect(puppet.changedRegisters(rax: 0xf0).isEmpty)
     }
 
-    @Test func aMachineIsKilledInTheMiddleOfSymcalls() throws {
+    /// Without its share, the guest would not continue at all while another request is always there.
+    @Test func requestsWithoutAPauseLeaveTheGuestItsShare() throws {
+        let puppet = try armed()
+        let machine = puppet.machine
+        let calls = CallsInFlight()
+        let askers = try (0..<6).map { number in
+            try VMMBase.Thread(.command, "asker\(number)") {
+                while !calls.isOver {
+                    let results = try? machine.symcall(SYMBIOTIC_SYMCALL_PING, SymCallTests.values, vcpu: 0)
+                    calls.record(results == SymCallTests.values)
+                }
+            }
+        }
+        puppet.begin(.registerLoop, [3_000_000])
+        usleep(100_000)
+        let before = machine.exitStatistics()
+        let counter = puppet.word(SymCallPuppet.Place.counter)
+        let count = calls.count
+        while calls.count < count + 300 { usleep(1000) }
+        let after = machine.exitStatistics()
+        #expect(puppet.word(SymCallPuppet.Place.counter) < counter, "the guest's loop counts down")
+        calls.end()
+        for asker in askers { asker.join() }
+        func handlers(_ statistics: ExitStatistics) -> UInt64 {
+            statistics.symbiotic?.symcalls.reduce(0) { $0 + $1.latency.total } ?? 0
+        }
+        let handlerTime = handlers(after) - handlers(before)
+        // Includes the handlers' time in the guest.
+        let guestTime = after.vcpus[0].guestNanoseconds - before.vcpus[0].guestNanoseconds
+        let ownTime = guestTime - min(guestTime, handlerTime)
+        #expect(ownTime * 3 >= handlerTime, "\(ownTime) ns of its own beside \(handlerTime) ns in handlers")
+        #expect(calls.good == calls.count)
+        machine.kill()
+        #expect(machine.wait() == .killed)
+    }
+
+    @Test func aMachineIsKilledDuringSymcalls() throws {
         for round in 0..<10 {
             let puppet = try armed()
             let machine = puppet.machine
             let askers = try (0..<2).map { number in
-                try VMMBase.Thread(name: "asker\(number)") {
+                try VMMBase.Thread(.command, "asker\(number)") {
                     while machine.state == .running {
                         let call = round % 2 == 0 ? SYMBIOTIC_SYMCALL_PING : SymCallPuppet.Call.spin
                         _ = try? machine.symcall(call, SymCallTests.values, vcpu: 0)
@@ -83,10 +120,10 @@ import Testing
         }
     }
 
-    @Test func aGuestMayResetTheMachineWhileItIsAsked() throws {
+    @Test func aGuestMayResetTheMachineDuringSymcalls() throws {
         let puppet = try armed()
         let machine = puppet.machine
-        let asker = try VMMBase.Thread(name: "asker") {
+        let asker = try VMMBase.Thread(.command, "asker") {
             while machine.state == .running { _ = try? machine.symcall(SYMBIOTIC_SYMCALL_PING, SymCallTests.values, vcpu: 0) }
         }
         usleep(10_000)

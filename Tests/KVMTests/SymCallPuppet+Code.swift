@@ -4,7 +4,7 @@ import SymbioticABI
 
 /// The guest's instructions.
 extension SymCallPuppet {
-    /// The symcalls' handler. It spoils what it may not rely on being saved by anybody but the VMM.
+    /// The symcalls' handler. It changes registers that only the VMM restores.
     static func handler() -> Assembler {
         var code = Assembler(origin: Place.handler)
         code.increment(Place.handlerCalls)
@@ -93,7 +93,7 @@ extension SymCallPuppet {
         code.in32(Strings.commandPort)
         for command: Command in [
             .writeMSR, .readMSR, .doorbell, .strayReturn, .strayFail, .registerLoop, .outLoop, .spin, .halt, .stringDoorbell, .user, .reset,
-            .doorbellLoop, .gate, .gateLoop,
+            .doorbellLoop, .fastDoorbell, .fastDoorbellLoop,
         ] {
             code.compareEAX(command.rawValue)
             code.jumpIfEqual("\(command)")
@@ -103,7 +103,7 @@ extension SymCallPuppet {
         addPorts(&code)
         addLoops(&code)
         addUser(&code)
-        addGates(&code)
+        addFastDoorbells(&code)
         return code
     }
 
@@ -194,7 +194,7 @@ extension SymCallPuppet {
         code.label("spin.again")
         code.compare(Place.flag, 0)
         code.jumpIfEqual("spin.again")
-        code.raw(0xf9)  // stc: the comparison has cleared it
+        code.raw(0xf9)  // stc: the comparison cleared CF
         addDump(&code)
         code.jump("accepted")
         code.label("halt")
@@ -203,9 +203,9 @@ extension SymCallPuppet {
         code.jump("accepted")
     }
 
-    /// Doorbells at the gate: in the kernel's half, with the handlers' IDT.
-    private static func addGates(_ code: inout Assembler) {
-        for (label, isLoop) in [("gate", false), ("gateLoop", true)] {
+    /// Code that rings the fast doorbell: in the kernel's half, with the handlers' IDT.
+    private static func addFastDoorbells(_ code: inout Assembler) {
+        for (label, isLoop) in [("fastDoorbell", false), ("fastDoorbellLoop", true)] {
             code.label(label)
             code.in32(Strings.commandPort)
             if isLoop {
@@ -231,7 +231,7 @@ extension SymCallPuppet {
         }
     }
 
-    /// The ports of the symbiotic interface from user mode.
+    /// Uses the ports of the symbiotic interface in user mode.
     private static func addUser(_ code: inout Assembler) {
         code.label("user")
         code.out(Strings.userPort)

@@ -8,7 +8,7 @@ import SymbioticABI
 extension SymCallPuppet {
     static func fill(_ memory: GuestMemory) throws {
         try BootEntry.writeTables(into: memory)
-        // Everything for user mode, too; and the kernel's half.
+        // Makes all pages accessible to user mode, and maps the kernel's half.
         for page in 0..<6 {
             for entry in 0..<512 {
                 let at = BootLayout.pageTables + UInt64(page) * 4096 + UInt64(entry) * 8
@@ -65,7 +65,7 @@ extension SymCallPuppet {
             try memory.write(stub.origin, bytes: try finished(stub))
             try writeGate(memory, Place.handlerTable, vector, high + stub.origin)
         }
-        // Its own faults: on with what R15 says.
+        // The guest's own faults: continue at the address in R15.
         var refused = Assembler(origin: Place.faults + 0x900)
         refused.move(Place.stack, .rsp)
         refused.raw(0x41, 0xff, 0xe7)  // jmp r15

@@ -7,16 +7,15 @@ import SymbioticABI
 @testable import VMMBase
 @testable import VMMModel
 
-/// A symbiotic guest of a few hundred instructions that does what a test tells it to: it polls a port for commands. docs/ABI.md is all that it
-/// knows of the VMM.
+/// A symbiotic guest of a few hundred instructions that polls a port for the commands of a test. It relies on docs/ABI.md only.
 final class SymCallPuppet: @unchecked Sendable {
-    /// What the guest can do.
+    /// The guest's commands.
     enum Command: UInt32 {
         case poll, writeMSR, readMSR, doorbell, strayReturn, strayFail, registerLoop, outLoop, spin, halt, stringDoorbell, user, reset
-        case doorbellLoop, gate, gateLoop
+        case doorbellLoop, fastDoorbell, fastDoorbellLoop
     }
 
-    /// Where things are in guest memory.
+    /// Addresses in guest memory.
     enum Place {
         static let code: UInt64 = 0x10_0000
         static let handler: UInt64 = 0x11_0000
@@ -51,11 +50,11 @@ final class SymCallPuppet: @unchecked Sendable {
         static let error: UInt32 = 0x1ed
         static let disarm: UInt32 = 0x1ee
         static let generalProtection: UInt32 = 0x1ef
-        /// In the bitmap, but not for direct injection.
+        /// In the bitmap of symcalls, but not in that for direct injection.
         static let needsDoorbell: UInt32 = 2
     }
 
-    /// The first 512 GiB once more, in the kernel's half.
+    /// The kernel's half, where the first 512 GiB are mapped a second time.
     static let high: UInt64 = 0xffff_8000_0000_0000
 
     let machine: VirtualMachine
@@ -77,7 +76,7 @@ final class SymCallPuppet: @unchecked Sendable {
         machine = try VirtualMachine(
             bare: configuration, memory: memory, services: services,
             adjust: { _ = $0.ports.attach(strings, base: Strings.base, count: 16) },
-            enter: { vcpu throws(KVMError) in
+            enter: { vcpu throws(VMMError) in
                 var registers = entry.registers()
                 registers.rflags = 0x3002  // IOPL 3, for the part in user mode
                 try vcpu.setRegisters(registers)
@@ -92,42 +91,56 @@ final class SymCallPuppet: @unchecked Sendable {
         try machine.start()
     }
 
+    /// The guest of another puppet, which is paused, in a machine of its own.
+    init(continuing other: SymCallPuppet, restore: (VirtualMachine) throws -> Void) throws {
+        let memory = try GuestMemory(byteCount: other.memory.byteCount)
+        try memory.copy(from: other.memory)
+        let strings = other.strings
+        machine = try VirtualMachine(
+            bare: other.machine.configuration, memory: memory,
+            adjust: { _ = $0.ports.attach(strings, base: Strings.base, count: 16) }, enter: { (_) in })
+        self.memory = memory
+        self.strings = strings
+        try restore(machine)
+        try machine.start()
+    }
+
     deinit {
         machine.kill()
         _ = machine.wait()
     }
 
-    // MARK: What a test asks
+    // MARK: Commands of a test
 
-    /// Lets the guest do something and waits for what it says about it; nil when it says nothing in time.
+    /// Gives the guest a command and waits for its answer; nil if there is none in time.
     @discardableResult
     func perform(_ command: Command, _ words: UInt32..., timeout: Int = 10_000) -> UInt32? {
         begin(command, words)
         return strings.answer(within: timeout)
     }
 
-    /// Lets the guest do something without waiting.
+    /// Gives the guest a command without waiting for the answer.
     func begin(_ command: Command, _ words: [UInt32] = []) {
         strings.enqueue([command.rawValue] + words)
     }
 
-    /// Waits for what `begin` started.
+    /// Waits for the answer to the command of `begin`.
     func answer(timeout: Int = 10_000) -> UInt32? {
         strings.answer(within: timeout)
     }
 
-    /// WRMSR; false when the guest got #GP.
+    /// WRMSR; false if the guest got #GP.
     func write(_ index: UInt32, _ value: UInt64) -> Bool {
         perform(.writeMSR, index, UInt32(truncatingIfNeeded: value >> 32), UInt32(truncatingIfNeeded: value)) == 1
     }
 
-    /// RDMSR; nil when the guest got #GP.
+    /// RDMSR; nil if the guest got #GP.
     func read(_ index: UInt32) -> UInt64? {
         guard perform(.readMSR, index) == 1 else { return nil }
         return strings.value
     }
 
-    /// Fills the shared pages and registers, all but RIP.
+    /// Writes all registration MSRs except RIP.
     func prepare() -> Bool {
         write(SYMBIOTIC_MSR_GLOBAL_PAGE, 0) && write(SYMBIOTIC_MSR_GLOBAL_PAGE, Place.globalPage)
             && write(SYMBIOTIC_MSR_LOCAL_PAGE, Place.localPage) && write(SYMBIOTIC_MSR_RSP, SymCallPuppet.high + Place.handlerStack)
@@ -140,9 +153,9 @@ final class SymCallPuppet: @unchecked Sendable {
         prepare() && write(SYMBIOTIC_MSR_RIP, SymCallPuppet.high + Place.handler)
     }
 
-    /// The same with a gate; the command `gateLoop` has one of its own.
-    func arm(gate command: Command) -> Bool {
-        prepare() && write(SYMBIOTIC_MSR_GATE, SymCallPuppet.high + SymCallPuppet.program().address("\(command).out"))
+    /// The same with a fast doorbell; the command `fastDoorbellLoop` has a different one.
+    func arm(fastDoorbell command: Command) -> Bool {
+        prepare() && write(SYMBIOTIC_MSR_FAST_DOORBELL, SymCallPuppet.high + SymCallPuppet.program().address("\(command).out"))
             && write(SYMBIOTIC_MSR_RIP, SymCallPuppet.high + Place.handler)
     }
 
@@ -151,9 +164,9 @@ final class SymCallPuppet: @unchecked Sendable {
         machine.symbiotic?.counters.all.first { $0.name == name }?.value ?? .max
     }
 
-    /// Exits with a value written to a port.
+    /// The number of exits by writes to a port.
     func writes(to port: UInt64) -> UInt64 {
-        machine.exitStatistics().rows.filter { $0.reason == .portWrite && $0.address == port }.reduce(0) { $0 + $1.latency.count }
+        machine.exitStatistics().rows.filter { $0.reason == .pioWrite && $0.address == port }.reduce(0) { $0 + $1.latency.count }
     }
 
     /// A word of guest memory.
@@ -166,7 +179,7 @@ final class SymCallPuppet: @unchecked Sendable {
         try? memory.store(value, at: address)
     }
 
-    /// The registers that a command left behind and that differ from what it put into them.
+    /// The registers whose values after a command differ from those before it.
     func changedRegisters(rax: UInt64) -> [String] {
         var changed: [String] = []
         for register in GeneralRegister.allCases {
@@ -179,7 +192,7 @@ final class SymCallPuppet: @unchecked Sendable {
             let found = word(Place.registers + 8 * UInt64(register.rawValue))
             if found != expected { changed.append("\(register) 0x\(String(found, radix: 16))") }
         }
-        // DF and CF were set; the loop's own instruction decides about ZF, AF, SF, PF and OF.
+        // DF and CF were set; ZF, AF, SF, PF and OF are those of the loop's instruction.
         let flags = word(Place.registers + 128)
         if flags & 0x3f_f701 != 0x3401 { changed.append("rflags 0x\(String(flags, radix: 16))") }
         return changed

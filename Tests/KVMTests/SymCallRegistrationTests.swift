@@ -7,7 +7,7 @@ import Testing
 @testable import SymVMM
 @testable import VMMBase
 
-/// What a guest registers, and the calls that are refused, on this host's /dev/kvm.
+/// Registration by the guest, and symcalls that are refused, on this host's /dev/kvm.
 @Suite(.serialized, .timeLimit(.minutes(2))) struct SymCallRegistrationTests {
     @Test func callsAreRefusedWithTheirReasons() throws {
         let off = try SymCallPuppet(symbiotic: false)
@@ -19,15 +19,15 @@ import Testing
         #expect(error(puppet, 0) == .notArmed)
         #expect(puppet.write(SYMBIOTIC_MSR_RIP, SymCallPuppet.high + SymCallPuppet.Place.handler))
         #expect(error(puppet, 0) == nil)
-        // The second vCPU has not been started by the guest.
+        // The guest has not started the second vCPU.
         #expect(error(puppet, 0, vcpu: 1) == .notArmed)
-        #expect(error(puppet, 0, vcpu: 2) == .noSuchProcessor)
-        #expect(error(puppet, 0, vcpu: -1) == .noSuchProcessor)
+        #expect(error(puppet, 0, vcpu: 2) == .noSuchVCPU)
+        #expect(error(puppet, 0, vcpu: -1) == .noSuchVCPU)
         #expect(error(puppet, 3) == .unknown)
         #expect(error(puppet, .max) == .unknown)
         #expect(error(puppet, SymCallPuppet.Call.needsDoorbell) == .needsDoorbell)
         #expect(puppet.perform(.doorbell, 2) == 1)
-        #expect(error(puppet, 0) == .leaving)
+        #expect(error(puppet, 0) == .moduleUnloading)
         #expect(puppet.perform(.doorbell, 1) == 1)
         #expect(error(puppet, 0) == nil)
         // Another major version of the ABI.
@@ -45,11 +45,11 @@ import Testing
         let puppet = try armed()
         let machine = puppet.machine
         let finished = CallsInFlight()
-        let thread = try VMMBase.Thread(name: "asker") {
-            do throws(SymCallError) {
-                finished.note(try machine.symcall(SymCallPuppet.Call.needsDoorbell, SymCallTests.values) == SymCallTests.values)
+        let thread = try VMMBase.Thread(.command, "asker") {
+            do throws(SymCallFailure) {
+                finished.record(try machine.symcall(SymCallPuppet.Call.needsDoorbell, SymCallTests.values) == SymCallTests.values)
             } catch {
-                finished.note(false)
+                finished.record(false)
             }
         }
         for _ in 0..<500 where puppet.counter("interrupts_raised") == 0 { usleep(1000) }
@@ -68,18 +68,18 @@ import Testing
         #expect(puppet.write(SYMBIOTIC_MSR_GLOBAL_PAGE, 0))
         for index in SymbioticInterface.registers {
             let expected: UInt64? =
-                (SYMBIOTIC_MSR_GLOBAL_PAGE...SYMBIOTIC_MSR_GATE).contains(index) || index == SYMBIOTIC_MSR_FS_BASE ? 0 : nil
+                (SYMBIOTIC_MSR_GLOBAL_PAGE...SYMBIOTIC_MSR_FAST_DOORBELL).contains(index) || index == SYMBIOTIC_MSR_FS_BASE ? 0 : nil
             #expect(puppet.read(index) == expected, "MSR 0x\(String(index, radix: 16))")
         }
         #expect(error(puppet, 0) == .noModule)
-        // Nothing is written to the pages any more.
+        // The VMM no longer writes to the pages.
         try puppet.memory.zero(SymCallPuppet.Place.globalPage, byteCount: 8192)
         #expect(puppet.perform(.doorbell, 0) == 1)
         #expect(error(puppet, 0, vcpu: nil) == .noModule)
         #expect(try puppet.memory.read(SymCallPuppet.Place.globalPage, byteCount: 8192).allSatisfy { $0 == 0 })
     }
 
-    @Test func aHandlerThatDropsOrDisarmsItselfReturnsOnceMore() throws {
+    @Test func aHandlerThatDropsItsRegistrationStillReturns() throws {
         let puppet = try armed()
         #expect(error(puppet, SymCallPuppet.Call.disarm) == nil)
         #expect(error(puppet, 0) == .notArmed)
@@ -105,7 +105,7 @@ import Testing
         #expect(error(puppet, 0) == nil)
     }
 
-    @Test func anUnmappedEntryOrStackIsAnErrorOfTheCall() throws {
+    @Test func anUnmappedEntryOrStackFailsTheCall() throws {
         let puppet = try SymCallPuppet()
         try #require(puppet.prepare())
         #expect(puppet.write(SYMBIOTIC_MSR_RIP, 0xffff_9000_0000_0000))

@@ -7,7 +7,7 @@ import Synchronization
 
 /// Answers a doorbell with two PINGs.
 final class DoorbellService: SymbioticService, @unchecked Sendable {
-    /// Whether each doorbell's calls gave back what they were given. Read when the guest has said that it is done.
+    /// Whether the calls of each doorbell returned their arguments. Read it after the guest's answer.
     private(set) var calls: [Bool] = []
     /// The last doorbell's arguments.
     private(set) var arguments: SymCallValues?
@@ -26,13 +26,13 @@ final class DoorbellService: SymbioticService, @unchecked Sendable {
     }
 }
 
-/// Answers a doorbell with the symcalls that a test wants.
+/// Answers a doorbell with the symcalls that a test selects.
 final class CallingService: SymbioticService, @unchecked Sendable {
-    /// What to call. Set while the guest is idle.
+    /// The symcalls to make. Set them while the guest is idle.
     var numbers: [UInt32] = []
-    /// What the last doorbell's calls ended with, and whether it was rung at the gate. Read when the guest has said that it is done.
-    private(set) var errors: [SymCallError?] = []
-    private(set) var isAtGate = false
+    /// The failures of the last doorbell's calls, and whether it was the fast doorbell. Read them after the guest's answer.
+    private(set) var errors: [SymCallFailure?] = []
+    private(set) var isAtFastDoorbell = false
 
     /// Answers one doorbell.
     init() {
@@ -40,9 +40,9 @@ final class CallingService: SymbioticService, @unchecked Sendable {
     }
 
     override func handle(doorbell: UInt8, _ values: SymCallValues, on vcpu: SymbioticVCPU) {
-        isAtGate = vcpu.symbiotic?.isAtGate == true
+        isAtFastDoorbell = vcpu.symCallEngine?.isAtFastDoorbell == true
         errors = numbers.map { number in
-            do throws(SymCallError) {
+            do throws(SymCallFailure) {
                 _ = try vcpu.symcall(number, values)
                 return nil
             } catch {
@@ -52,26 +52,26 @@ final class CallingService: SymbioticService, @unchecked Sendable {
     }
 }
 
-/// What became of calls that several threads make.
+/// Counts symcalls that several threads make.
 final class CallsInFlight: Sendable {
     private let state = Mutex((count: 0, good: 0, isOver: false))
 
-    /// Calls that came back.
+    /// Calls that have returned.
     var count: Int { state.withLock { $0.count } }
-    /// Those that came back right.
+    /// Those with the right results.
     var good: Int { state.withLock { $0.good } }
-    /// Nobody is to call any more.
+    /// Whether the threads must stop.
     var isOver: Bool { state.withLock { $0.isOver } }
 
-    /// A call came back.
-    func note(_ isGood: Bool) {
+    /// Counts a call that has returned.
+    func record(_ isGood: Bool) {
         state.withLock { state in
             state.count += 1
             if isGood { state.good += 1 }
         }
     }
 
-    /// Nobody is to call any more.
+    /// Makes the threads stop.
     func end() {
         state.withLock { $0.isOver = true }
     }

@@ -5,8 +5,9 @@ import Glibc
 import Synchronization
 
 @testable import SymVMM
+@testable import VMMBase
 
-/// The ports by which the test pulls the strings.
+/// The ports through which a test gives commands and the guest answers.
 final class Strings: BusDevice, @unchecked Sendable {
     static let base: UInt16 = 0x90
     static let commandPort: UInt8 = 0x90
@@ -16,14 +17,14 @@ final class Strings: BusDevice, @unchecked Sendable {
     static let userPort: UInt8 = 0x97
     static let kernelPort: UInt8 = 0x98
 
-    private struct State {
+    private struct Traffic {
         var commands: [UInt32] = []
         var answers: [UInt32] = []
         var low: UInt32 = 0
         var high: UInt32 = 0
     }
 
-    private let state = Mutex(State())
+    private let state = Mutex(Traffic())
 
     init() {
         super.init(name: "strings")
@@ -61,7 +62,7 @@ final class Strings: BusDevice, @unchecked Sendable {
         }
     }
 
-    /// Puts the vCPU into another ring: this KVM may not know the instructions for it.
+    /// Changes the vCPU's ring: this KVM may not emulate the instructions for that.
     private func setPrivilege(_ level: UInt8, _ context: VCPUContext) {
         guard let processor = context as? VCPU, var special = try? processor.handle.specialRegisters() else { return }
         special.cs.dpl = level
@@ -69,5 +70,17 @@ final class Strings: BusDevice, @unchecked Sendable {
         special.cs.selector = special.cs.selector & ~3 | UInt16(level)
         special.ss.selector = special.ss.selector & ~3 | UInt16(level)
         try? processor.handle.setSpecialRegisters(special)
+    }
+}
+
+/// The saved state is empty: the machines before and after a restore share the object.
+extension Strings: Snapshotable {
+    static let stateKind = "strings"
+
+    func saveState() throws(VMMError) -> NoState {
+        NoState()
+    }
+
+    func restoreState(_ state: NoState) throws(VMMError) {
     }
 }

@@ -100,7 +100,7 @@ import Testing
         expectAlive(puppet)
     }
 
-    @Test func fromUserModeThePortsCountForNothing() throws {
+    @Test func thePortsHaveNoEffectFromUserMode() throws {
         let puppet = try armed()
         puppet.set(SymCallPuppet.Place.flag, 0)
         puppet.begin(.user)
@@ -108,7 +108,7 @@ import Testing
         #expect(puppet.counter("doorbells_ignored") == 3)
         #expect(puppet.counter("returns_ignored") == 2)
         #expect(puppet.counter("doorbells") == 0)
-        // A symcall interrupts user mode, and puts it back there.
+        // A symcall interrupts user mode, and returns there.
         for _ in 0..<100 {
             #expect(try puppet.machine.symcall(SYMBIOTIC_SYMCALL_PING, SymCallTests.values, vcpu: 0) == SymCallTests.values)
         }
@@ -125,11 +125,11 @@ import Testing
         #expect(error(puppet, number) == .timedOut)
         let elapsed = ContinuousClock.now - started
         #expect(elapsed > .milliseconds(400) && elapsed < .seconds(5), "\(elapsed)")
-        #expect(error(puppet, SYMBIOTIC_SYMCALL_PING) == .switchedOff)
+        #expect(error(puppet, SYMBIOTIC_SYMCALL_PING) == .disabled)
         #expect(puppet.counter("timed_out") == 1)
         #expect(puppet.word(SymCallPuppet.Place.globalPage + 0x100) >> 32 == 1)
         #expect(puppet.word(SymCallPuppet.Place.localPage + 0x108) == 1)
-        // The guest goes on where it was, and its next module may be called again.
+        // The guest continues, and symcalls work again after the next registration.
         puppet.set(SymCallPuppet.Place.flag, 1)
         #expect(puppet.answer() == 1)
         #expect(puppet.changedRegisters(rax: 0xf0).isEmpty)
@@ -137,7 +137,7 @@ import Testing
         #expect(error(puppet, SYMBIOTIC_SYMCALL_PING) == nil)
     }
 
-    @Test func aHandlerThatFaultsIsAnErrorAndNothingElse() throws {
+    @Test func aHandlerThatFaultsFailsOnlyTheCall() throws {
         let puppet = try armed()
         guard case .faulted(let vector, let code, let rip, _) = error(puppet, SymCallPuppet.Call.invalidOpcode) else {
             Issue.record("no fault")
@@ -161,7 +161,7 @@ import Testing
         expectAlive(puppet)
     }
 
-    @Test func aHandlersErrorIsHandedOn() throws {
+    @Test func aHandlersErrorIsReturned() throws {
         let puppet = try armed()
         #expect(error(puppet, SymCallPuppet.Call.error) == .failed(code: 4))
         #expect(puppet.counter("failed") == 1)
@@ -179,7 +179,7 @@ import Testing
         #expect(puppet.answer(timeout: 0) == nil)
     }
 
-    @Test func aStringOfDoorbellsEndsAndLeavesTheGuestWhereItWas() throws {
+    @Test func aStringOfDoorbellsEndsAndTheGuestContinues() throws {
         let service = DoorbellService(number: 0x30)
         let puppet = try armed(services: [service])
         try puppet.memory.write(SymCallPuppet.Place.text, bytes: [UInt8](repeating: 0x30, count: 4096))

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The plots of scripts/lib/bars.py: no text meets another or leaves the picture, whatever the figures are.
+"""The plots of scripts/lib/bars.py: no text overlaps another or leaves the picture, for any figures.
 
     python3 -B -m unittest discover -s Tests/Scripts -p '*_test.py'
 
-Once by the widths that bars.py expects, and once, where chromium is installed, by the boxes of a real browser.
+Checked with the text widths that bars.py computes, and with the boxes of a real browser where chromium is installed.
 """
 
 import html
@@ -57,7 +57,7 @@ def random_plot(chance, figure=random_figure):
 
 
 def boxes(svg):
-    """The boxes of all texts by the widths that bars.py expects, in the form of BOXES."""
+    """The boxes of all texts by the widths that bars.py computes, in the form of BOXES."""
     root = xml.etree.ElementTree.fromstring(svg)
     texts = []
     for one in root.iter(SVG + "text"):
@@ -81,15 +81,15 @@ class BarsTest(unittest.TestCase):
             self.assertTrue(inside, f"{words!r} leaves the picture")
         for (one, *a), (other, *b) in itertools.combinations(texts, 2):
             meet = a[0] < b[2] - 0.5 and b[0] < a[2] - 0.5 and a[1] < b[3] - 0.5 and b[1] < a[3] - 0.5
-            self.assertFalse(meet, f"{one!r} lies over {other!r}")
+            self.assertFalse(meet, f"{one!r} overlaps {other!r}")
 
-    def test_no_text_meets_another(self):
+    def test_no_text_overlaps_another(self):
         chance = random.Random(SEED)
         for _ in range(400):
             self.assert_apart(boxes(random_plot(chance)))
 
     @unittest.skipUnless(shutil.which("chromium"), "needs chromium")
-    def test_nor_in_a_browser(self):
+    def test_no_text_overlaps_another_in_a_browser(self):
         chance = random.Random(SEED)
         plots = [random_plot(chance) for _ in range(60)]
         page = "<!DOCTYPE html><meta charset=utf-8><body>" + "".join(plots) + BOXES
@@ -104,7 +104,7 @@ class BarsTest(unittest.TestCase):
         for svg, picture in zip(plots, pictures):
             self.assert_apart(picture)
             for (words, left, _, right, _), (_, expected_left, _, expected_right, _) in zip(picture["texts"], boxes(svg)["texts"]):
-                self.assertLess(right - left, expected_right - expected_left + 0.5, f"bars.py takes {words!r} for narrower than it is")
+                self.assertLess(right - left, expected_right - expected_left + 0.5, f"bars.py computes too small a width for {words!r}")
 
     def test_the_axis_begins_and_ends_near_the_figures(self):
         chance = random.Random(SEED)
@@ -124,7 +124,7 @@ class BarsTest(unittest.TestCase):
         for figure in (0, -1, math.inf, -math.inf, math.nan, 5e-324, 1.7e308):
             self.assert_apart(boxes(bars.plot("title", "ns", [bars.Bar(figure, "label", "detail", "on")], [bars.Line(figure, "line")])))
 
-    def test_a_figure_is_written_as_people_read_it(self):
+    def test_a_figure_has_three_digits_and_commas(self):
         for words in ("0", "5", "5.04", "7.2", "0.75", "123", "12,345,678", "2e+15"):
             figure = float(words.replace(",", ""))
             self.assertEqual(bars.number(figure), words)

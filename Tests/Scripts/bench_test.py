@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What scripts/bench stands on: a benchmark has an end and leaves nothing behind, and a noisy machine is noticed."""
+"""The parts of scripts/bench: it ends each benchmark with all its processes, and detects a noisy machine."""
 
 import io
 import os
@@ -20,7 +20,7 @@ QUIET = {"seconds": 1, "others_percent": 0.5, "steal_percent": 0}
 
 
 def run(script, limit=30, usual=None):
-    """What the supervisor says of a shell's script, and what it returns."""
+    """What the supervisor prints about a shell script, and what it returns."""
     said = io.StringIO()
     with redirect_stderr(said):
         seen = supervisor.run(["sh", "-c", script], "it", usual, limit)
@@ -41,28 +41,28 @@ class SupervisorTest(unittest.TestCase):
         said, seen = run("echo 'step: one' >&2; echo noise >&2; echo 'step: two' >&2", usual=7)
         self.assertEqual(said[:3], ["bench: it (usually 7 s) ...", "bench:     one", "bench:     two"])
         self.assertRegex(said[3], r"^bench:     \d+ s$")
-        self.assertLess(seen["seconds"], 10)
+        self.assertLess(seen["seconds"], 60)
 
-    def test_preparation_with_nothing_to_do_says_nothing(self):
+    def test_preparation_with_nothing_to_do_prints_nothing(self):
         self.assertEqual(run("true")[0], [])
 
-    def test_a_failure_has_its_last_words(self):
+    def test_a_failure_has_the_last_line(self):
         self.assertEqual(self.failure("echo 'step: one' >&2; echo 'it broke' >&2; exit 3"), "status 3: it broke")
 
-    def test_one_that_waits_for_ever_is_ended_with_all_that_it_has_started(self):
+    def test_a_benchmark_that_waits_for_ever_is_ended_with_all_its_processes(self):
         path = f"/tmp/bench-test-{os.getpid()}"
         self.addCleanup(os.unlink, path)
-        # The one behind does not hear SIGTERM, and holds the pipe open.
+        # The process in the background ignores SIGTERM and holds the pipe open.
         script = f"echo 'step: waiting' >&2; sh -c 'trap \"\" TERM; echo $$ >{path}; while :; do sleep 1; done' & wait"
         words = self.failure(script, limit=2)
         self.assertRegex(words, r"^no end within 2 s.*; it was at: waiting$")
         with open(path, encoding="ascii") as file:
-            self.assertTrue(supervisor.is_zombie(int(file.read())), "gone, or waiting for whoever reaps orphans here")
+            self.assertTrue(supervisor.is_zombie(int(file.read())), "gone, or a zombie until the orphans are reaped")
 
-    def test_one_that_leaves_processes_behind_fails(self):
+    def test_a_benchmark_that_leaves_processes_behind_fails(self):
         self.assertIn("left 1 processes behind", self.failure("sleep 1000 &"))
 
-    def test_a_benchmark_has_more_time_beside_others(self):
+    def test_a_benchmark_has_more_time_beside_other_processes(self):
         others = [subprocess.Popen(["sh", "-c", BUSY]) for _ in range(4 * os.cpu_count())]
         try:
             start = time.monotonic()
@@ -73,7 +73,8 @@ class SupervisorTest(unittest.TestCase):
                 other.kill()
                 other.wait()
 
-    def test_others_are_told_from_the_benchmark_itself(self):
+    def test_only_other_processes_count_as_noise(self):
+        quiet = run("sleep 3")[1]["others_percent"]
         own = run("timeout 3 sh -c 'while :; do :; done'; true")[1]["others_percent"]
         other = subprocess.Popen(["sh", "-c", BUSY])
         try:
@@ -81,10 +82,11 @@ class SupervisorTest(unittest.TestCase):
         finally:
             other.kill()
             other.wait()
-        # One processor's worth; half of it where the machine is busy already.
+        # One whole processor, or half of it on a machine that is busy already.
         self.assertGreater(both["others_percent"], 50 / os.cpu_count())
         self.assertTrue(noise.complaints(both))
-        self.assertLess(own, 100 - 30 / os.cpu_count())
+        # Its own work does not count as noise; on a busy machine, other processes may use more than before.
+        self.assertLess(own, quiet + 50 / os.cpu_count())
 
 
 class ResultTest(unittest.TestCase):

@@ -29,9 +29,9 @@ class Answer:
 
 
 def exchange(path, data):
-    """Sends bytes on a connection of their own and takes what comes until the other side closes."""
+    """Sends bytes on a new connection; returns what arrives until the other side closes it."""
     with socket.socket(socket.AF_UNIX) as connection:
-        # A connection that blocks waits while the listener's queue is full; with a timeout, Python would give it up with EAGAIN.
+        # Without a timeout, connect() waits while the listener's queue is full; with one, Python fails with EAGAIN.
         connection.connect(path)
         connection.settimeout(vmm.PATIENCE)
         try:
@@ -48,7 +48,7 @@ def exchange(path, data):
 
 
 def request(path, method, resource, body=None):
-    """One request with a JSON body, or with bytes as they are."""
+    """Makes one request with a JSON body, or with the given bytes."""
     content = b"" if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
     head = f"{method} {resource} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
     if body is not None:
@@ -57,7 +57,7 @@ def request(path, method, resource, body=None):
 
 
 class ServeTest(vmm.SystemTest):
-    """A test with VMs that are configured over their API."""
+    """A test with VMs that it configures over their API."""
 
     group = "host"
     def serve(self, *arguments, name="served", **options):
@@ -84,7 +84,7 @@ class ServeTest(vmm.SystemTest):
             self.assertIn(word, answer.fault)
 
     def start(self, machine, guest="echo", defines=(), memory=16):
-        """Configures a tiny guest and lets it begin."""
+        """Configures a tiny guest and starts it."""
         self.done(machine, "PUT", "/boot-source", {"kernel_image_path": self.assemble(guest, defines)})
         self.done(machine, "PUT", "/machine-config", {"vcpu_count": 1, "mem_size_mib": memory})
         self.done(machine, "PUT", "/actions", {"action_type": "InstanceStart"})

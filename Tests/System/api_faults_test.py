@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What clients may do to a VM's API: malformed, much, many, slow, deaf. Every time the guest runs on, and the next client is answered."""
+"""API clients that send malformed, large or many requests, or that send or read slowly or not at all. The guest continues, and the next client gets its answer."""
 
 import os
 import resource
@@ -23,7 +23,7 @@ class APIFaults(api.ServeTest):
         self.echoes = 0
 
     def end(self):
-        """The guest answers, the API answers, and nothing is left at the end."""
+        """Checks that the guest and the API answer, and that nothing is left at the end."""
         self.guest_answers()
         self.assertEqual(self.state(self.machine), "Running")
         self.machine.send(".")
@@ -38,19 +38,19 @@ class APIFaults(api.ServeTest):
         return api.exchange(self.machine.socket, data, **options)
 
     def memory(self):
-        """The VMM's anonymous memory in MiB. Pages of the program itself do not count: they are private or shared as other VMs come and go."""
+        """The VMM's anonymous memory in MiB. Pages of the program's file do not count: whether they are private depends on other VMs."""
         with open(f"/proc/{self.machine.pid}/smaps_rollup", encoding="ascii") as file:
             fields = dict(line.split(":", 1) for line in file.read().splitlines()[1:])
         return int(fields["Anonymous"].split()[0]) / 1024
 
-    def test_what_is_not_http(self):
+    def test_requests_that_are_not_http(self):
         for data in (
             b"hello\r\n\r\n", b"GET\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"GET / HTTP/1.1\r\nContent-Length: x\r\n\r\n", b"\x00\x01\x02\r\n\r\n",
             b"GET / HTTP/1.1\r\nbroken header\r\n\r\n", b"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\nzzzzz",
             b"PUT / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nnothex\r\n", b"\x16\x03\x01\x02\x00\x01\x00" + bytes(100), bytes(range(256)) * 16,
         ):
             answer = self.exchange(data)
-            # What looks like the beginning of something, nobody can answer.
+            # The server waits for the rest of data that begins a valid request.
             if answer:
                 self.assertRegex(answer, rb"\AHTTP/1\.[01] 400 ", data[:60])
                 self.assertIn(b"fault_message", answer)
@@ -74,7 +74,7 @@ class APIFaults(api.ServeTest):
             self.assertIn("at most 65536 bytes", answer.fault)
         chunked = b"PUT /actions HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n" + b"".join([b"100000\r\n", bytes(1 << 20), b"\r\n"] * 10)
         self.assertRegex(self.exchange(chunked + b"0\r\n\r\n"), rb"\AHTTP/1\.1 413 ")
-        # One that announces more than there is memory.
+        # A body whose announced length exceeds the memory.
         head = b"PUT /actions HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 99999999999999999\r\n\r\n"
         with socket.socket(socket.AF_UNIX) as connection:
             connection.settimeout(vmm.PATIENCE)
@@ -84,7 +84,7 @@ class APIFaults(api.ServeTest):
         self.assertLess(self.memory() - before, 4, "MiB more than before")
         self.end()
 
-    def test_json_that_is_none_or_is_deep(self):
+    def test_invalid_and_deeply_nested_json(self):
         for body in (
             b"", b"{", b"[]", b"null", b"1", b'"x"', b"\xff\xfe", b"[" * 60000, b'{"a":' * 10000,
             b"[" * 33 + b"]" * 33, b'{"a":' * 400, b'{"a":' * 500 + b"1" + b"}" * 500, b"[" * 500 + b"]" * 500, b"[" + b"1," * 30000 + b"1]",
@@ -96,15 +96,15 @@ class APIFaults(api.ServeTest):
             self.refused(self.machine, "PUT", "/actions", body)
         self.end()
 
-    def test_resources_and_methods_that_there_are_not(self):
+    def test_unknown_resources_and_methods(self):
         for resource_path in ("/nothing", "//", "/vm/", "/drives", "/drives/", "/drives/a/b", "/../etc/passwd", "/%00", "*", "/vm%2fconfig"):
             answer = self.ask(self.machine, "GET", resource_path)
             self.assertIn(answer.status, (400, 404, 405), resource_path)
             self.assertIn("fault_message", answer.text)
-        for method in ("POST", "HEAD", "OPTIONS", "DELETE", "TRACE", "BREW"):
+        for method in ("POST", "HEAD", "DELETE", "TRACE", "BREW"):
             answer = self.ask(self.machine, method, "/vm")
             self.assertIn(answer.status, (400, 405), method)
-        self.assertEqual(self.ask(self.machine, "DELETE", "/vm").headers["allow"], "PATCH")
+        self.assertEqual(self.ask(self.machine, "DELETE", "/vm").headers["allow"], "PATCH, OPTIONS")
         self.end()
 
     def test_a_thousand_clients_at_once(self):
@@ -136,14 +136,14 @@ class APIFaults(api.ServeTest):
         self.assertLess(self.memory() - before, 16, "MiB more than before")
         self.end()
 
-    def test_clients_that_hold_every_place(self):
+    def test_clients_that_hold_every_connection(self):
         held = []
         for _ in range(400):
             connection = socket.socket(socket.AF_UNIX)
             self.addCleanup(connection.close)
             connection.connect(self.machine.socket)
             held.append(connection)
-        # Whoever comes now hears that there is no place, at once or as soon as one of the refused has gone.
+        # The next client is refused, at once or as soon as one of the refused connections closes.
         answer = api.Answer(self.exchange(GET))
         self.assertEqual(answer.status, 503)
         self.assertIn("too many connections", answer.fault)
@@ -174,7 +174,7 @@ class APIFaults(api.ServeTest):
         self.end()
 
     @vmm.slow
-    def test_clients_that_dawdle_or_leave_in_the_middle(self):
+    def test_slow_clients_and_clients_that_disconnect(self):
         slow = []
         for data in (b"", b"GET / HT", b"PUT /actions HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{"):
             for _ in range(10):
@@ -185,7 +185,7 @@ class APIFaults(api.ServeTest):
         self.assertEqual(self.state(self.machine), "Running")
         for connection in slow[::2]:
             connection.close()
-        # They have 30 seconds for a request.
+        # A client has 30 seconds to send a request.
         deadline = time.monotonic() + vmm.PATIENCE
         for connection in slow[1::2]:
             connection.settimeout(max(1, deadline - time.monotonic()))
@@ -195,7 +195,7 @@ class APIFaults(api.ServeTest):
 
 
 class SocketFaults(api.ServeTest):
-    """What may be in the socket's place."""
+    """Files, folders and sockets at the control socket's path."""
 
     def refused_start(self, status, words, *arguments):
         machine = vmm.Machine(self, ["--quiet", *arguments], command="serve")
@@ -208,14 +208,14 @@ class SocketFaults(api.ServeTest):
         self.refused_start(2, ("at most 107 bytes",), "--api-socket", self.path("x" * 120))
         self.assert_nothing_left()
 
-    def test_a_path_in_a_folder_that_is_not_there(self):
+    def test_a_path_in_a_missing_folder(self):
         self.refused_start(2, ("/no/such/folder",), "--api-socket", "/no/such/folder/socket")
         self.assert_nothing_left()
 
-    def test_a_path_and_a_name_that_a_living_vm_uses(self):
+    def test_a_path_and_a_name_that_a_running_vm_uses(self):
         path = self.path("api.sock")
         machine = self.serve("--api-socket", path)
-        self.refused_start(2, ("a VM that is running uses it", path), "--api-socket", path, "--name", "other")
+        self.refused_start(2, ("a running VM uses it", path), "--api-socket", path, "--name", "other")
         self.refused_start(2, ("a VM named 'served' is running",), "--name", "served")
         self.refused_start(2, ("a VM named 'served' is running",), "--name", "served", "--api-socket", self.path("other.sock"))
         self.assertEqual(self.state(machine), "Not started")
@@ -223,7 +223,7 @@ class SocketFaults(api.ServeTest):
         self.symvmm("kill", "served")
         self.assert_ended(machine, 0)
 
-    def test_sockets_that_a_dead_vm_left(self):
+    def test_sockets_that_a_killed_vm_left(self):
         path = self.path("api.sock")
         for arguments in (["--api-socket", path], []):
             machine = self.serve(*arguments)
@@ -233,14 +233,14 @@ class SocketFaults(api.ServeTest):
             self.wait_until("the new one answers", lambda: self.names() == ["served"])
             self.symvmm("kill", "served")
             self.assert_ended(machine, 0)
-        # And what nobody takes up again leaves no ghost.
+        # `ps` removes a socket whose VM was killed.
         machine = self.serve()
         machine.signal(signal.SIGKILL)
         machine.end()
         self.assertEqual(self.names(), [])
         self.assert_nothing_left()
 
-    def test_a_file_of_the_users_is_kept(self):
+    def test_a_file_at_the_sockets_path_is_kept(self):
         precious = self.write("precious", "text")
         self.refused_start(2, ("is not a socket",), "--api-socket", precious)
         with open(precious, encoding="ascii") as file:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A VM configured, started, steered and ended over its API, with tiny guests on any /dev/kvm; and Linux as in Firecracker's getting-started text."""
+"""VMs that are configured, started, controlled and ended over the API, with tiny guests on any /dev/kvm; and Linux as in Firecracker's getting-started guide."""
 
 import json
 import os
@@ -45,11 +45,12 @@ class API(api.ServeTest):
         after = self.ask(machine, "GET", "/machine-config").value
         self.assertEqual((after["vcpu_count"], after["mem_size_mib"]), (2, 64))
         self.refused(machine, "PUT", "/machine-config", {"vcpu_count": 2}, "mem_size_mib", "missing")
-        for field, value in (("smt", True), ("cpu_template", "T2"), ("track_dirty_pages", True), ("huge_pages", "2M")):
-            self.refused(machine, "PATCH", "/machine-config", {field: value}, field, "not offered")
+        self.refused(machine, "PATCH", "/machine-config", {"cpu_template": "T2"}, "cpu_template", "not offered")
+        for field, value in (("huge_pages", "4M"), ("smt", 1)):
+            self.refused(machine, "PATCH", "/machine-config", {field: value}, field)
         self.assertEqual(self.ask(machine, "GET", "/machine-config").value, after)
 
-    def test_what_the_api_says_of_the_configuration_makes_the_same_machine(self):
+    def test_the_configuration_from_the_api_makes_the_same_machine(self):
         disk = self.write("disk.img", bytes(1 << 20))
         machine = self.serve("--console", "none")
         self.done(machine, "PUT", "/boot-source", {"kernel_image_path": self.assemble("wait"), "boot_args": "a=b"})
@@ -63,7 +64,8 @@ class API(api.ServeTest):
         self.symvmm("kill", "served")
         self.assert_ended(machine, 0)
         file = self.write("vm.json", json.dumps(configuration))
-        again = self.run_machine("--config", file, "--quiet")
+        # With its name, so that `wait_until_running` looks at this process and not at the one that has ended.
+        again = self.run_machine("--config", file, "--name", "served", "--quiet")
         self.wait_until_running("served")
         again.socket = machine.socket
         self.assertEqual(self.ask(again, "GET", "/vm/config").value, configuration)
@@ -72,7 +74,7 @@ class API(api.ServeTest):
         self.symvmm("kill", "served")
         self.assert_ended(again, 130)
 
-    def test_the_wrong_moment_is_refused_and_changes_nothing(self):
+    def test_a_request_in_the_wrong_state_is_refused_and_changes_nothing(self):
         machine = self.serve()
         disk = self.write("disk.img", bytes(1 << 20))
         self.refused(machine, "PUT", "/actions", {"action_type": "InstanceStart"}, "no kernel")
@@ -98,7 +100,7 @@ class API(api.ServeTest):
         machine.wait_for("STILL HERE")
         self.assert_ended(machine, 0)
 
-    def test_a_start_that_fails_may_be_mended(self):
+    def test_a_failed_start_can_be_corrected(self):
         machine = self.serve()
         self.done(machine, "PUT", "/boot-source", {"kernel_image_path": "/no/such/kernel"})
         self.refused(machine, "PUT", "/actions", {"action_type": "InstanceStart"}, "/no/such/kernel", "No such file")
@@ -113,7 +115,7 @@ class API(api.ServeTest):
         machine.send(".")
         self.assert_ended(machine, 0)
 
-    def test_a_machine_is_paused_and_goes_on(self):
+    def test_a_machine_is_paused_and_resumed(self):
         machine = self.serve()
         self.start(machine)
         machine.wait_for("ready")
@@ -125,28 +127,28 @@ class API(api.ServeTest):
         self.done(machine, "PATCH", "/vm", {"state": "Paused"})
         self.done(machine, "PATCH", "/vm", {"state": "Resumed"})
         machine.wait_for("X")
-        self.refused(machine, "PATCH", "/vm", {"state": "Running"}, "Paused or Resumed")
+        self.refused(machine, "PATCH", "/vm", {"state": "Running"}, "one of Paused, Resumed")
         machine.send(".")
         self.assert_ended(machine, 0)
 
-    def test_a_stop_with_a_timeout_ends_a_guest_that_does_not_listen(self):
+    def test_a_stop_with_a_timeout_ends_a_guest_that_ignores_the_power_button(self):
         machine = self.serve()
         self.start(machine, "wait")
-        self.refused(machine, "PUT", "/actions", {"action_type": "Stop"}, "does not listen")
-        self.refused(machine, "PUT", "/actions", {"action_type": "Kill", "timeout_seconds": 1}, "timeout_seconds", "Stop only")
+        self.refused(machine, "PUT", "/actions", {"action_type": "Stop"}, "has not enabled the power button")
+        self.refused(machine, "PUT", "/actions", {"action_type": "Kill", "timeout_seconds": 1}, "timeout_seconds", "only for Stop")
         self.refused(machine, "PUT", "/actions", {"action_type": "Stop", "timeout_seconds": -1}, "timeout_seconds")
         self.done(machine, "PUT", "/actions", {"action_type": "Stop", "timeout_seconds": 60})
         self.assert_ended(machine, 130, within=50)
 
     def test_a_drive_gets_another_file_while_the_guest_runs(self):
         first, second = (self.write(name, bytes(1 << 20)) for name in ("first.img", "second.img"))
-        machine = self.serve()
+        machine = self.serve("--allow-folder", self.folder)
         self.done(machine, "PUT", "/drives/data", {"drive_id": "data", "path_on_host": first})
         self.start(machine)
         patch = {"drive_id": "data", "path_on_host": second}
         self.done(machine, "PATCH", "/drives/data", patch)
         self.assertEqual(self.ask(machine, "GET", "/vm/config").value["drives"][0]["path_on_host"], second)
-        # The old file is free again, the new one is locked, and may be given once more: it may have grown.
+        # The old file is free again and the new one is locked. The same file may be given again: its size may have changed.
         other = self.run_machine("--kernel", self.assemble("wait"), "--quiet", "--name", "other", "--disk", first)
         self.wait_until_running("other")
         self.refused(machine, "PATCH", "/drives/data", {"drive_id": "data", "path_on_host": first}, "busy", "another process")
@@ -156,22 +158,27 @@ class API(api.ServeTest):
         self.refused(machine, "PATCH", "/drives/data", patch, "empty")
         self.refused(machine, "PATCH", "/drives/data", {"drive_id": "data", "path_on_host": self.folder}, "directory")
         self.refused(machine, "PATCH", "/drives/none", {"drive_id": "none", "path_on_host": first}, "no drive 'none'")
-        self.refused(machine, "PATCH", "/drives/data", {"drive_id": "data", "rate_limiter": {}}, "not offered")
+        limiter = {"ops": {"size": 10, "refill_time": 1000, "one_time_burst": 5}}
+        self.done(machine, "PATCH", "/drives/data", {"drive_id": "data", "rate_limiter": limiter})
+        self.assertEqual(self.ask(machine, "GET", "/vm/config").value["drives"][0]["rate_limiter"], limiter)
+        self.done(machine, "PATCH", "/drives/data", {"drive_id": "data", "rate_limiter": {"ops": {"size": 0, "refill_time": 0}}})
+        self.assertNotIn("rate_limiter", self.ask(machine, "GET", "/vm/config").value["drives"][0])
+        self.refused(machine, "PATCH", "/drives/data", {"drive_id": "data", "rate_limiter": {"bandwidth": {"size": 1}}}, "refill_time")
         self.symvmm("kill", "other")
         other.end()
         machine.wait_for("ready")
         machine.send(".")
         self.assert_ended(machine, 0)
 
-    def test_what_firecracker_has_and_symvmm_has_not_says_so(self):
+    def test_features_of_firecracker_that_symvmm_lacks_are_refused(self):
         machine = self.serve()
         for method, resource in (
             ("PUT", "/snapshot/create"), ("PUT", "/snapshot/load"), ("PUT", "/vsock"), ("GET", "/balloon"), ("PUT", "/balloon"),
-            ("GET", "/mmds"), ("PUT", "/mmds/config"), ("PUT", "/cpu-config"), ("PUT", "/pmem/p"), ("PUT", "/hotplug/memory"),
+            ("PUT", "/cpu-config"), ("PUT", "/pmem/p"), ("PUT", "/hotplug/memory"),
         ):
             self.refused(machine, method, resource, {}, "not offered by symvmm")
 
-    def test_the_console_may_be_put_into_a_file_or_a_fifo(self):
+    def test_the_console_may_be_a_file_or_a_fifo(self):
         machine = self.serve(name="filed")
         self.done(machine, "PUT", "/serial", {"serial_out_path": self.path("console.log")})
         self.start(machine, "wait")
@@ -181,14 +188,14 @@ class API(api.ServeTest):
         os.mkfifo(self.path("fifo"))
         machine = self.serve(name="piped")
         self.done(machine, "PUT", "/serial", {"serial_out_path": self.path("fifo")})
-        # Nobody reads it yet: that holds neither the start nor the guest.
+        # Nobody reads the FIFO yet: neither the start nor the guest waits for a reader.
         self.start(machine, "wait")
         with open(self.path("fifo"), "rb", buffering=0) as fifo:
             self.assertEqual(fifo.read(1), b".")
         self.symvmm("kill", "piped")
         self.assert_ended(machine, 130)
 
-    def test_the_log_has_what_happened(self):
+    def test_the_log_has_the_requests_and_events(self):
         machine = self.serve()
         self.refused(machine, "PUT", "/logger", {"log_path": "/no/such/folder/log"}, "/no/such/folder/log")
         self.done(machine, "PUT", "/logger", {"log_path": self.path("log"), "level": "Info", "show_level": True})
@@ -203,10 +210,10 @@ class API(api.ServeTest):
             lines = file.read().splitlines()
         for line in lines:
             self.assertRegex(line, r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3} \[served:(Info|Warning|Error)\] .+$")
-        self.assertTrue(any("the VM has started" in line for line in lines), lines)
+        self.assertTrue(any("VM started" in line for line in lines), lines)
         self.assertIn("[served:Warning] PUT /nonsense: 404", lines[-1])
 
-    def test_metrics_go_to_a_file_a_line_at_a_time(self):
+    def test_metrics_are_lines_in_a_file(self):
         machine = self.serve()
         self.done(machine, "PUT", "/metrics", {"metrics_path": self.path("metrics")})
         self.refused(machine, "PUT", "/metrics", {"metrics_path": self.path("other")}, "already")
@@ -218,19 +225,19 @@ class API(api.ServeTest):
         self.assert_ended(machine, 0)
         with open(self.path("metrics"), encoding="utf-8") as file:
             lines = [json.loads(line) for line in file]
-        # The third is the one at the end.
-        self.assertEqual(len(lines), 3)
+        # The first line is written at the start, the last one at the end.
+        self.assertEqual(len(lines), 4)
         self.assertTrue(all("utc_timestamp_ms" in line for line in lines), lines[0])
 
     def test_sigterm_and_ctrl_c_end_a_vm_without_a_guest(self):
-        for number, status in ((signal.SIGTERM, 0), (signal.SIGINT, 130), (signal.SIGHUP, 0)):
+        for number, status in ((signal.SIGTERM, 0), (signal.SIGINT, 0), (signal.SIGHUP, 0)):
             machine = self.serve("--api-socket", self.path("api.sock"))
             machine.signal(number)
             self.assert_ended(machine, status)
             self.assertEqual(machine.errors, "")
             self.assertFalse(os.path.lexists(self.path("api.sock")))
 
-    def test_nohup_keeps_hang_ups_away(self):
+    def test_nohup_makes_a_vm_ignore_hang_ups(self):
         machine = vmm.Machine(self, ["--quiet", "--name", "served"], command="serve", preexec=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
         self.wait_until("it serves", lambda: os.path.lexists(os.path.join(self.runtime, "symvmm", "served.sock")))
         for _ in range(3):
@@ -240,14 +247,14 @@ class API(api.ServeTest):
         machine.signal(signal.SIGTERM)
         self.assert_ended(machine, 0)
 
-    def test_sigterm_ends_a_guest_that_does_not_listen(self):
+    def test_sigterm_ends_a_guest_that_ignores_the_power_button(self):
         machine = self.serve("--api-socket", self.path("api.sock"))
         self.start(machine, "wait")
         machine.signal(signal.SIGTERM)
         self.assert_ended(machine, 130)
         self.assertFalse(os.path.lexists(self.path("api.sock")))
 
-    def test_the_socket_is_closed_to_others_from_the_start(self):
+    def test_the_socket_is_never_open_to_other_users(self):
         path = self.path("api.sock")
         machine = vmm.Machine(self, ["--quiet", "--name", "closed", "--api-socket", path], command="serve", preexec=lambda: os.umask(0))
         modes, deadline = set(), time.monotonic() + vmm.PATIENCE
@@ -276,11 +283,11 @@ class ManyMachines(api.ServeTest):
     COUNT = 20
 
     @vmm.slow
-    def test_twenty_at_once_with_sockets_and_statistics_of_their_own(self):
+    def test_twenty_at_once_each_with_its_socket_and_statistics(self):
         names = [f"vm{number:02d}" for number in range(self.COUNT)]
         machines = {}
         for number, name in enumerate(names):
-            # Two run on and on; the others make a number of exits of their own, and halt.
+            # Two run for ever; each of the others makes its own number of exits and halts.
             busy = number in (7, 19)
             image = self.assemble("wait") if busy else self.assemble("count", [f"COUNT={100 + number}", "READS=1", "HALT=1"])
             machines[name] = self.run_machine(
@@ -295,7 +302,7 @@ class ManyMachines(api.ServeTest):
             self.assertEqual(api.request(self.path(f"{name}.sock"), "GET", "/").value["id"], name)
             if number not in (7, 19):
                 self.wait_until(f"{name} has made its exits", lambda: self.written(name) == 100 + number)
-        # What is done to one is done to no other.
+        # A request to one VM changes no other VM.
         self.assertEqual(self.symvmm("pause", "vm07").returncode, 0)
         self.assertEqual([line["name"] for line in self.answer("ps") if line["state"] == "Paused"], ["vm07"])
         held, before = self.written("vm07"), self.written("vm19")
@@ -314,11 +321,11 @@ class ManyMachines(api.ServeTest):
 
     def written(self, name):
         """Bytes that the guest has written to the port without a device."""
-        return sum(row["count"] for row in self.answer("stats", name)["exits"] if (row["reason"], row.get("address")) == ("port_write", 0x505))
+        return sum(row["count"] for row in self.answer("stats", name)["exits"] if (row["reason"], row.get("address")) == ("pio_write", 0x505))
 
 
 class GettingStarted(api.ServeTest):
-    """The sequence of requests of Firecracker's getting-started text, by curl as there, with an initial RAM disk for the root file system."""
+    """The requests of Firecracker's getting-started guide, by curl as there, with an initial RAM disk instead of the root file system."""
 
     group = "guest"
 
@@ -331,7 +338,7 @@ class GettingStarted(api.ServeTest):
 
     def test_curl_boots_linux_and_gives_its_drive_another_file(self):
         path = self.path("firecracker.sock")
-        machine = self.serve("--api-socket", path)
+        machine = self.serve("--api-socket", path, "--allow-folder", self.folder)
         disk, other = self.write("rootfs.img", bytes(8 << 20)), self.write("other.img", bytes(24 << 20))
         self.curl("PUT", "/boot-source", {
             "kernel_image_path": vmm.kernel(), "initrd_path": vmm.initramfs(), "boot_args": "console=ttyS0 reboot=k panic=1 quiet pci=off",
@@ -343,7 +350,7 @@ class GettingStarted(api.ServeTest):
         self.assertIn("root=/dev/vda rw", machine.shell("cat /proc/cmdline"))
         self.assertEqual(machine.shell("grep -c ^processor /proc/cpuinfo"), "2")
         self.assertEqual(machine.shell("cat /sys/block/vda/size"), str(8 << 11))
-        # The first requests went to the first file; the next ones go to the second, of which the guest sees the size.
+        # The first requests went to the first file; the next ones go to the second, whose size the guest sees.
         machine.shell("echo first >/dev/vda; sync")
         self.curl("PATCH", "/drives/rootfs", {"drive_id": "rootfs", "path_on_host": other})
         self.wait_until("the guest sees the new size", lambda: machine.shell("cat /sys/block/vda/size") == str(24 << 11))

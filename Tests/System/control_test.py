@@ -9,14 +9,14 @@ from symbiotic import SymbioticTest
 
 
 class Control(vmm.SystemTest):
-    def test_stop_powers_a_guest_off_and_a_second_one_goes_on(self):
+    def test_stop_powers_a_guest_off_and_another_one_continues(self):
         machines = [self.boot("--name", name, "--console", console) for name, console in (("one", "stdio"), ("two", "none"))]
         machines[0].open_shell()
         self.assertEqual(self.names(), ["one", "two"])
         before = self.answer("stats", "one")["exit_count"]
         machines[0].shell("dmesg -n 8; for i in 1 2 3 4 5; do echo line $i; done")
         self.assertGreater(self.answer("stats", "one")["exit_count"], before)
-        for words, pattern in (([], r"port_write +serial +0x3f8 "), (["--by", "vcpu"], r"VCPU +REASON"), (["--by", "task"], r"(?i)task|process")):
+        for words, pattern in (([], r"pio_write +serial +0x3f8 "), (["--by", "vcpu"], r"VCPU +REASON"), (["--by", "task"], r"(?i)task|process")):
             result = self.symvmm("stats", "one", *words)
             self.assertEqual(result.returncode, 0, result.stderr)
             self.assertRegex(result.stdout, pattern)
@@ -38,7 +38,7 @@ class Control(vmm.SystemTest):
         self.assertEqual(len(machine.seen), length, "a paused guest wrote")
         self.assertEqual(self.symvmm("resume", "one").returncode, 0)
         machine.wait_for("tick")
-        # Ctrl-C ends the loop only while it sleeps: the shell itself does not mind it.
+        # Ctrl-C ends the loop only during the sleep: the shell ignores it.
         for _ in range(6):
             machine.send("\x03")
             time.sleep(0.35)
@@ -48,7 +48,7 @@ class Control(vmm.SystemTest):
         log = self.path("console.log")
         machine = self.boot("--console", f"file:{log}", "--name", "terminated")
         self.wait_until("the guest is up", lambda: os.path.exists(log) and "# " in self.text(log))
-        # A host that shuts down sends both, and so may a terminal that is closed: one wish.
+        # A host that shuts down may send both signals, several times: they ask for one power-off.
         for number in (vmm.signal.SIGTERM, vmm.signal.SIGHUP, vmm.signal.SIGTERM, vmm.signal.SIGHUP):
             machine.signal(number)
             time.sleep(0.05)
@@ -60,10 +60,10 @@ class Control(vmm.SystemTest):
             return file.read()
 
 
-class LastWords(SymbioticTest):
-    def test_what_a_guest_says_last_is_seen(self):
+class LastOutput(SymbioticTest):
+    def test_the_last_output_of_a_guest_is_complete(self):
         machine = self.start_guest(2)
-        # All that runs does so on the second vCPU; the first sends the console's output, and hardly ever comes to it.
+        # All processes run on the second vCPU. The first one sends the console's output, and rarely gets to it.
         machine.shell("for process in /proc/[0-9]*; do taskset -p 2 ${process#/proc/}; done >/dev/null 2>&1; true")
         machine.shell("echo 1 >/proc/irq/4/smp_affinity; echo 2 >/proc/irq/9/smp_affinity")
         machine.send(f"while :; do echo 'interrupts_off 0 150000' >{self.TEST}; done &\n")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""virtio-blk: what a Linux guest writes is in the file, and what the host can't do the guest is told."""
+"""virtio-blk: the data that a Linux guest writes is in the file, and the guest gets an I/O error if the host cannot write."""
 
 import hashlib
 import os
@@ -28,7 +28,7 @@ class DiskTest(vmm.SystemTest):
 
 
 class Reboot(DiskTest):
-    def test_what_is_written_is_read_back_after_a_reboot(self):
+    def test_written_data_is_read_back_after_a_reboot(self):
         data, raw, big = self.disk("data.img", 64 * MIB), self.disk("raw.img", 3 * MIB + 512), self.disk("big.img", MIB)
         fixed = self.write("fixed.img", os.urandom(2 * MIB))
         vmm.checked("mke2fs", "-q", "-F", "-t", "ext4", data)
@@ -39,9 +39,9 @@ class Reboot(DiskTest):
         machine.shell("mkdir /mnt; mount /dev/vda /mnt && dd if=/dev/urandom of=/mnt/file bs=64k count=150 2>/dev/null")
         inside = machine.shell("sha256sum /mnt/file").split()[0]
         machine.shell("dd if=/dev/vdb of=/dev/vdc bs=64k count=32 2>/dev/null && sync")
-        # Flushed: it is in the file while the guest still runs.
+        # After a flush, the data is in the file while the guest runs.
         self.assertEqual(self.sha256(raw, 2 * MIB), self.sha256(fixed))
-        # Two disks at once.
+        # Writes to two disks at once.
         machine.shell("dd if=/dev/vda of=/dev/null bs=64k iflag=direct & dd if=/dev/vdc of=/dev/null bs=4k iflag=direct & wait")
         machine.shell("umount /mnt")
         machine.send("reboot -f\n")
@@ -67,18 +67,18 @@ class Reboot(DiskTest):
         machine = self.boot(*disks).open_shell()
         machine.shell("mkdir /mnt; mount /dev/vda /mnt")
         self.assertEqual(machine.shell("sha256sum /mnt/file").split()[0], inside)
-        # Left mounted: the power-off puts it in order.
+        # Powers off with a mounted file system.
         machine.shell("echo more >/mnt/more; mount -o remount,ro /mnt")
         machine.send("poweroff -f\n")
         self.assert_ended(machine, 0)
 
 
 class ManyDisks(DiskTest):
-    """Tests that share a guest with as many disks as there may be."""
+    """Tests that share a guest with the maximum number of disks."""
 
     shared = True
     COUNT = 15
-    # Disks with more room on the host than the others, and with less than they promise.
+    # Disk 13 has room on the host for all its data; disk 14 is larger than its room on the host.
     DISCARDED, FULL = 13, 14
 
     def boot_with_fifteen_disks(self):
@@ -91,7 +91,7 @@ class ManyDisks(DiskTest):
         first = bytes([number]) * 4096
         if number not in (self.DISCARDED, self.FULL):
             return self.write(f"disk{number}.img", first)
-        # Not on the lab's overlay: its files know punched holes, too, but say so late.
+        # Not on the lab's overlay: its files report punched holes late.
         sizes = (64 * MIB, 100 * MIB) if number == self.DISCARDED else (32 * MIB, 4 * MIB)
         path = self.on_tmpfs(f"disk{number}.img", *sizes)
         with open(path, "r+b") as file:
@@ -129,11 +129,11 @@ class ManyDisks(DiskTest):
             self.assertEqual(file.read(8 * MIB).strip(b"\0"), b"")
             self.assertNotEqual(machine.shell("dd if=/dev/vdn bs=1M skip=12 count=4 2>/dev/null | tr -d '\\0' | wc -c"), "0")
 
-    def test_a_full_host_is_an_input_output_error_for_the_guest(self):
+    def test_a_full_host_file_system_is_an_io_error_of_the_guest(self):
         machine = self.guest()
         output, status = machine.shell("dd if=/dev/zero of=/dev/vdo bs=64k count=256 oflag=direct 2>&1", check=False)
         self.assertNotEqual(status, 0)
         self.assertRegex(output, "(I.O|Input.output) error|No space left")
-        # The VMM lives, and so does the guest, and what there was room for is there.
+        # The VMM and the guest continue, and the data for which there was room is there.
         self.assertEqual(machine.shell("dd if=/dev/vdo bs=64k count=8 2>/dev/null | wc -c"), str(8 * 65536))
         self.assertIn("vdo", machine.shell("ls /sys/block"))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Jobs: tests that run in a process group of their own, one after the other, and tell the runner what became of each."""
+"""Jobs: tests that run one after the other in their own process group and report each result to the runner."""
 
 import contextlib
 import io
@@ -12,9 +12,9 @@ import unittest
 
 import vmm
 
-# How the reason of a test that this machine cannot run begins: it counts neither as passed nor as failed.
+# The beginning of a skipped test's reason. Such a test counts neither as passed nor as failed.
 SKIPPED = "not here: "
-# Why the rest is not run.
+# The reason why a test is not run when the budget is used up.
 OVER = "the time for the whole run is over (--budget)"
 # Seconds beyond its own limit after which a test's process is killed.
 GRACE = 60
@@ -34,7 +34,7 @@ def out_of_time(_number, _frame):
 
 
 class Job:
-    """Tests that share a process: one, or those of a class that shares its guests."""
+    """Tests that share a process: one test, or the tests of a class with `shared = True`."""
 
     def __init__(self, tests):
         self.tests = tests
@@ -46,7 +46,7 @@ class Job:
 
 
 def jobs_of(tests):
-    """The tests by job, in their order."""
+    """Groups tests into jobs, in the same order."""
     jobs = []
     for test in tests:
         if test.shared and jobs and type(jobs[-1].tests[-1]) is type(test):
@@ -57,10 +57,10 @@ def jobs_of(tests):
 
 
 class Worker:
-    """The process of a job, as the runner sees it."""
+    """The process of a job, for the runner."""
 
     def __init__(self, job, seconds_left):
-        """`seconds_left` says how long the whole run may still take."""
+        """`seconds_left()` is the time left for the whole run."""
         self.job = job
         self.left = list(job.tests)
         self.text = b""
@@ -83,7 +83,7 @@ class Worker:
         return self.reading
 
     def take(self):
-        """Results that have come: (test, problem, details, what it said, seconds); None at the end, when the group is gone."""
+        """Returns new results: (test, problem, details, output, seconds); None when the process group has ended."""
         chunk = os.read(self.reading, 65536)
         if not chunk:
             return None
@@ -106,8 +106,8 @@ class Worker:
             os.killpg(self.child, signal.SIGKILL)
 
     def end(self):
-        """Tidies up: the test in whose midst the process died, as a result, or None; and the job that is left."""
-        # The child makes the group; before that there is nothing but the child.
+        """Cleans up. Returns the result of the test during which the process ended, or None; and a job with the remaining tests, or None."""
+        # The child makes the process group. Before that, there is only the child.
         for kill in (os.killpg, os.kill):
             with contextlib.suppress(ProcessLookupError):
                 kill(self.child, signal.SIGKILL)
@@ -121,9 +121,9 @@ class Worker:
 
 
 def run_job(job, seconds_left, stream):
-    """In the job's process: a line of JSON for each test."""
+    """Runs a job in its process, and writes a line of JSON for each test."""
     os.setsid()
-    # Whoever runs this with nohup or in the background of a script has them ignored, and the tests' programs would, too.
+    # nohup and shells ignore these signals for background commands, and the tests' programs would inherit that.
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -138,13 +138,14 @@ def run_job(job, seconds_left, stream):
 
 
 def run_test(test, limit, last):
-    """One line about what is wrong with the test, or None; and where, with the consoles of its machines."""
+    """Runs a test. Returns one line about its failure, or None; and the traceback with the consoles of its machines."""
     if limit <= 0:
         return f"not run: {OVER}", ""
     signal.signal(signal.SIGALRM, out_of_time)
     signal.setitimer(signal.ITIMER_REAL, limit)
     problem, trace, consoles = None, "", ""
     try:
+        respect_skip(test)
         test.setUp()
         getattr(test, test._testMethodName)()
         if last:
@@ -166,23 +167,30 @@ def run_test(test, limit, last):
             test.drop_shared_guest()
         test.doCleanups()
     except Exception as error:  # pylint: disable=broad-except
-        problem = problem or f"while tidying up: {one_line(error)}"
+        problem = problem or f"while cleaning up: {one_line(error)}"
     return problem, trace + consoles
 
 
+def respect_skip(test):
+    """Skips a test that unittest's decorators skip: they mark the class or the function."""
+    for marked in (type(test), getattr(test, test._testMethodName)):
+        if getattr(marked, "__unittest_skip__", False):
+            raise unittest.SkipTest(marked.__unittest_skip_why__)
+
+
 def one_line(error):
-    return " ".join(f"{type(error).__name__}: {error}".removeprefix("AssertionError: ").removeprefix("StoodStill: ").split())[:400]
+    return " ".join(f"{type(error).__name__}: {error}".removeprefix("AssertionError: ").removeprefix("NoProgress: ").split())[:400]
 
 
 def picture(machine):
-    """The end of what a machine has said."""
+    """The last lines of a machine's output."""
     output = "\n".join(line.rstrip("\r").encode("unicode_escape").decode() for line in machine.seen.split("\n")[-25:])
     errors = "\n".join(machine.errors.replace("\r", "").splitlines()[-12:])
     return f"--- symvmm run {' '.join(machine.arguments)}\n--- console:\n{output}\n--- errors:\n{errors}\n---"
 
 
 def keep_consoles(test):
-    """Writes all that the machines of a test have said into a log; where that is, for the end of a line."""
+    """Writes the whole output of a test's machines to a log; returns its path as the end of a line."""
     if not test.machines:
         return ""
     path = os.path.join(vmm.LOGS, f"{name(test).replace(': ', '-').replace(' ', '-')}.log")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The lab (scripts/lab) in which the runner runs itself once more, as the runner outside sees it."""
+"""The lab (scripts/lab) in which the runner runs a second copy of itself; for the outer runner."""
 
 import contextlib
 import os
@@ -10,19 +10,19 @@ import vmm
 from tally import LINE
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-# Labs that are started at most: one that breaks is followed by another for the tests that are left.
+# Most labs of a run: after a lab fails, another one runs the remaining tests.
 LABS = 3
-# Seconds between signs of life from inside, and those without one after which a lab is ended.
+# Seconds between two lines of the inner runner, and seconds without a line after which a lab is ended.
 TICK = 10
 SILENT = 120
-# What the runner inside says for the one outside.
+# Lines of the inner runner for the outer one.
 BEGIN, ALIVE, MENDED = "begin ", "alive", "lab: mended"
 # Seconds for the lab's own start and end.
 LAB_TIME = 90
 
 
 class Lab:
-    """A lab with tests in it."""
+    """A lab that runs tests."""
 
     def __init__(self, tests, jobs, seconds):
         words = [os.path.join(vmm.ROOT, "scripts", "lab"), "--memory", "6G", "--out", vmm.LOGS, "--timeout", str(int(seconds + LAB_TIME))]
@@ -34,7 +34,7 @@ class Lab:
         self.left = list(tests)
         self.running = []
         self.text = b""
-        self.last = "it said nothing"
+        self.last = "no output"
         self.looked = time.monotonic()
         self.silent = 0.0
 
@@ -42,7 +42,7 @@ class Lab:
         return self.process.stdout.fileno()
 
     def take(self, tally):
-        """Counts what has come; False at the end."""
+        """Counts new results; False at the end."""
         chunk = os.read(self.fileno(), 65536)
         if not chunk:
             return False
@@ -71,13 +71,13 @@ class Lab:
             self.last = line.strip()
 
     def check(self):
-        """Ends a lab in which nothing moves any more."""
-        # In looks, so that it does not count when this process itself stood still.
+        """Ends a lab that makes no progress."""
+        # A long gap counts as 2 s: this process itself may have got no processor.
         now = time.monotonic()
         self.silent += min(now - self.looked, 2)
         self.looked = now
         if self.silent > SILENT:
-            self.last = f"it stood still: no sign of life in {SILENT} s"
+            self.last = f"no progress: no line in {SILENT} s"
             self.kill()
 
     def kill(self):
@@ -89,7 +89,7 @@ class Lab:
         self.process.kill()
 
     def end(self):
-        """Why it ended before its tests did."""
+        """Waits for the lab's end; returns why it ended before its tests did."""
         status = self.process.wait()
         self.process.stdout.close()
         return f"status {status}: {self.last}"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What monitoring systems get. They run on any /dev/kvm."""
+"""The output for monitoring systems. On any /dev/kvm."""
 
 import json
 import os
@@ -37,7 +37,7 @@ class OpenMetrics(vmm.SystemTest):
         return text
 
     def families(self, text):
-        """The text as Prometheus' parser understands it."""
+        """The metrics as Prometheus' parser reads them."""
         python = os.path.join(vmm.BUILD, "venv", "bin", "python")
         self.assertTrue(os.path.exists(python), "no virtual environment: scripts/test system makes it")
         source = self.write("openmetrics", text)
@@ -55,7 +55,7 @@ class OpenMetrics(vmm.SystemTest):
         self.symvmm("kill", name)
         self.assert_ended(machine, 130)
 
-    def test_prometheus_parser_takes_it_and_every_family_is_documented(self):
+    def test_prometheus_parser_accepts_the_text_and_every_family_is_documented(self):
         machine = self.start("measured", "--cpus", "2", "--swap", "1M")
         self.wait_until("it leaves", lambda: self.answer("stats", "measured")["exit_count"] > 20)
         families = self.families(self.text("measured"))
@@ -68,7 +68,7 @@ class OpenMetrics(vmm.SystemTest):
             for _, given, _ in family["samples"]:
                 self.assertEqual(given["vm"], "measured")
                 self.assertLessEqual(set(given) - {"vm", "le"}, set(labels), name)
-        # Without a symcall, and without a module that says something, there are samples of all the others.
+        # Without a symcall and a module, all other families have samples.
         empty = {name for name, family in families.items() if not family["samples"]}
         self.assertEqual(empty, {"symvmm_symcall_duration_seconds", "symvmm_service_guest_events"})
         self.end(machine, "measured")
@@ -80,7 +80,7 @@ class OpenMetrics(vmm.SystemTest):
             if name == sample and all(given.get(key) == value for key, value in labels.items())
         ]
 
-    def test_its_values_are_those_of_the_statistics(self):
+    def test_the_values_are_those_of_the_statistics(self):
         machine = self.start("held", "--cpus", "2", "--memory", "32M")
         self.wait_until("it leaves", lambda: self.answer("stats", "held")["exit_count"] > 20)
         before = self.families(self.text("held"))
@@ -99,7 +99,7 @@ class OpenMetrics(vmm.SystemTest):
         self.assertEqual(self.samples(families, "symvmm_vm_state", "symvmm_vm_state", symvmm_vm_state="paused"), [1])
         self.assertEqual(self.samples(families, "symvmm_vm_state", "symvmm_vm_state", symvmm_vm_state="running"), [0])
         self.check_growth(before, families)
-        # A reset for people is none for monitoring.
+        # A reset of the statistics does not affect OpenMetrics.
         self.symvmm("stats", "held", "--reset")
         self.check_growth(families, self.families(self.text("held")))
         self.end(machine, "held")
@@ -112,7 +112,7 @@ class OpenMetrics(vmm.SystemTest):
             for sample, labels, value in family["samples"]:
                 self.assertGreaterEqual(now[(sample, tuple(sorted(labels.items())))], value, (sample, labels))
 
-    def test_the_content_type_says_what_it_is(self):
+    def test_the_content_type_is_openmetrics(self):
         machine = self.start("typed")
         socket = os.path.join(self.runtime, "symvmm", "typed.sock")
         head = vmm.checked("curl", "-s", "-D", "-", "-o", "/dev/null", "--unix-socket", socket, "http://localhost/metrics/openmetrics")
@@ -120,7 +120,7 @@ class OpenMetrics(vmm.SystemTest):
         self.assertTrue(self.text("typed").endswith("\n# EOF\n"))
         self.end(machine, "typed")
 
-    def test_the_textfile_script_writes_a_file_a_vm(self):
+    def test_the_textfile_script_writes_one_file_for_each_vm(self):
         machines = [self.start(name) for name in ("one", "two")]
         folder = self.path("textfiles")
         os.mkdir(folder)
@@ -142,7 +142,7 @@ class OpenMetrics(vmm.SystemTest):
         self.assertEqual(os.listdir(folder), [])
         self.assertEqual(vmm.command(script, env=environment).returncode, 2)
 
-    def test_promtool_takes_the_sample_configuration(self):
+    def test_promtool_accepts_the_sample_configuration(self):
         if not shutil.which("promtool"):
             self.skipTest("promtool is not installed (Debian's package prometheus)")
         for words in (["check", "config", "prometheus.yml"], ["check", "rules", "symvmm-alerts.yml"], ["test", "rules", "symvmm-alerts-test.yml"]):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""virtio-net on tap devices, in a network namespace of its own: who pings whom, and do the bytes arrive."""
+"""virtio-net on tap devices, in a network namespace of the test: pings and data in both directions."""
 
 import hashlib
 import os
@@ -12,7 +12,7 @@ SIZE = 3 << 20
 
 
 class Network(vmm.SystemTest):
-    """The second test looks at the first one's guest, too."""
+    """The second test uses the guest of the first one."""
 
     shared = True
 
@@ -22,7 +22,7 @@ class Network(vmm.SystemTest):
             self.make_namespace()
 
     def make_namespace(self):
-        # Named after the process that made the tests' own: two may run at the same time.
+        # The process number makes the name unique: two runs may overlap.
         vmm.command("ip", "netns", "del", NAMESPACE)
         vmm.checked("ip", "netns", "add", NAMESPACE)
         self.at_end(vmm.command, "ip", "netns", "del", NAMESPACE)
@@ -51,9 +51,9 @@ class Network(vmm.SystemTest):
         for number in (0, 1):
             self.assertIn(" 0% packet loss", machine.shell(f"ping -c 3 -W 30 -i 0.2 10.77.{number}.1"))
         self.assertIn(" 0% packet loss", self.host("ping", "-c", "3", "-W", "30", "-i", "0.2", "10.77.0.2"))
-        # The largest datagrams: in fragments.
+        # The largest datagrams, in fragments.
         self.assertIn(" 0% packet loss", machine.shell("ping -c 2 -W 30 -s 20000 10.77.1.1"))
-        # Both sides leave segmentation to the other: a frame holds many segments of the link's size.
+        # Both sides offload segmentation: a frame holds many segments of the link's size.
         before = self.carried("net0")
         self.check_to_the_guest(machine)
         self.assert_segments_together(before, self.carried("net0"), "rx")
@@ -109,7 +109,7 @@ class Network(vmm.SystemTest):
 
     def test_a_derived_mac_depends_on_the_machines_name_alone(self):
         addresses = [self.shared_guest(self.boot_networked).shell("cat /sys/class/net/eth1/address")]
-        # Another machine in all but the name, and one with another name.
+        # A different machine with the same name, and a machine with another name.
         for name in ("networked", "other"):
             machine = self.boot(
                 "--net", "tap=tap0", "--net", "tap=tap1", "--name", name, append='symvmm.exec="cat /sys/class/net/eth1/address"',

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How tests wait, with tiny guests on any /dev/kvm: a wait ends when nothing moves, and not before."""
+"""How tests wait, with tiny guests on any /dev/kvm: a wait ends when no machine makes progress, and not before."""
 
 import time
 
@@ -10,14 +10,14 @@ import vmm
 class Waiting(vmm.SystemTest):
     group = "host"
 
-    def test_a_guest_that_halts_stands_still(self):
+    def test_a_guest_that_halts_makes_no_progress(self):
         machine = self.tiny("count", "--quiet", defines=["COUNT=1", "READS=1", "HALT=1"])
         start = time.monotonic()
-        with self.assertRaisesRegex(progress.StoodStill, "stood still: .* in 2 s, while waiting for 'never'"):
+        with self.assertRaisesRegex(progress.NoProgress, "no progress: .* in 2 s, while waiting for 'never'"):
             machine.wait_for("never", still=2)
         self.assertGreater(time.monotonic() - start, 2)
 
-    def test_a_guest_that_works_in_silence_does_not(self):
+    def test_a_guest_that_computes_without_output_makes_progress(self):
         machine = self.tiny("wait", "--quiet")
         machine.wait_for(r"\.")
         watch = progress.Progress([machine])
@@ -28,11 +28,11 @@ class Waiting(vmm.SystemTest):
         watch.check("nothing", 3)
         self.assertEqual(watch.still, 0)
 
-    def test_a_process_that_was_stopped_stands_still(self):
+    def test_a_stopped_process_makes_no_progress(self):
         machine = self.tiny("wait", "--quiet")
         machine.wait_for(r"\.")
         machine.signal(vmm.signal.SIGSTOP)
-        with self.assertRaises(progress.StoodStill):
+        with self.assertRaises(progress.NoProgress):
             machine.wait_for("never", still=2)
 
     def test_output_is_progress(self):
@@ -47,12 +47,12 @@ class Waiting(vmm.SystemTest):
 
     def test_an_ended_machine_ends_the_wait(self):
         machine = self.tiny("count", "--quiet", "--name", "short", defines=["COUNT=1", "READS=1"])
-        with self.assertRaisesRegex(AssertionError, "symvmm ended .* without saying 'never'"):
+        with self.assertRaisesRegex(AssertionError, "symvmm ended .* before 'never' was seen"):
             machine.wait_for("never")
         with self.assertRaisesRegex(AssertionError, "short has ended"):
             self.wait_until_running("short")
 
-    def test_a_look_that_came_late_does_not_count_as_a_long_one(self):
+    def test_a_late_check_does_not_count_as_a_long_wait(self):
         machine = self.tiny("count", "--quiet", defines=["COUNT=1", "READS=1", "HALT=1"])
         watch = progress.Progress([machine])
         watch.looked -= 1000

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`symvmm report` in a real browser: headless Chromium. They run on any /dev/kvm."""
+"""`symvmm report` in a real browser, headless Chromium. On any /dev/kvm."""
 
 import html.parser
 import json
@@ -11,12 +11,12 @@ import time
 
 import vmm
 
-# Does what a reader does, then says in the page what came of it.
+# Does what a reader does, then writes the results into the page.
 VISIT = """
 <script>
   const seen = {};
   const chart = document.querySelector("#exits-chart");
-  const series = document.querySelector(".legend button");
+  const series = document.querySelector("#exits .legend button");
   seen.polygons = chart === null ? 0 : chart.querySelectorAll("polygon").length;
   seen.hits = chart === null ? 0 : chart.querySelectorAll(".hit").length;
   if (series !== null) {
@@ -31,7 +31,7 @@ VISIT = """
   seen.down = counts();
   table.tHead.rows[0].cells[3].click();
   seen.up = counts();
-  const place = document.querySelector("[data-tip]");
+  const place = (chart ?? document).querySelector("[data-tip]");
   place.dispatchEvent(new MouseEvent("mousemove", {bubbles: true, clientX: 5, clientY: 5}));
   seen.tip = document.getElementById("tip").textContent;
   seen.images = document.images.length;
@@ -73,7 +73,7 @@ class Report(vmm.SystemTest):
         self.assert_ended(machine, 130)
 
     def visit(self, page):
-        """Opens a page in the browser: its elements after the scripts have run, and what they saw. No script may fail."""
+        """Opens a page in the browser; returns its elements after the scripts have run, and the visitor's results. No script may fail."""
         self.assertTrue(shutil.which("chromium"), "no chromium: scripts/test system installs it")
         with open(page, encoding="utf-8") as file:
             text = file.read()
@@ -111,34 +111,34 @@ class Report(vmm.SystemTest):
         self.assertEqual(seen["polygons"], 1)
         self.assertGreater(seen["hits"], 5)
         self.assertEqual((seen["hidden"], seen["shown"]), (1, 0))
-        self.assertIn("exits a second", seen["tip"])
+        self.assertIn("exits per second", seen["tip"])
         self.assertEqual(seen["images"], 0)
         with open(page, encoding="utf-8") as file:
             text = file.read()
-        self.assertIn("port_write none 0x505", text)
+        self.assertIn("pio_write none 0x505", text)
         self.assertIn("the guest has not loaded symbiotic.ko", text)
         self.assertRegex(text, r"<td>(machine-config\.)?vcpu_count</td><td>2</td>")
         self.assertRegex(text, r"<td>kernel</td><td>\d+\.")
         self.end(machine, "drawn")
 
     def switch_bypass(self, name):
-        """A guest without a module cannot follow, but the wish is a switch."""
+        """Turns bypass on. A guest without the module does not follow, but the request counts."""
         time.sleep(1)
         self.symvmm("bypass", name, "on")
 
     def recorded(self, **changes):
-        """Lines of stats --follow of a guest that never was."""
+        """Made-up lines of stats --follow."""
         lines = []
         for second in range(30):
             writes, reads = second * 1000, second * second * 10
-            exits = [self.row("port_write", "serial", 0x3F8, writes, 2000), self.row("mmio_read", "virtio-blk.symvmm-swap", 0xD0000070, reads, 9000)]
+            exits = [self.row("pio_write", "serial", 0x3F8, writes, 2000), self.row("mmio_read", "virtio-blk.symvmm-swap", 0xD0000070, reads, 9000)]
             swap = {"read_bytes": second * 40960, "written_bytes": min(second, 10) * 81920}
             lines.append({
                 "version": 1, "name": "told", "uptime_ns": second * 10**9 + 1, "exit_count": sum(row["count"] for row in exits),
                 "exits": [row for row in exits if row["count"]],
                 "vcpus": [{"vcpu": 0, "exit_count": writes + reads, "guest_ns": second * 9 * 10**8, "vmm_ns": writes * 2000 + reads * 9000,
                            "kernel": {"exits": writes * 3}}],
-                "tasks": [{"vcpu": 0, "tgid": 7, "name": "worker", "reason": "port_write", "count": writes, "total_ns": writes * 2000}],
+                "tasks": [{"vcpu": 0, "tgid": 7, "name": "worker", "reason": "pio_write", "count": writes, "total_ns": writes * 2000}],
                 "symbiotic": {"active": True, "counters": {"completed": second}, "symcalls": []},
                 "services": [{"name": "swap-bypass", "counters": {"switched": second // 15, "faults": second * 7, "pages_mapped": second * 30}}],
                 "devices": [{"name": "virtio-blk.symvmm-swap", "counters": swap}],
@@ -163,14 +163,14 @@ class Report(vmm.SystemTest):
         self.assertEqual(seen["up"], ["8,410", "29,000"])
         with open(page, encoding="utf-8") as file:
             text = file.read()
-        # In each chart over time but the VMM's, the switch of the sixteenth second.
+        # Each time chart except the VMM's marks the switch in the sixteenth second.
         self.assertEqual(text.count("bypass switched"), 2)
         self.assertRegex(text, r"<td class=\"n\">7</td><td>worker</td><td class=\"n\">29,000</td>")
-        # What is drawn is what was counted: 1,000 a second throughout.
+        # The chart shows the counted rate: 1,000 a second throughout.
         tips = re.findall(r'data-tip="([^"]*)"', text)
-        self.assertEqual(sum("port_write  1k" in tip for tip in tips), 29)
+        self.assertEqual(sum("pio_write  1k" in tip for tip in tips), 29)
 
-    def test_what_a_guest_says_is_only_shown(self):
+    def test_text_from_the_guest_is_escaped(self):
         evil = '"><img src=x onerror=document.title=1><script>document.title=2</script>\u202e\x1b'
         row = self.row(evil, evil, 1, 5, 1000)
         lines = self.recorded(
@@ -183,7 +183,7 @@ class Report(vmm.SystemTest):
         self.assertEqual((result.returncode, result.stderr), (0, ""))
         elements, seen = self.visit(page)
         self.assertEqual(seen["images"], 0)
-        # The page's own and the visitor's.
+        # The page's own script and the visitor's.
         self.assertEqual(seen["scripts"], 2)
         self.assertNotIn("img", elements.names)
         with open(page, encoding="utf-8") as file:
@@ -192,7 +192,7 @@ class Report(vmm.SystemTest):
         self.assertNotIn("\u202e", text)
         self.assertNotIn("\x1b", text)
 
-    def test_bad_words_are_one_line(self):
+    def test_wrong_input_causes_one_line(self):
         machine = self.start("plain")
         lines = self.write("two.lines", self.recorded().splitlines()[3] + "\n" + self.recorded().splitlines()[1] + "\n")
         for words, message in (
@@ -202,7 +202,7 @@ class Report(vmm.SystemTest):
             (["nobody", "--output", self.path("x.html")], "no VM named 'nobody'"),
             (["plain", "--seconds", "-1", "--output", self.path("x.html")], "--seconds"),
             (["--from", self.write("bad.lines", "no report\n"), "--output", self.path("x.html")], "line 1 is not"),
-            (["--from", self.write("empty.lines", ""), "--output", self.path("x.html")], "no report in it"),
+            (["--from", self.write("empty.lines", ""), "--output", self.path("x.html")], "no reports in the file"),
             (["--from", lines, "--output", self.path("x.html")], "another run"),
             (["--from", "/nonexistent", "--output", self.path("x.html")], "--from"),
         ):
@@ -210,14 +210,14 @@ class Report(vmm.SystemTest):
             self.assertEqual((result.returncode, result.stderr.count("\n")), (2, 1), f"{words}: {result.stderr}")
             self.assertIn(message, result.stderr)
         self.assertFalse(os.path.exists(self.path("x.html")))
-        # Since the start, looked at once.
+        # One report, since the start.
         result = self.symvmm("report", "plain", "--seconds", "0", "--output", "-")
-        self.assertIn("there are no time lines", result.stdout)
+        self.assertIn("no charts over time", result.stdout)
         self.assertTrue(result.stdout.startswith("<!DOCTYPE html>"))
         self.end(machine, "plain")
 
     @vmm.slow
-    def test_a_machine_that_ends_meanwhile_has_a_page(self):
+    def test_a_machine_that_ends_meanwhile_gets_a_page(self):
         machine = self.start("short")
         page = self.path("short.html")
         ender = threading.Thread(target=lambda: (time.sleep(1), self.symvmm("kill", "short")))

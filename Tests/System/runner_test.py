@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The runner of the system tests, with tests that go wrong on purpose."""
+"""The runner of the system tests, with tests that fail on purpose."""
 
 import json
 import os
@@ -77,7 +77,7 @@ class Sharing(vmm.SystemTest):
         print("pid", self.guest().pid)
 '''
 
-# Those that are to be alone fail when they see the mark of another.
+# A test with `alone = True` fails if it sees the mark of another test.
 ALONE = '''
 import os, time
 import vmm
@@ -104,7 +104,7 @@ class Alone(Beside):
         super().run_for_a_moment()
 '''
 
-# A lab that breaks in the midst of a test the first time, and runs the command on this machine the second time.
+# A lab that fails during a test the first time, and runs the command on this machine the second time.
 LAB = """#!/bin/bash
 if mkdir "$SYMVMM_BUILD_FOLDER/broken"; then
     printf '%s\\n' 'lab: mended' 'begin sample: far away' 'panic'
@@ -132,12 +132,12 @@ class Runner(vmm.SystemTest):
         self.words.pop("SYMVMM_TEST_LOGS", None)
 
     def run_samples(self, *words):
-        """What the runner says, and its status."""
+        """The runner's output lines, and its exit status."""
         result = vmm.command(os.path.join(self.tests, "run"), *words, env=self.words)
         self.assertEqual(result.stderr, "")
         return result.stdout.splitlines(), result.returncode
 
-    def test_each_test_has_its_verdict(self):
+    def test_each_test_has_its_result(self):
         lines, status = self.run_samples("--group", "host", "sample")
         text = "\n".join(lines)
         self.assertEqual(status, 1)
@@ -163,7 +163,7 @@ class Runner(vmm.SystemTest):
         self.assertEqual(len(set(pids[:3])), 1)
         self.assertNotEqual(pids[3], pids[0])
 
-    def test_a_budget_that_is_used_up_is_said(self):
+    def test_tests_beyond_the_budget_fail(self):
         lines, status = self.run_samples("--budget", "0", "good", "bad")
         self.assertEqual(status, 1)
         self.assertEqual(lines[-1], "0 passed, 2 failed")
@@ -173,16 +173,16 @@ class Runner(vmm.SystemTest):
         lines, status = self.run_samples("--quick", "sample")
         self.assertEqual((lines[-1], status), ("4 passed, 0 failed", 0))
 
-    def test_nothing_runs_beside_a_test_that_is_alone(self):
+    def test_no_other_test_runs_beside_one_that_is_alone(self):
         self.write("Tests/System/alone_test.py", ALONE)
         os.mkdir(self.path("marks"))
         self.words["MARKS"] = self.path("marks")
         lines, status = self.run_samples("--jobs", "4", "--group", "host", "alone: ")
         self.assertEqual((lines[-1], status), ("4 passed, 0 failed", 0), "\n".join(lines))
 
-    def test_a_lab_that_breaks_is_followed_by_another(self):
+    def test_another_lab_follows_one_that_failed(self):
         if vmm.has_hardware_virtualization():
-            self.skipTest("there is hardware virtualization, and so no lab")
+            self.skipTest("this host has hardware virtualization, and needs no lab")
         os.mkdir(self.path("scripts"))
         with open(self.write("scripts/lab", LAB), encoding="ascii") as file:
             os.fchmod(file.fileno(), 0o755)
@@ -193,7 +193,7 @@ class Runner(vmm.SystemTest):
         self.assertIn("again  sample: far away: it ran when the lab ended", lines)
         self.assertIn("       | in the lab", lines)
 
-    def test_what_is_run_again_is_counted_and_too_much_of_it_fails(self):
+    def test_too_many_tests_that_ran_again_are_a_failure(self):
         script = "import tally; t = tally.Tally(); t.mended = True\n" \
                  "for n in range(100): t.result(f'test {n}', 'ok', None, 1)\n" \
                  "for n in range({}): t.result(f'test {n}', 'again', 'triple fault', 1)\n" \

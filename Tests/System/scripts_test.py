@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The scripts wait for nothing for ever: a guest and a lab that stand still are ended, with one line that says so."""
+"""The scripts end a guest or a lab that makes no progress, and print one line about it."""
 
 import os
 import signal
@@ -16,15 +16,15 @@ LAB = os.path.join(vmm.ROOT, "scripts", "lab")
 class StandstillTest(vmm.SystemTest):
     group = "host"
 
-    def test_demonstration_of_a_guest_that_stands_still(self):
+    def test_demonstration_of_a_guest_that_makes_no_progress(self):
         image = self.assemble("halt")
         environment = {**self.environment, "SYMVMM_STILL": "5"}
         result = vmm.command(DEMONSTRATE, vmm.SYMVMM, "run", "--kernel", image, env=environment, timeout=100)
         self.assertEqual(result.returncode, 1, result.stderr)
-        self.assertRegex(result.stderr, r"(?m)^demonstrate: the guest stood still: nothing new in its console and its exits for 5 s; its last words: '!'")
+        self.assertRegex(result.stderr, r"(?m)^demonstrate: the guest made no progress: nothing new in its console and its exits for 5 s; last output: '!'")
         self.assert_nothing_left()
 
-    def test_lab_whose_kernel_stands_still(self):
+    def test_lab_whose_kernel_makes_no_progress(self):
         if not os.path.exists(os.path.join(vmm.BUILD, "lab", "qemu-mended", "ready")):
             raise unittest.SkipTest("no lab")
         environment = {**os.environ, "SYMVMM_LAB_STANDSTILL": "15"}
@@ -38,7 +38,7 @@ class StandstillTest(vmm.SystemTest):
             finally:
                 lab.terminate()
         self.assertEqual(lab.returncode, 125, errors)
-        self.assertRegex(errors, r"^lab: the lab failed: its kernel has stood still for 15 s \(log: .*\)\n$")
+        self.assertRegex(errors, r"^lab: the lab failed: its kernel made no progress for 15 s \(log: .*\)\n$")
         self.assertFalse(os.path.exists(f"/proc/{machine}"), "the emulator is still there")
 
     def emulator_of(self, ancestor):
@@ -48,7 +48,7 @@ class StandstillTest(vmm.SystemTest):
             for name in filter(str.isdecimal, os.listdir("/proc")):
                 if "qemu-system-x86" in self.stat(name)[0] and ancestor in self.ancestors(name):
                     return int(name)
-        raise AssertionError("there is no QEMU below the lab's script")
+        raise AssertionError("the lab's script has no QEMU among its descendants")
 
     def ancestors(self, name):
         while name not in ("0", "1", ""):
@@ -57,7 +57,7 @@ class StandstillTest(vmm.SystemTest):
 
     @staticmethod
     def stat(name):
-        """A process's name, and the number of its parent."""
+        """The name of a process, and the number of its parent."""
         try:
             with open(f"/proc/{name}/stat", encoding="ascii", errors="replace") as file:
                 head, _, fields = file.read().rpartition(")")

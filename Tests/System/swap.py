@@ -10,26 +10,27 @@ from symbiotic import Refused, SymbioticTest
 class SwapTest(SymbioticTest):
     """A test with a guest called "sym" that has a swap disk."""
 
-    def start_swapping(self, cpus=1, flavour="cloud-6.1", memory="112M", swap="400M,bypass=on", module=True, options=(), swapon="swapon /dev/vda"):
+    def start_swapping(self, cpus=1, flavour="cloud-6.1", memory="112M", swap="400M,bypass=on", module=True, options=(), swapon="swapon /dev/vda", test_build=False):
         image = "symbiotic-test" if module else "initramfs"
         machine = self.run_machine(
             "--name", "sym", "--cpus", cpus, "--memory", memory, "--kernel", vmm.kernel(flavour),
             "--initrd", os.path.join(vmm.BUILD, "guest", f"{image}-{flavour}.cpio"),
             "--append", "console=ttyS0 reboot=k panic=1 quiet", "--quiet", "--swap", swap, *options,
+            program=[vmm.SYMVMM + "-test"] if test_build else None,
         )
         machine.open_shell()
         machine.swap_disk = "vda"
         for name in machine.shell("cd /sys/block; echo vd*").split():
             if machine.shell(f"cat /sys/block/{name}/serial") == "symvmm-swap":
                 machine.swap_disk = name
-        # On a rotating disk the kernel would read around each page.
+        # On a rotating disk, the kernel reads the neighbours of each page.
         machine.shell(f"echo 0 >/sys/block/{machine.swap_disk}/queue/rotational; {swapon.replace('vda', machine.swap_disk)}")
         if module and "bypass=on" in swap:
             self.wait_until("bypass is on", lambda: self.bypass()["state"] == "on")
         return machine
 
     def swapping_guest(self, *words, **options):
-        """The same, shared by the tests of a class: bypass is on, nothing is swapped out, the kernel's log has nothing of an earlier test."""
+        """The same, shared by the tests of a class: bypass is on, nothing is swapped out, the kernel's log is empty."""
         before = self.home.guest
         machine = self.shared_guest(self.start_swapping, *words, **options)
         if machine is before:
@@ -52,7 +53,7 @@ class SwapTest(SymbioticTest):
         return self.http("PUT", "/swap-bypass", {"state": state})["state"]
 
     def refused_turn(self, state):
-        """Why the switch can't be turned."""
+        """Tries to turn bypass on or off, which must fail; returns the reason."""
         try:
             self.turn(state)
         except Refused as error:
@@ -67,12 +68,12 @@ class SwapTest(SymbioticTest):
         self.assertRegex(output, rf"[1-9]\d* pages verified, 0 wrong, 0 of {processes} processes failed")
 
     def assert_balanced(self):
-        """All that was mapped has been put back, and nothing was lost on the way."""
+        """Checks that every mapped entry was restored and none was lost."""
         counters = self.swap_counters()
         self.assertEqual(counters["guest_mapped"], counters["guest_restored"], counters)
         self.assertEqual(counters["guest_lost"], 0, counters)
         return counters
 
     def assert_no_slot_leaked(self, machine):
-        """swapoff looks for the user of each slot, and does not end while one is in use that nobody has."""
+        """swapoff looks for the user of each slot in use, and does not return while a slot has no user."""
         machine.shell(f"swapoff /dev/{self.disk} && swapon /dev/{self.disk}")

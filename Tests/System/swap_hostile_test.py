@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A guest that breaks the rules of SwapBypass harms itself at most."""
+"""A guest that breaks the rules of SwapBypass can harm only itself."""
 
 import os
 import re
@@ -10,7 +10,7 @@ HOSTILE = "/sys/module/symbiotic/parameters/hostile"
 
 
 class SwapHostile(SwapTest):
-    """Two tests share a guest, which is none the worse for what it did."""
+    """Two tests share a guest, which continues after each."""
 
     shared = True
 
@@ -23,7 +23,7 @@ class SwapHostile(SwapTest):
         self.assertEqual(after["guest_mapped"], before["guest_mapped"])
         self.check(machine, 3, mebibytes=100)
 
-        # Nobody is faster for a lie, and no counter of the VMM's runs away.
+        # False values gain the guest nothing, and the VMM's counters stay plausible.
         machine.shell(f"echo lie >{HOSTILE}")
         before = self.swap_counters()
         output = machine.shell("/tests/swaptime 100 seq 2>&1")
@@ -36,7 +36,7 @@ class SwapHostile(SwapTest):
         machine.shell(f"echo honest >{HOSTILE}")
         self.check(machine, 3, mebibytes=100)
 
-        # The disk is the guest's own: its header as well.
+        # The guest may write its disk, including the header.
         machine.shell("swapoff /dev/vda")
         machine.shell(f"echo window >{HOSTILE}")
         resident = self.swap_counters()
@@ -47,10 +47,10 @@ class SwapHostile(SwapTest):
         self.assertEqual(self.turn("off"), "off")
         self.assert_balanced()
 
-    def test_swap_headers_full_of_nonsense(self):
+    def test_swap_headers_with_wrong_values(self):
         machine = self.swapping_guest(2, swap="400M,bypass=on")
         machine.shell("swapoff /dev/vda; dd if=/dev/vda of=/tmp/header bs=4096 count=1 2>/dev/null")
-        # last_page beyond the disk; more bad pages than there can be; no version; a label without end.
+        # last_page beyond the disk; too many bad pages; no version; a label without an end.
         for offset, octal in ((1028, "\\377\\377\\377\\377"), (1032, "\\377\\377\\377\\177"), (1024, "\\377"), (1036, "\\377" * 50)):
             machine.shell("dd if=/tmp/header of=/dev/vda bs=4096 2>/dev/null")
             machine.shell(f"printf '{octal}' | dd of=/dev/vda bs=1 seek={offset} conv=notrunc 2>/dev/null; sync; swapon /dev/vda 2>/dev/null; true")
@@ -60,12 +60,12 @@ class SwapHostile(SwapTest):
         machine.shell("mkswap /dev/vda && swapon /dev/vda")
         self.check(machine, 3, mebibytes=80)
 
-    def test_memory_that_the_store_does_not_hold_can_not_be_taken(self):
+    def test_a_guest_cannot_use_memory_that_the_store_does_not_hold(self):
         path = self.path("swap")
         machine = self.start_swapping(swap=f"400M,path={path},budget=8M,bypass=on")
         self.assertLessEqual(self.swap_counters()["store_resident_bytes"], 8 << 20)
         machine.send(f"echo window >{HOSTILE}\n")
-        # The host's answer to the guest's access is an error, which ends this guest and no other.
+        # The guest's access causes a KVM error, which ends this VM and no other.
         self.assertNotEqual(machine.end(), 0)
         self.assertTrue(re.search(r"\w", machine.errors), "it says why")
         self.assertFalse(os.path.exists(path), "nothing of the guest's memory is left")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The swap disk, with bypass and without: what guests swapped out is what they read, whatever else goes on."""
+"""The swap disk, with and without bypass: guests read the pages that they swapped out, under all kinds of load."""
 
 import os
 import re
@@ -66,7 +66,7 @@ class OneProcessor(Swap):
     shared = True
 
     @vmm.quick
-    def test_bypass_spares_the_guest_its_faults(self):
+    def test_bypass_saves_page_faults(self):
         machine = self.swapping_guest(1, "cloud-6.1")
         on = self.faults_of_first_touch(machine)
         self.assertGreater(self.swap_counters()["guest_mapped"], 1000)
@@ -80,7 +80,7 @@ class OneProcessor(Swap):
         machine = self.swapping_guest(1, "cloud-6.1")
         machine.shell(f"swapoff /dev/{self.disk} && swapon -d /dev/{self.disk}")
         machine.shell("/tests/swaptime 160 seq")
-        # More than 100 MiB were out. Clusters are discarded when they are empty: some have pages of the initramfs, which stay out, some are being filled.
+        # More than 100 MiB were swapped out. The kernel discards empty clusters: some keep pages of the initramfs, some are being filled.
         self.wait_until("the memory is back", lambda: self.swap_counters()["store_resident_bytes"] <= 32 << 20)
         self.assert_healthy(machine)
 
@@ -93,7 +93,7 @@ class TwoProcessors(Swap):
 
     shared = True
 
-    def test_what_the_kernel_does_with_memory_works_on_6_1(self):
+    def test_memory_operations_of_the_kernel_work_on_6_1(self):
         self.run_works("cloud-6.1")
 
     def test_the_switch_under_load(self):
@@ -107,11 +107,11 @@ class TwoProcessors(Swap):
         self.assertEqual(self.turn("off"), "off")
         self.assert_balanced()
         self.assert_no_slot_leaked(machine)
-        # Nothing of it is left where the kernel was hooked.
+        # No ftrace hook is left in the kernel.
         self.assertEqual(machine.shell("cat /sys/kernel/tracing/enabled_functions /sys/kernel/debug/tracing/enabled_functions 2>/dev/null | sort -u"), "")
         self.assert_healthy(machine)
 
-    def test_the_module_goes_while_processes_end(self):
+    def test_the_module_is_unloaded_while_processes_end(self):
         machine = self.guest_with_another_disk("cloud-6.1")
         for delay in (0, 5, 20, 50, 100, 200, 300, 500):
             machine.shell("for i in $(seq 30); do /tests/swaptime 1 pageout,seq*1000000 >/dev/null 2>&1 & done; true")
@@ -135,7 +135,7 @@ class OwnGuests(Swap):
     def test_checker_on_6_12_with_4_vcpus(self):
         self.run_checker("cloud-6.12", 4)
 
-    def test_what_the_kernel_does_with_memory_works_on_6_12(self):
+    def test_memory_operations_of_the_kernel_work_on_6_12(self):
         self.run_works("cloud-6.12")
 
     def test_the_disk_is_an_ordinary_swap_disk_for_a_guest_without_the_module(self):
@@ -148,7 +148,7 @@ class OwnGuests(Swap):
         machine.shell("dd if=/dev/urandom of=/tmp/large/file bs=1M count=100; sha256sum /tmp/large/file >/tmp/sum")
         self.assertGreater(self.swap_counters()["store_resident_bytes"], before + (16 << 20))
         machine.shell("sha256sum -c /tmp/sum; umount /tmp/large; swapoff /dev/vda; blkdiscard -o 4096 /dev/vda; sync")
-        # A huge page of the host's may hold the header.
+        # The header may occupy a huge page of the host.
         self.assertLessEqual(self.swap_counters()["store_resident_bytes"], 2 << 20)
         self.assertIn("has not loaded", self.refused_turn("on"))
         self.power_off(machine)
@@ -169,8 +169,9 @@ class OwnGuests(Swap):
     def test_a_host_without_memory_is_an_io_error_and_loses_nothing(self):
         if not shutil.which("strace"):
             self.skipTest("strace is not installed")
-        machine = self.start_swapping(memory="256M")
-        # The host's kernel gives the store no more memory after so many requests of each thread.
+        # strace makes a call fail by replacing its number with -1, which a filter refuses.
+        machine = self.start_swapping(memory="256M", options=("--sandbox", "off"))
+        # After this many requests of each thread, the host's kernel gives the store no more memory.
         tracer = subprocess.Popen(
             ["strace", "-f", "-q", "-o", self.path("calls"), "-e", "trace=madvise", "-e", "inject=madvise:error=ENOMEM:when=20+", "-p", str(machine.pid)])
         self.addCleanup(tracer.kill)
@@ -178,7 +179,7 @@ class OwnGuests(Swap):
         output = machine.shell("/tests/swaptime 48 pageout,seq,pageout,random,pageout,write,seq 2>&1")
         self.assertRegex(output, "pass 7 seq 12288 pages")
         self.assertIn("rite-error on swap-device", machine.shell("dmesg -c"))
-        # Then it does again.
+        # Later it gives memory again.
         tracer.terminate()
         tracer.wait(20)
         mapped = self.swap_counters()["guest_mapped"]

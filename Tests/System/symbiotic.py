@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Guests with the test build of symbiotic.ko, and what is asked of them. For the tests beside this file."""
+"""Guests with the test build of symbiotic.ko, and symcalls into them. For the tests beside this file."""
 
 import json
 import os
@@ -7,16 +7,16 @@ import socket
 
 import vmm
 
-# Much more of everything: for an evening, not for every change.
+# The full length of the stress tests, which take hours.
 FULL = os.environ.get("SYMVMM_STRESS", "") not in ("", "0")
-# What a healthy kernel does not say.
+# Messages that a healthy kernel does not log.
 COMPLAINTS = r"WARNING: CPU|BUG:|Oops|Call Trace|soft lockup|hard LOCKUP|general protection|rcu.*stall|leaked|keeps 0x|segfault|hung_task"
-# Reasons for which a symcall may be refused while the guest's module comes and goes.
-PASSING = ("the guest has not loaded symbiotic.ko", "the guest's module is being unloaded", "the vCPU takes no symcalls", "does not have this symcall")
+# Reasons to refuse a symcall while the guest loads and unloads the module.
+PASSING = ("the guest has not loaded symbiotic.ko", "the guest's module is being unloaded", "the vCPU is not armed", "does not have this symcall")
 
 
 class Refused(Exception):
-    """The API's answer to what it does not do."""
+    """The API refused a request."""
 
 
 class SymbioticTest(vmm.SystemTest):
@@ -24,11 +24,10 @@ class SymbioticTest(vmm.SystemTest):
 
     TEST = "/sys/kernel/debug/symbiotic/test"
 
-    def start_guest(self, cpus=1, flavour="cloud-6.1", append="", ping_inside=False, module=True, options=()):
-        program = None
+    def start_guest(self, cpus=1, flavour="cloud-6.1", append="", ping_inside=False, module=True, options=(), test_build=False):
         if ping_inside:
             self.environment["SYMVMM_PING_ON_TEST_DOORBELL"] = "1"
-            program = [vmm.SYMVMM + "-test"]
+        program = [vmm.SYMVMM + "-test"] if ping_inside or test_build else None
         image = os.path.join(vmm.BUILD, "guest", f"symbiotic-test-{flavour}.cpio") if module else vmm.initramfs(flavour)
         machine = self.run_machine(
             "--name", "sym", "--cpus", cpus, "--memory", "256M", "--kernel", vmm.kernel(flavour), "--initrd", image,
@@ -42,12 +41,12 @@ class SymbioticTest(vmm.SystemTest):
         before = self.home.guest
         machine = self.shared_guest(self.start_guest, *words, **options)
         if machine is before:
-            # What an earlier test has brought into the kernel's log is no fault of this one's.
+            # This test must not see messages that an earlier test caused.
             machine.shell("dmesg -c >/dev/null")
         return machine
 
     def http(self, method, resource, body=None):
-        """One request to the machine's API: what the answer's JSON holds."""
+        """Makes one request to the machine's API; returns the value of the answer."""
         text = json.dumps(body) if body is not None else ""
         with socket.socket(socket.AF_UNIX) as connection:
             connection.settimeout(vmm.PATIENCE)
@@ -69,7 +68,7 @@ class SymbioticTest(vmm.SystemTest):
         return self.http("PUT", "/symcalls", {"call": call, **fields})
 
     def refusal(self, call, **fields):
-        """Why the guest can't be asked; None when it can."""
+        """The reason why a symcall is refused; None if it is made."""
         try:
             self.ask(call, **fields)
         except Refused as error:
@@ -77,7 +76,7 @@ class SymbioticTest(vmm.SystemTest):
         return None
 
     def pings(self, count, vcpu=None):
-        """So many PINGs one after the other on random vCPUs, all of them answered, and their mean time in microseconds."""
+        """Makes `count` PINGs one after the other on random vCPUs, which must all be answered; returns their mean time in microseconds."""
         left, time = count, 0
         while left > 0:
             fields = {"repeat": min(left, 5000)} | ({} if vcpu is None else {"vcpu": vcpu})
@@ -90,7 +89,7 @@ class SymbioticTest(vmm.SystemTest):
         return time / count / 1000
 
     def passing_pings(self, count):
-        """The same while the module comes and goes: how many were answered."""
+        """The same while the guest loads and unloads the module; returns how many were answered."""
         series = self.ask("ping", repeat=count)
         self.assertEqual(series["wrong"], 0)
         for reason in series["refused"]:
@@ -102,12 +101,12 @@ class SymbioticTest(vmm.SystemTest):
         return self.http("GET", "/symcalls")["counters"]
 
     def outs(self):
-        """OUTs to the port without a device."""
-        rows = [row for row in self.answer("stats", "sym")["exits"] if row["reason"] == "port_write" and row.get("address") == 0x505]
+        """The number of OUTs to the port without a device."""
+        rows = [row for row in self.answer("stats", "sym")["exits"] if row["reason"] == "pio_write" and row.get("address") == 0x505]
         return sum(row["count"] for row in rows)
 
     def order(self, machine, command, *words):
-        """A command of the module's test build; what it says became of it."""
+        """Gives a command to the module's test build; returns its result."""
         text = " ".join(map(str, (command, *words)))
         return machine.shell(f"echo {text} >{self.TEST}; cat {self.TEST}")
 

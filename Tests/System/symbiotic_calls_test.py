@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Symcalls to Linux guests, with the module and without; exits by guest process."""
+"""Symcalls to Linux guests, with and without the module; exits by guest process."""
 
 import re
 
@@ -10,16 +10,16 @@ from symbiotic import SymbioticTest
 class Calls(SymbioticTest):
     shared = True
 
-    def test_exits_by_task_are_the_tasks_own(self):
-        """The first with its guest: QEMU's emulation refuses a program's OUT as soon as KVM, for a symcall, has written the (busy) task register back."""
+    def test_exits_are_attributed_to_the_task_that_caused_them(self):
+        """First test of its guest: QEMU's emulation refuses a program's OUT once KVM has written the (busy) task register back for a symcall."""
         machine = self.guest(2, "cloud-6.1")
         machine.shell("/tests/outcount 0x505 5000 >/tmp/out")
         report = self.answer("stats", "sym", "--by", "task")
-        rows = [row for row in report["tasks"] if row["name"] == "outcount" and row["reason"] == "port_write"]
+        rows = [row for row in report["tasks"] if row["name"] == "outcount" and row["reason"] == "pio_write"]
         count = sum(row["count"] for row in rows)
         self.assertGreaterEqual(count, 5000)
         self.assertLess(count, 5300)
-        outs = sum(row["count"] for row in report["exits"] if row["reason"] == "port_write" and row.get("address") == 0x505)
+        outs = sum(row["count"] for row in report["exits"] if row["reason"] == "pio_write" and row.get("address") == 0x505)
         self.assertEqual(outs, 5000)
         for reason in {row["reason"] for row in report["tasks"]}:
             by_task = sum(row["count"] for row in report["tasks"] if row["reason"] == reason)
@@ -48,7 +48,7 @@ class Calls(SymbioticTest):
 
     def check_tasks(self, machine):
         machine.shell("(sleep 1000 & sleep 1001 & sleep 1002 &)")
-        # Each is its parent until it has become sleep.
+        # Each child has its parent's name until it executes sleep.
         self.wait_until("three sleep", lambda: sum(task["name"] == "sleep" for task in self.ask("tasks")) == 3)
         tasks = self.ask("tasks")
         numbers = [task["pid"] for task in tasks]
@@ -66,7 +66,7 @@ class Calls(SymbioticTest):
         self.assertEqual(use["swap_total"], 0)
 
     def check_busy(self, machine, cpus):
-        """A guest with its hands full answers all the same."""
+        """A busy guest answers, too."""
         machine.shell(f"(/tests/regcheck -t {cpus} -s 0 >/tmp/regcheck 2>&1 &)")
         task = self.ask("task", vcpu=cpus - 1)
         self.assertEqual(task["vcpu"], cpus - 1)
@@ -76,7 +76,7 @@ class Calls(SymbioticTest):
         machine.shell("killall regcheck; while killall -0 regcheck 2>/dev/null; do sleep 0.1; done")
         self.assertIn("mismatches 0", machine.shell("cat /tmp/regcheck"))
 
-    def test_interrupts_off_stop_only_the_calls_that_need_a_doorbell(self):
+    def test_with_interrupts_off_only_calls_that_need_a_doorbell_wait(self):
         machine = self.start_guest(1)
         before = self.counters()["completed"]
         machine.send(f"echo interrupts_off 0 5000000 >{self.TEST}; echo over\n")
@@ -87,7 +87,7 @@ class Calls(SymbioticTest):
         machine.wait_for("^over")
         self.power_off(machine)
 
-    def test_without_the_module_symcalls_say_so(self):
+    def test_without_the_module_symcalls_are_refused_with_that_reason(self):
         machine = self.start_guest(2, module=False)
         for call in ("ping", "task", "tasks", "memory", "log", "uname"):
             result = self.symvmm("symcall", "sym", call)
@@ -107,7 +107,7 @@ class Calls(SymbioticTest):
         self.assertEqual(machine.shell("ls -d /sys/bus/acpi/devices/SYMV* 2>/dev/null; true"), "")
         self.power_off(machine)
 
-    def test_the_same_image_runs_under_qemu_without_a_complaint(self):
+    def test_the_same_image_runs_under_qemu_without_messages(self):
         image = vmm.os.path.join(vmm.BUILD, "guest", "symbiotic-test-cloud-6.1.cpio")
         result = vmm.command(
             "qemu-system-x86_64", "-accel", "kvm", "-cpu", "host", "-m", "256", "-nographic", "-no-reboot", "-nodefaults", "-serial", "stdio",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Modules that misbehave (docs/ABI.md, section 8): the machine lives, the counters tell, later symcalls say why not."""
+"""Modules that misbehave (docs/ABI.md, section 8): the VM continues, the counters record it, later symcalls are refused with the reason."""
 
 import re
 import time
@@ -11,7 +11,7 @@ SPIN, UD, PF, GP, DOORBELL, STACK, SCRIBBLE, OUTS, BURN, TWICE = range(0x1E0, 0x
 
 
 class Hostile(SymbioticTest):
-    """Each test leaves the guest with its module as it was, so that they can share one."""
+    """The tests share a guest: each one leaves the guest and its module as it found them."""
 
     shared = True
 
@@ -50,24 +50,24 @@ class Hostile(SymbioticTest):
         before = self.outs()
         self.call(OUTS, 500, 0x505)
         self.assertEqual(self.outs(), before + 500)
-        # Ports that mean something: nothing of it counts inside a handler, save its return.
+        # Inside a handler, of the symbiotic ports only the return port has an effect.
         self.call(OUTS, 10, 0xE6)
 
     def test_a_handler_that_spins_is_cut_off(self):
         machine = self.guest(2, "cloud-6.1")
         before = self.counters()["timed_out"]
-        self.assertIn("outran its time limit", self.failure(SPIN))
+        self.assertIn("exceeded its time limit", self.failure(SPIN))
         for call in ("ping", "task", "tasks", "memory", "log", "uname"):
-            self.assertIn("symcalls are switched off", self.refusal(call))
+            self.assertIn("symcalls are disabled", self.refusal(call))
         self.assertEqual(machine.shell("cat /sys/kernel/symbiotic/symcalls"), "off")
         self.assertEqual(self.counters()["timed_out"], before + 1)
         self.assert_healthy(machine)
-        # The module loaded anew may be called again.
+        # After the module is loaded again, symcalls work again.
         self.reload(machine)
         self.assertEqual(machine.shell("cat /sys/kernel/symbiotic/symcalls"), "on")
         self.assertGreater(len(self.ask("tasks")), 10)
-        # In a doorbell's exit, for once.
-        self.assertIn("outran its time limit", self.refusal("test", number=SPIN))
+        # The same inside a doorbell's exit.
+        self.assertIn("exceeded its time limit", self.refusal("test", number=SPIN))
         self.assert_healthy(machine)
         self.reload(machine)
 
@@ -92,11 +92,11 @@ class Hostile(SymbioticTest):
         self.reload(machine)
         self.assertGreater(len(self.ask("tasks")), 10)
 
-    def test_a_list_without_an_end_is_given_up(self):
+    def test_an_endless_list_is_abandoned(self):
         machine = self.guest(2, "cloud-6.1")
         self.order(machine, "endless")
         before = self.resident(machine)
-        for call, reason in (("tasks", "more tasks"), ("threads", "more tasks"), ("log", "in time|makes no sense")):
+        for call, reason in (("tasks", "more tasks"), ("threads", "more tasks"), ("log", "in time|response is invalid")):
             start = time.monotonic()
             self.assertRegex(self.refusal(call) or "", reason)
             self.assertLess(time.monotonic() - start, vmm.PATIENCE, call)
@@ -106,7 +106,7 @@ class Hostile(SymbioticTest):
         self.reload(machine)
 
     def resident(self, machine):
-        """KiB of the VMM in memory."""
+        """Resident memory of the VMM in KiB."""
         with open(f"/proc/{machine.pid}/status", encoding="ascii") as file:
             return int(re.search(r"VmRSS:\s+(\d+)", file.read()).group(1))
 
@@ -114,7 +114,7 @@ class Hostile(SymbioticTest):
         machine = self.guest(2, "cloud-6.1")
         refused = self.counters()["registrations_refused"]
         commands = (
-            "wild_rip", "user_rip", "wild_gs", "wild_idt", "wild_cr3", "wild_gate", "user_gate", "bad_cs", "unaligned_rsp", "unaligned_page", "rsp_while_armed", "second_global",
+            "wild_rip", "user_rip", "wild_gs", "wild_idt", "wild_cr3", "wild_fast_doorbell", "user_fast_doorbell", "bad_cs", "unaligned_rsp", "unaligned_page", "rsp_while_armed", "second_global",
         )
         for command in commands:
             self.assertIn("refused", self.order(machine, command, 1), command)
@@ -140,7 +140,7 @@ class Hostile(SymbioticTest):
     def test_handlers_that_fault_on_6_12(self):
         self.check_faults("cloud-6.12")
 
-    def test_a_stack_that_is_not_there_ends_the_machine_at_most(self):
+    def test_an_unmapped_stack_can_end_only_the_guests_own_vm(self):
         machine = self.start_guest(1, options=("--stats-file", self.path("stats.json")))
         self.assertIn("accepted", self.order(machine, "bad_rsp", 0))
         self.assertIsNotNone(self.refusal("ping"))

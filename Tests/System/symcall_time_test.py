@@ -16,7 +16,7 @@ class SymCallTime(SymbioticTest):
     group = "host"
 
     @vmm.slow
-    def test_a_process_that_stood_still_cuts_no_handler_off(self):
+    def test_the_time_limit_does_not_count_while_the_vmm_is_stopped(self):
         vmm.checked("make", "-s", "-C", os.path.join(vmm.ROOT, "guest", "bare-metal"), f"OUTPUT={GUESTS}")
         machine = self.run_machine(
             "--name", "sym", "--memory", "16M", "--kernel", os.path.join(GUESTS, "symcall.elf"), "--append", "blocks=1 count=1 spin=1", "--quiet"

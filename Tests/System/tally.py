@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Counts and prints what became of the tests, and how long they took."""
+"""Counts and prints the results of the tests, and their times."""
 
 import json
 import os
@@ -10,7 +10,7 @@ from jobs import SKIPPED
 
 LINE = re.compile(r"(ok|skip|FAILED|again) +(.*?) \((\d+\.\d) s\)(?:: (.*))?")
 SLOWEST = 20
-# One test of so many may be run again for a fault of the emulator's, when its known faults have been taken out.
+# On the mended QEMU, at most one of so many tests may run again because of a fault of the emulator.
 AGAIN = 100
 
 
@@ -37,7 +37,7 @@ class Tally:
         print(line, flush=True)
 
     def result(self, test, verdict, problem, seconds, details="", said=""):
-        """The same for a result of a test that ran here."""
+        """The same for a test that ran on this machine."""
         reason = (problem or "").removeprefix(SKIPPED) if verdict == "skip" else problem
         self.count(test, verdict, seconds, f"{verdict:7}{test} ({seconds:.1f} s){f': {reason}' if reason else ''}")
         for line in said.splitlines() + (details.splitlines() if verdict != "ok" else []):
@@ -47,7 +47,7 @@ class Tally:
         self.count(test, "FAILED", None, f"FAILED {test}: not run: {reason}")
 
     def end(self, inside=False):
-        """The last lines; whether all is well."""
+        """Prints the last lines; returns whether tests ran and none failed."""
         if inside:
             return self.failed == 0
         done = len({time["name"] for time in self.times})

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`symvmm top` in a real terminal: tmux's. They run on any /dev/kvm."""
+"""`symvmm top` in a real terminal (tmux). On any /dev/kvm."""
 
 import os
 import re
@@ -12,7 +12,7 @@ import vmm
 
 
 class Terminal:
-    """A terminal with a shell in it, in a tmux server of its own."""
+    """A terminal with a shell, in its own tmux server."""
 
     def __init__(self, test, columns=100, rows=24):
         self.socket = test.path("tmux")
@@ -33,7 +33,7 @@ class Terminal:
         return self.tmux("capture-pane", "-p")
 
     def wait_for(self, condition):
-        """Waits until the text fulfils a condition, or contains a word; the text."""
+        """Waits until the text meets a condition or contains a word; returns the text."""
         is_so = condition if callable(condition) else lambda text: condition in text
         deadline = time.monotonic() + vmm.PATIENCE
         while True:
@@ -45,7 +45,7 @@ class Terminal:
             time.sleep(0.05)
 
     def is_given_back(self):
-        """The usual screen with a cursor, keys by line and echoed."""
+        """Checks the normal screen: a cursor, line input, echo."""
         return self.tmux("display-message", "-p", "#{alternate_on} #{cursor_flag}").strip() == "0 1"
 
 
@@ -76,19 +76,19 @@ class Top(vmm.SystemTest):
     def test_a_terminal_shows_sorts_and_opens_machines(self):
         terminal = Terminal(self)
         terminal.keys("symvmm top --interval 0.3", "Enter")
-        # In a short interval on a busy machine, another one may have got more of the processor.
-        text = terminal.wait_for(lambda text: "3 VMs, 2 running" in text and "port_write none" in text and self.names_in(text)[:1] == ["busy"])
+        # On a busy machine, another guest may get more processor time in a short interval.
+        text = terminal.wait_for(lambda text: "3 VMs, 2 running" in text and "pio_write none" in text and self.names_in(text)[:1] == ["busy"])
         self.assertEqual(text.splitlines()[2].split()[:3], ["NAME", "PID", "STATE"])
         self.assertIn("q: quit", text.splitlines()[-1])
         terminal.keys("n")
         terminal.wait_for(lambda text: self.names_in(text) == ["busy", "calm", "held"] and "by name" in text)
         terminal.keys("r")
         terminal.wait_for(lambda text: self.names_in(text) == ["held", "calm", "busy"] and "reversed" in text)
-        # One alone, by each thing that its exits have, now and since the start.
+        # One VM, grouped by each property of an exit, now and since the start.
         machine = self.started["busy"].pid
         terminal.keys("r", "Down", "Down", "k", "k", "k", "Enter")
-        text = terminal.wait_for(lambda text: "busy: process" in text and "a second" in text)
-        self.assertIn(f"process {machine}, running, 1 vCPUs, 64M", text)
+        text = terminal.wait_for(lambda text: "busy: process" in text and "per second" in text)
+        self.assertIn(f"process {machine}, running, 1 vCPU, 64M", text)
         for key, heading in (("r", "REASON +COUNT"), ("d", "DEVICE"), ("a", "ADDRESS +DEVICE"), ("v", "VCPU +REASON"), ("t", "symbiotic.ko")):
             terminal.keys(key)
             terminal.wait_for(lambda text, heading=heading: re.search(heading, text))
@@ -97,7 +97,7 @@ class Top(vmm.SystemTest):
         terminal.keys("Escape")
         terminal.wait_for("q: quit")
         terminal.keys("h")
-        terminal.wait_for("Any key goes on.")
+        terminal.wait_for("Press any key to continue.")
         terminal.keys("x")
         terminal.wait_for("q: quit")
         terminal.keys("q")
@@ -105,7 +105,7 @@ class Top(vmm.SystemTest):
         self.assertTrue(terminal.is_given_back())
         self.end()
 
-    def test_a_terminal_may_change_its_size(self):
+    def test_top_follows_the_terminals_size(self):
         terminal = Terminal(self)
         terminal.keys("symvmm top --interval 0.3", "Enter")
         terminal.wait_for("3 VMs, 2 running")
@@ -121,7 +121,7 @@ class Top(vmm.SystemTest):
         keys = "Enter: one VM  n e c v m u: sort  r: reverse  h: help  q: quit"[:columns]
         return lines[0].startswith("symvmm top: 3 VMs"[:columns]) and lines[-1].strip() == keys.strip()
 
-    def test_a_machine_that_ends_leaves_the_list(self):
+    def test_a_machine_that_ends_disappears_from_the_list(self):
         terminal = Terminal(self)
         terminal.keys("symvmm top --interval 0.3", "Enter")
         terminal.wait_for("3 VMs, 2 running")
@@ -138,22 +138,22 @@ class Top(vmm.SystemTest):
         self.end()
 
     @vmm.slow
-    def test_a_machine_that_does_not_answer_holds_nobody_up(self):
+    def test_a_machine_that_does_not_answer_delays_no_other(self):
         self.started["calm"].signal(signal.SIGSTOP)
         self.addCleanup(self.started["calm"].signal, signal.SIGCONT)
         terminal = Terminal(self)
         terminal.keys("symvmm top --interval 0.3", "Enter")
-        terminal.wait_for("Not answering")
+        terminal.wait_for("Stopped")
         terminal.keys("n")
         terminal.wait_for("by name")
         self.started["calm"].signal(signal.SIGCONT)
-        terminal.wait_for(lambda text: "Not answering" not in text and "2 running" in text)
+        terminal.wait_for(lambda text: "Stopped" not in text and "2 running" in text)
         terminal.keys("q")
         terminal.wait_for("shell>")
         self.end()
 
     @vmm.slow
-    def test_the_terminal_is_given_back_whatever_the_end(self):
+    def test_every_way_to_end_top_restores_the_terminal(self):
         terminal = Terminal(self)
         for number, status in ((signal.SIGTERM, 130), (signal.SIGHUP, 130), (signal.SIGINT, 130), (signal.SIGSEGV, 139), (signal.SIGABRT, 134)):
             terminal.keys("clear; symvmm top --interval 0.3; echo status $?", "Enter")
@@ -164,7 +164,7 @@ class Top(vmm.SystemTest):
             self.assertTrue(terminal.is_given_back(), number)
             terminal.keys("clear; stty -a | tr ';' '\\n' | grep -ow -e '-*icanon' -e '-*echo' | tr '\\n' ' '", "Enter")
             terminal.wait_for("icanon echo")
-        # Ctrl-Z, as in any program.
+        # Ctrl-Z suspends top.
         terminal.keys("clear; symvmm top --interval 0.3", "Enter")
         terminal.wait_for("3 VMs, 2 running")
         terminal.keys("C-z")
@@ -177,7 +177,7 @@ class Top(vmm.SystemTest):
         self.end()
 
     def pid_of_top(self):
-        """Of the top that this test has started, by its runtime folder."""
+        """The process of the top that this test started, found by its runtime folder."""
         for pid in vmm.checked("pgrep", "-x", "symvmm").split():
             try:
                 with open(f"/proc/{pid}/environ", "rb") as file:
@@ -186,12 +186,12 @@ class Top(vmm.SystemTest):
                     if mine and file.read().split(b"\0")[1] == b"top":
                         return int(pid)
             except OSError:
-                # Another test's, which has ended meanwhile.
+                # A process of another test, which has ended meanwhile.
                 continue
         raise AssertionError("no top runs")
 
     def take_rows(self, rows):
-        """What top says of each machine now."""
+        """The rows that top shows now, by machine."""
         rows.update({row["name"]: row for row in self.answer("top", "--once", "--interval", "0.3")})
         return rows
 
@@ -215,7 +215,7 @@ class Top(vmm.SystemTest):
         self.end()
 
     @vmm.slow
-    def test_a_reader_that_leaves_ends_it(self):
+    def test_a_closed_pipe_ends_top(self):
         for words in ("top --interval 0.1", "top --interval 0.1 --json", "stats busy --follow --watch 0.1", "stats busy --watch 0.1"):
             shell = subprocess.run(
                 ["bash", "-c", f'{vmm.SYMVMM} {words} | head -n 1; echo "${{PIPESTATUS[0]}}"'], env=self.environment, capture_output=True, text=True,
@@ -227,7 +227,7 @@ class Top(vmm.SystemTest):
         self.assertEqual(full.stderr, "symvmm: write to standard output: No space left on device\n")
         self.end()
 
-    def test_no_machine_is_no_fault(self):
+    def test_top_without_a_machine_succeeds(self):
         self.end()
         self.started = {}
         self.assertIn("symvmm top: 0 VMs, 0 running", self.symvmm("top", "--once", "--interval", "0.1").stdout)

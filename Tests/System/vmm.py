@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Starts symvmm, speaks with its console, looks at how it ends. For the tests beside this file; the standard library only."""
+"""Starts symvmm, uses its console, checks how it ends. For the tests beside this file; uses the standard library only."""
 
 import contextlib
 import fcntl
@@ -24,7 +24,7 @@ SYMVMM = os.path.join(BUILD, "symvmm")
 GUESTS = os.path.join(ROOT, "Tests", "System", "guests")
 # Where the consoles of tests that fail are kept.
 LOGS = os.environ.get("SYMVMM_TEST_LOGS", os.path.join(BUILD, "logs", "system"))
-# Seconds for what takes a fraction of one when nothing is wrong, on however busy a machine.
+# Seconds for something that takes a fraction of a second when nothing is wrong, on a very busy machine.
 PATIENCE = 180
 
 
@@ -38,7 +38,7 @@ def in_lab():
 
 
 def in_mended_lab():
-    """Whether this is a lab whose QEMU has had its faults taken out (scripts/lib/build-lab-qemu)."""
+    """Whether this is a lab with the mended QEMU (scripts/lib/build-lab-qemu)."""
     return in_lab() and "lab.qemu=mended" in kernel_words()
 
 
@@ -63,7 +63,7 @@ def command(*words, timeout=PATIENCE, env=None, **options):
 
 
 def checked(*words, **options):
-    """The same for a command that must succeed; its standard output."""
+    """The same for a command that must succeed; returns its standard output."""
     result = command(*words, **options)
     if result.returncode != 0:
         raise AssertionError(f"{' '.join(words)}: status {result.returncode}: {result.stderr.strip()}")
@@ -71,7 +71,7 @@ def checked(*words, **options):
 
 
 def request(path, method, resource, body="", form=json.loads):
-    """One HTTP request over a Unix socket: the status, and what the answer's body holds."""
+    """Makes one HTTP request over a Unix socket; returns the status and the value of the body."""
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(PATIENCE)
         connection.connect(path)
@@ -85,7 +85,7 @@ def request(path, method, resource, body="", form=json.loads):
 
 
 class Machine:
-    """A `symvmm run`, or another command that holds a VM, and its console."""
+    """A running `symvmm run`, or another command that runs a VM, and its console."""
 
     def __init__(self, test, arguments, terminal=False, preexec=None, program=None, command="run"):
         self.arguments = [str(word) for word in arguments]
@@ -133,10 +133,10 @@ class Machine:
 
     @contextlib.contextmanager
     def processor_apart(self, thread):
-        """Meanwhile that thread, and no other of this process, has the last of the processors."""
+        """Inside the `with`, the thread of this name alone may use the last processor."""
         *others, last = sorted(os.sched_getaffinity(0))
         if not others:
-            raise RuntimeError("wants two processors")
+            raise RuntimeError("needs two processors")
         try:
             self.place(lambda name: {last} if name == thread else set(others))
             yield
@@ -144,7 +144,7 @@ class Machine:
             self.place(lambda name: {*others, last})
 
     def place(self, processors):
-        """Gives each thread the processors that its name gets."""
+        """Sets each thread's processors by its name."""
         for identity in os.listdir(f"/proc/{self.pid}/task"):
             with contextlib.suppress(FileNotFoundError, ProcessLookupError):
                 with open(f"/proc/{self.pid}/task/{identity}/comm") as file:
@@ -152,8 +152,8 @@ class Machine:
                 os.sched_setaffinity(int(identity), processors(name))
 
     def wait_for(self, pattern, within=None, where="seen", still=STILL):
-        """Waits for a regular expression in what the console has said since the last match; returns the match. Fails when the machine makes no
-        progress for `still` seconds, and after `within` seconds where it is the time that is tested."""
+        """Waits for a regular expression in the console's output since the last match; returns the match. Fails if the machine makes no progress
+        for `still` seconds. With `within`, fails after so many seconds: for tests of a time."""
         deadline = None if within is None else time.monotonic() + within
         progress = Progress([self])
         with self.news:
@@ -167,7 +167,7 @@ class Machine:
                 if deadline is not None and time.monotonic() > deadline:
                     raise AssertionError(f"no {pattern!r} within {within} s")
                 if self.process.poll() is not None and not any(reader.is_alive() for reader in self.readers):
-                    raise AssertionError(f"symvmm ended (status {self.process.returncode}) without saying {pattern!r}")
+                    raise AssertionError(f"symvmm ended (status {self.process.returncode}) before {pattern!r} was seen")
                 progress.check(repr(pattern), still)
                 self.news.wait(0.5 if within is None else min(within, 0.5))
 
@@ -177,19 +177,19 @@ class Machine:
             data = data[os.write(self.input, data):]
 
     def open_shell(self):
-        """Waits for the initramfs' shell and makes it fit for `shell`."""
+        """Waits for the initramfs' shell and prepares it for `shell`."""
         self.wait_for("symvmm-guest: init reached")
         self.wait_for("# ")
-        # An interactive shell of busybox 1.35 takes the end of a background job for the end of its input, and leaves; one that reads
-        # the terminal as a script does not. The trap keeps it when Ctrl-C is sent to what it runs.
+        # An interactive shell of busybox 1.35 exits when a background job ends; a shell that reads the terminal as a script does not. The
+        # trap keeps the shell when Ctrl-C is sent to the command that it runs.
         self.send("stty -echo; echo ready-$((1)); exec sh /dev/tty\n")
         self.wait_for("ready-1\r*\n")
         self.send("trap : INT; dmesg -n 1\n")
         return self
 
     def shell(self, words, check=True, still=STILL):
-        """Runs a command in the guest's shell; its output, or output and status with `check=False`. It may take as long as it makes progress, and
-        `still` seconds without."""
+        """Runs a command in the guest's shell; returns its output, or output and status with `check=False`. Fails after `still` seconds without
+        progress."""
         self.commands += 1
         mark = f"end-of-command-{self.commands}"
         self.send(f"echo begin-{mark}; {words}\necho {mark} $?\n")
@@ -204,7 +204,7 @@ class Machine:
         return output
 
     def end(self, within=None):
-        """Waits for the end of symvmm, `within` seconds where it is the time that is tested; its exit status."""
+        """Waits for the end of symvmm; returns its exit status. With `within`, fails after so many seconds: for tests of a time."""
         deadline = None if within is None else time.monotonic() + within
         progress = Progress([self])
         while self.process.poll() is None:
@@ -221,7 +221,7 @@ class Machine:
         self.process.send_signal(number)
 
     def close(self):
-        """Ends what still runs."""
+        """Ends the machine if it still runs."""
         if self.process.poll() is None:
             self.process.kill()
             self.process.wait()
@@ -244,20 +244,20 @@ def take_terminal(slave):
 
 
 def quick(test):
-    """Marks a test that `Tests/System/run --quick` runs although it boots Linux."""
+    """Marks a test that `Tests/System/run --quick` includes although it boots Linux."""
     test.quick = True
     return test
 
 
 def slow(test):
-    """Marks a test that `--quick` leaves out although it runs on any /dev/kvm."""
+    """Marks a test that `--quick` excludes although it runs on any /dev/kvm."""
     test.quick = False
     return test
 
 
 class Home:
-    """What a test works with: a folder, a runtime folder in it, and the machines that it started. The tests of a class that shares its guests have
-    one together."""
+    """What a test uses: a folder, a runtime folder in it, and the machines that it started. The tests of a class with `shared = True` use the same
+    one."""
 
     def __init__(self):
         self.folder = tempfile.mkdtemp(prefix="symvmm-test.")
@@ -266,7 +266,7 @@ class Home:
         os.mkdir(self.runtime, 0o700)
         self.environment = {**os.environ, "XDG_RUNTIME_DIR": self.runtime}
         self.machines = []
-        # The guest that the tests of a class use one after the other, and how it was booted.
+        # The guest that the tests of a class share, and the arguments with which it was booted.
         self.guest = None
         self.recipe = None
         self.cleanups = []
@@ -280,15 +280,15 @@ class Home:
 
 
 class SystemTest(unittest.TestCase):
-    """A test with a folder and a runtime folder of its own; nothing may be left in the latter."""
+    """A test with its own folder and runtime folder. No socket may remain in the runtime folder."""
 
-    # "host": runs on any /dev/kvm. "guest": boots Linux, so needs hardware virtualization or the lab.
+    # "host": runs on any /dev/kvm. "guest": boots Linux, which needs hardware virtualization or the lab.
     group = "guest"
-    # Seconds for one test, whatever progress it makes: for guests that spin.
+    # Most seconds for one test, even if it makes progress: against guests that spin.
     limit = 600
-    # Whether the tests of the class run in one process, as they are written, and use each other's guest (`shared_guest`).
+    # Whether the tests of the class run in one process, in the order in which they are written, and share a guest (`shared_guest`).
     shared = False
-    # Whether no other test of the same machine may run meanwhile.
+    # Whether no other test may run on the same machine meanwhile.
     alone = False
     home = None
 
@@ -317,7 +317,7 @@ class SystemTest(unittest.TestCase):
         return self.home.environment
 
     def shared_guest(self, boot, *words, **options):
-        """The guest that a test before this one has booted in the same way, or else a new one. The test leaves it as it was."""
+        """Returns the guest that an earlier test booted with the same arguments, or a new one. The test must leave it as it found it."""
         recipe = (boot.__name__, words, sorted(options.items()))
         if self.home.recipe != recipe or self.home.guest.process.poll() is not None:
             self.end_shared_guest()
@@ -326,20 +326,20 @@ class SystemTest(unittest.TestCase):
         return self.home.guest
 
     def end_shared_guest(self):
-        """The guest powers off, and nothing is left of it."""
+        """Powers the shared guest off, and checks that it ends."""
         machine, self.home.guest, self.home.recipe = self.home.guest, None, None
         if machine is not None and machine.process.poll() is None:
             machine.send("poweroff -f\n")
             self.assert_ended(machine, 0)
 
     def drop_shared_guest(self):
-        """After a failure: the next test gets a new one."""
+        """After a failure: ends the shared guest, so that the next test gets a new one."""
         machine, self.home.guest, self.home.recipe = self.home.guest, None, None
         if machine is not None:
             machine.close()
 
     def at_end(self, function, *words):
-        """To be called when the folder goes: after the test, or the tests that share it."""
+        """Calls a function after the test, or after the tests that share its folder."""
         self.home.cleanups.append((function, *words))
 
     @classmethod
@@ -357,7 +357,7 @@ class SystemTest(unittest.TestCase):
         return self.path(name)
 
     def run_machine(self, *arguments, **options):
-        # A test with a guest of its own ends the shared one.
+        # A test that starts its own guest ends the shared one.
         self.end_shared_guest()
         return Machine(self, arguments, **options)
 
@@ -374,7 +374,7 @@ class SystemTest(unittest.TestCase):
 
     def assemble(self, name, defines=()):
         image = self.path("-".join([name, *defines]) + ".elf")
-        # One that a machine may be reading is left alone.
+        # A running machine may be reading it.
         if os.path.exists(image):
             return image
         symbols = [word for define in defines for word in ("--defsym", define)]
@@ -386,7 +386,7 @@ class SystemTest(unittest.TestCase):
         return command(SYMVMM, *words, env=self.environment, **options)
 
     def answer(self, *words):
-        """What a command of symvmm's says with --json."""
+        """Runs a command of symvmm with --json; returns its answer."""
         result = self.symvmm(*words, "--json")
         self.assertEqual(result.returncode, 0, f"symvmm {' '.join(words)}: {result.stderr}")
         return json.loads(result.stdout)
@@ -395,7 +395,7 @@ class SystemTest(unittest.TestCase):
         return [machine["name"] for machine in self.answer("ps")]
 
     def wait_until(self, what, condition, within=PATIENCE):
-        """Asks again and again until something is so; fails when no machine of the test makes progress, and after `within` seconds."""
+        """Waits until a condition holds. Fails if no machine of the test makes progress, and after `within` seconds."""
         deadline = time.monotonic() + within
         progress = Progress(self.machines)
         while not condition():
@@ -409,13 +409,13 @@ class SystemTest(unittest.TestCase):
         self.assertIn(name, self.names(), f"{name} has ended")
 
     def has_ended(self, name):
-        """Whether the last machine that was started with this name is no more."""
+        """Whether the last machine that was started with this name has ended."""
         named = [machine for machine in self.machines if name in machine.arguments]
         return bool(named) and named[-1].process.poll() is not None
 
     def assert_ended(self, machine, status, within=None):
-        """symvmm ends with this status and has left nothing in its runtime folder."""
-        self.assertEqual(machine.end(within), status, f"exit status; it said: {machine.errors.strip()[-600:]}")
+        """symvmm ends with this status and leaves no socket in its runtime folder."""
+        self.assertEqual(machine.end(within), status, f"exit status; standard error: {machine.errors.strip()[-600:]}")
         self.assert_nothing_left()
 
     def assert_nothing_left(self):

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* What the tiny guests share: command line, serial port, end. */
+/* Shared by the tiny guests: command line, serial port, power-off and reset. */
 #include "bare-metal.h"
 
 #define CMD_LINE_PTR	0x228	/* in boot_params: setup header, cmd_line_ptr */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * What the tiny guests share. Each has one function: guest().
+ * Shared by the tiny guests. Each of them has one function: guest().
  *
- * Words of the command line that all of them know:
+ * Words of the command line that all of them use:
  *   finish=0   end with a reset by the keyboard controller (the default)
  *   finish=1   end with ACPI's power-off
  */
@@ -11,17 +11,17 @@
 
 #include <linux/types.h>
 
-/* A port with no device behind it. */
+/* A port without a device. */
 #define PORT_NOTHING	0x80
 #define PORT_SERIAL	0x3f8
 
-/* The guest itself; when it returns, the machine ends. */
+/* The guest's work; when it returns, the machine ends. */
 void guest(void);
 
-/* The number behind WORD (which ends in '=') on the command line. */
+/* The number after WORD (which ends with '=') on the command line, or OTHERWISE. */
 __u64 option(const char *word, __u64 otherwise);
 
-/* Text, and 16 hexadecimal digits, on the serial port. */
+/* Print a text, or 16 hexadecimal digits, on the serial port. */
 void print(const char *text);
 void print_number(__u64 number);
 
@@ -44,8 +44,8 @@ static inline __u64 ticks(void)
 }
 
 /*
- * COUNT times OUT AL to a port, many in a row so that the loop around them
- * costs next to nothing. A macro: the port has to be in the instruction.
+ * Executes OUT AL to a port COUNT times, sixteen in a row so that the loop
+ * takes almost no time. A macro, as the port must be in the instruction.
  */
 #define OUTS(port, value, count)					\
 do {									\

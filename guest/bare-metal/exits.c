@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Leaves the guest by exactly count=N OUTs to a port with no device, blocks=N
- * times over (once, when not told; 1024 times at most). With report=1, says at
- * the end on the serial port how many ticks of the time stamp counter each
- * block took, "ticks HEX": not in between, where a VMM that sends its output by
- * another thread would be disturbed by it.
+ * Causes exactly count=N exits by OUTs to a port with no device, blocks=N times
+ * (default 1, at most 1024). With report=1, it prints at the end on the serial
+ * port how many ticks of the time stamp counter each block took, "ticks HEX".
+ * It doesn't print between the blocks, as that would disturb a VMM that sends
+ * its output by another thread.
  */
 #include "bare-metal.h"
 

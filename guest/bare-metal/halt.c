@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Halts with interrupts off: nothing ever happens in it again. */
+/* Halts with interrupts off, so that it never resumes. */
 #include "bare-metal.h"
 
 void guest(void)

@@ -1,18 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * A guest that takes symcalls (docs/ABI.md), as small as can be: it has PING
- * alone. It measures blocks=N times (1024 at most), and at the end writes for
- * each a line of four numbers on the serial port, "block HEX HEX HEX HEX":
- * the ticks of the time stamp counter that count=N OUTs took
+ * A minimal guest that handles the symcall PING (docs/ABI.md). It measures
+ * blocks=N times (1024 at most), and at the end prints for each block a line of
+ * four numbers on the serial port, "block HEX HEX HEX HEX": the ticks of the
+ * time stamp counter that count=N OUTs took
  *   1. to a port with no device, nothing registered,
  *   2. the same, with this vCPU's shared page registered,
  *   3. to the doorbell, DOORBELL_SERVE, with no symcall waiting,
  *   4. to the doorbell, DOORBELL_TEST, in whose exit the VMM makes a symcall
- *      if it was told so,
- * and at the end "completed HEX": symcalls completed, by the VMM's count.
+ *      if it is configured to,
+ * and at the end "completed HEX": completed symcalls, by the VMM's count.
  *
- * With spin=1 it then spins, registered and with interrupts off, for symcalls
- * from outside.
+ * With spin=1 it then spins, registered and with interrupts off, so that the
+ * VMM can inject symcalls.
  */
 #include "bare-metal.h"
 
@@ -20,7 +20,7 @@
 
 #define FEATURES	(SYMBIOTIC_FEATURE_SYMSPY | SYMBIOTIC_FEATURE_SYMCALL)
 #define CODE_SELECTOR	0x10
-/* The first 512 GiB once more where the kernel half of the addresses begins. */
+/* Maps the first 512 GiB a second time, at the start of the kernel half. */
 #define HIGH_HALF	0xffff800000000000ULL
 #define HIGH_HALF_ENTRY	256
 #define GATES		256
@@ -39,7 +39,7 @@ static struct gate idt[GATES] __attribute__((aligned(4096)));
 static __u64 spent[MOST_BLOCKS][4];
 static __u8 handler_stack[4096] __attribute__((aligned(4096)));
 
-/* The handler answers PING: RAX = 0, the others are as they came. */
+/* The handler answers PING: RAX = 0, the other registers unchanged. */
 asm("	.text\n"
     "symcall_entry:\n"
     "	xorl	%eax, %eax\n"
@@ -89,7 +89,7 @@ static void fill_idt(void)
 	__u64 handler = high(symcall_fault);
 	int vector;
 
-	/* The exceptions; interrupts are off. */
+	/* Only exceptions, because interrupts are off. */
 	for (vector = 0; vector < 32; vector++)
 		idt[vector] = (struct gate){
 			.offset_low = handler, .selector = CODE_SELECTOR, .flags = PRESENT_INTERRUPT_GATE,
@@ -153,7 +153,7 @@ static void measure(__u64 count, __u64 *block)
 	__u64 at[5];
 	int i;
 
-	/* A VMM may do more in the exits after a symcall than in others. */
+	/* Uncounted: a VMM may do more in the exits after a symcall. */
 	OUTS(PORT_NOTHING, 0, UNCOUNTED);
 	at[0] = ticks();
 	OUTS(PORT_NOTHING, 0, count);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* A fault with no interrupt descriptor table to deliver it by. */
+/* A fault without an interrupt descriptor table. */
 #include "bare-metal.h"
 
 void guest(void)

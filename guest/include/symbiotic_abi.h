@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: (Apache-2.0 OR GPL-2.0-only) */
 /*
- * The symbiotic ABI, version 1.1: what a VMM and a guest say to each other.
+ * The symbiotic ABI, version 1.1: the interface between a VMM and a guest.
  *
- * One header for both sides: the guest's kernel module, the VMM (through
- * Swift's clang importer), bare-metal guests and user-space tests. It holds
- * plain literals and plain structures only, little endian, x86-64.
- * docs/ABI.md says what they mean and who may do what when.
+ * The guest's kernel module, the VMM (through Swift's clang importer),
+ * bare-metal guests and user-space tests all include this header. It has only
+ * literals and structures, little endian, x86-64. docs/ABI.md specifies their
+ * meaning and each side's obligations.
+ *
+ * A service that uses the interface has a header of its own, for example
+ * symbiotic_swap.h. This header defines no service.
  */
 #ifndef SYMBIOTIC_ABI_H
 #define SYMBIOTIC_ABI_H
@@ -34,105 +37,96 @@
 
 #define SYMBIOTIC_FEATURE_SYMSPY	0x00000001U	/* shared pages */
 #define SYMBIOTIC_FEATURE_SYMCALL	0x00000002U	/* calls into the guest */
-#define SYMBIOTIC_FEATURE_SWAPBYPASS	0x00000004U	/* the swap-bypass service */
-#define SYMBIOTIC_FEATURE_INTERRUPT	0x00000008U	/* asks for a doorbell by interrupt */
-#define SYMBIOTIC_FEATURE_GATE		0x00000010U	/* the doorbell's gate */
+/* 0x00000004: the service of symbiotic_swap.h */
+#define SYMBIOTIC_FEATURE_INTERRUPT	0x00000008U	/* an interrupt requests a doorbell */
+#define SYMBIOTIC_FEATURE_FAST_DOORBELL	0x00000010U	/* the FAST_DOORBELL MSR */
 
 /* ---- Registration: MSRs ---------------------------------------------- */
 
 #define SYMBIOTIC_MSR_BASE		0x00000534U
 #define SYMBIOTIC_MSR_GLOBAL_PAGE	0x00000534U	/* one for the VM */
 #define SYMBIOTIC_MSR_LOCAL_PAGE	0x00000535U	/* this and all below: per vCPU */
-#define SYMBIOTIC_MSR_RIP		0x00000536U	/* written last; not 0 = armed */
+#define SYMBIOTIC_MSR_RIP		0x00000536U	/* written last; nonzero = armed */
 #define SYMBIOTIC_MSR_RSP		0x00000537U
 #define SYMBIOTIC_MSR_CS		0x00000538U	/* SS is CS + 8 */
 #define SYMBIOTIC_MSR_GS_BASE		0x00000539U
-#define SYMBIOTIC_MSR_CR3_CLEAR		0x0000053aU	/* bits taken out of CR3 */
-#define SYMBIOTIC_MSR_IDT		0x0000053bU	/* base of a 4096 byte IDT */
-#define SYMBIOTIC_MSR_GATE		0x0000053cU	/* address of the gate's OUT */
+#define SYMBIOTIC_MSR_CR3_CLEAR		0x0000053aU	/* bits to clear in CR3 */
+#define SYMBIOTIC_MSR_IDT		0x0000053bU	/* base of a 4096-byte IDT */
+#define SYMBIOTIC_MSR_FAST_DOORBELL	0x0000053cU	/* address of an OUT */
 #define SYMBIOTIC_MSR_FS_BASE		0x00000540U
 
-/* CR3_CLEAR may hold these bits only (the low, non-address bits and bit 12) */
+/* CR3_CLEAR accepts these bits only: the low 12 bits, which hold no address, and bit 12 */
 #define SYMBIOTIC_CR3_CLEAR_ALLOWED	0x0000000000001fffULL
-/* The limit that the VMM loads into IDTR with the private IDT */
+/* The VMM loads this limit into IDTR with the registered IDT */
 #define SYMBIOTIC_IDT_LIMIT		0x00000fffU
-/* RFLAGS with which a handler starts: IF, DF, AC, TF clear */
+/* RFLAGS at a handler's start: IF, DF, AC and TF are clear */
 #define SYMBIOTIC_RFLAGS		0x0000000000000002ULL
 
 /* ---- Ports ------------------------------------------------------------ */
 
-#define SYMBIOTIC_PORT_RETURN		0x000000e4U	/* OUT: a handler is done */
+#define SYMBIOTIC_PORT_RETURN		0x000000e4U	/* OUT: the handler ends */
 #define SYMBIOTIC_PORT_FAIL		0x000000e5U	/* OUT: a handler faulted */
-#define SYMBIOTIC_PORT_DOORBELL		0x000000e6U	/* OUT: guest to VMM, AL = which */
+#define SYMBIOTIC_PORT_DOORBELL		0x000000e6U	/* OUT: doorbell AL */
 
 /* Doorbells (AL, one byte) */
-#define SYMBIOTIC_DOORBELL_SERVE	0x00U	/* "make the calls you have waiting" */
-#define SYMBIOTIC_DOORBELL_READY	0x01U	/* the module is up; pages are filled */
+#define SYMBIOTIC_DOORBELL_SERVE	0x00U	/* the VMM makes its queued symcalls */
+#define SYMBIOTIC_DOORBELL_READY	0x01U	/* the module is ready, the pages are valid */
 #define SYMBIOTIC_DOORBELL_LEAVING	0x02U	/* the module is about to unregister */
-/* 0x10 - 0x1f: swap bypass */
-#define SYMBIOTIC_DOORBELL_SWAP_FIRST	0x10U
-#define SYMBIOTIC_DOORBELL_SWAP_LAST	0x1fU
-#define SYMBIOTIC_DOORBELL_SWAP_ATTACH	0x10U	/* "show me the window" */
-#define SYMBIOTIC_DOORBELL_SWAP_FAULT	0x11U	/* a task touched a swapped page */
-#define SYMBIOTIC_DOORBELL_SWAP_STATE	0x12U	/* the switch is in this position now */
+/* 0x10 - 0xef: services */
 /* 0xf0 - 0xff: test builds of the module */
 #define SYMBIOTIC_DOORBELL_TEST		0xf0U
 
 /* ---- The interrupt ------------------------------------------------------ */
 
-/* _HID of the ACPI device whose one interrupt asks for DOORBELL_SERVE */
+/* _HID of the ACPI device whose interrupt requests DOORBELL_SERVE */
 #define SYMBIOTIC_ACPI_HID		"SYMV0001"
 
 /* ---- Symcalls ----------------------------------------------------------- */
 
-/* Numbers are below this; the bitmaps of the global page have so many bits */
+/* Symcall numbers are less than this. The global page's bitmaps have one bit for each. */
 #define SYMBIOTIC_SYMCALL_COUNT		512U
 #define SYMBIOTIC_SYMCALL_WORDS		8U
 
-/* May be injected into anything (need neither RCU nor a lock) */
+/* Direct: the VMM may inject them at any instruction (need neither RCU nor a lock) */
 #define SYMBIOTIC_SYMCALL_PING		0x000U
 #define SYMBIOTIC_SYMCALL_TASK		0x001U
-/* Inside a doorbell's exit only */
+/* Only inside a doorbell's exit */
 #define SYMBIOTIC_SYMCALL_UNAME		0x002U
 #define SYMBIOTIC_SYMCALL_TASKS		0x003U
 #define SYMBIOTIC_SYMCALL_MEMORY	0x004U
 #define SYMBIOTIC_SYMCALL_LOG		0x005U
-/* 0x100 - 0x11f: swap bypass, inside a doorbell's exit only */
-#define SYMBIOTIC_SYMCALL_SWAP_FIRST	0x100U
-#define SYMBIOTIC_SYMCALL_SWAP_LAST	0x11fU
-#define SYMBIOTIC_SYMCALL_SWAP_MAP	0x100U	/* map part of a neighbourhood */
-#define SYMBIOTIC_SYMCALL_SWAP_SWITCH	0x101U	/* turn the switch */
-/* 0x1e0 - 0x1ff: misbehaviour on purpose, in test builds of the module */
-#define SYMBIOTIC_SYMCALL_TEST_SPIN	0x1e0U	/* never returns */
+/* 0x100 - 0x1df: services */
+/* 0x1e0 - 0x1ff: faulty on purpose, in test builds of the module */
+#define SYMBIOTIC_SYMCALL_TEST_SPIN	0x1e0U	/* never ends */
 #define SYMBIOTIC_SYMCALL_TEST_UD	0x1e1U	/* #UD */
 #define SYMBIOTIC_SYMCALL_TEST_PF	0x1e2U	/* #PF, CR2 = RBX */
 #define SYMBIOTIC_SYMCALL_TEST_GP	0x1e3U	/* #GP */
-#define SYMBIOTIC_SYMCALL_TEST_DOORBELL	0x1e4U	/* rings DOORBELL_SERVE inside */
-#define SYMBIOTIC_SYMCALL_TEST_STACK	0x1e5U	/* runs off its stack: #DF */
-#define SYMBIOTIC_SYMCALL_TEST_SCRIBBLE	0x1e6U	/* noise over both pages; RBX seeds */
-#define SYMBIOTIC_SYMCALL_TEST_OUTS	0x1e7U	/* RBX OUTs to port RCX, then returns */
-#define SYMBIOTIC_SYMCALL_TEST_BURN	0x1e8U	/* RBX turns of a loop, then returns */
-#define SYMBIOTIC_SYMCALL_TEST_TWICE	0x1e9U	/* both ports, then return once more */
+#define SYMBIOTIC_SYMCALL_TEST_DOORBELL	0x1e4U	/* rings DOORBELL_SERVE in the handler */
+#define SYMBIOTIC_SYMCALL_TEST_STACK	0x1e5U	/* overflows its stack: #DF */
+#define SYMBIOTIC_SYMCALL_TEST_SCRIBBLE	0x1e6U	/* random data in both pages; RBX = seed */
+#define SYMBIOTIC_SYMCALL_TEST_OUTS	0x1e7U	/* RBX times OUT to port RCX */
+#define SYMBIOTIC_SYMCALL_TEST_BURN	0x1e8U	/* RBX iterations of an empty loop */
+#define SYMBIOTIC_SYMCALL_TEST_TWICE	0x1e9U	/* writes to both ports, then returns again */
 
-/* RAX of a return, and of a failure */
+/* RAX at the return port and at the fail port */
 #define SYMBIOTIC_OK			0U
-#define SYMBIOTIC_E_UNKNOWN		1U	/* no such symcall in this guest */
+#define SYMBIOTIC_E_UNKNOWN		1U	/* the guest does not have this symcall */
 #define SYMBIOTIC_E_INVALID		2U	/* an argument is out of range */
-#define SYMBIOTIC_E_CONTEXT		3U	/* needs a doorbell, was injected */
-#define SYMBIOTIC_E_BUSY		4U	/* a lock was taken; ask again */
-#define SYMBIOTIC_E_NO_BUFFER		5U	/* there is no shared buffer */
-#define SYMBIOTIC_E_TOO_SMALL		6U	/* the range can't hold one record */
+#define SYMBIOTIC_E_CONTEXT		3U	/* not direct, but injected directly */
+#define SYMBIOTIC_E_BUSY		4U	/* a lock is held; try again */
+#define SYMBIOTIC_E_NO_BUFFER		5U	/* the guest has no shared buffer */
+#define SYMBIOTIC_E_TOO_SMALL		6U	/* the range is too small for one record */
 #define SYMBIOTIC_E_FAULT		7U	/* FAIL port: the handler faulted */
-/* 0x100 and up: errors of the swap-bypass symcalls */
+/* 0x100 and up: errors of services */
 
-/* Registers on entry (arguments) and at a return (results) */
+/* Registers at a handler's start (arguments) and at its end (results) */
 struct symbiotic_registers {
 	__u64 rax;	/* in: number; out: SYMBIOTIC_OK or SYMBIOTIC_E_* */
-	__u64 rbx;	/* at a failure: vector */
-	__u64 rcx;	/* at a failure: error code of the exception, or 0 */
-	__u64 rdx;	/* at a failure: faulting RIP */
-	__u64 rsi;	/* at a failure: CR2 */
-	__u64 rdi;	/* at a failure: RSP at the fault */
+	__u64 rbx;	/* fail port: vector */
+	__u64 rcx;	/* fail port: error code of the exception, or 0 */
+	__u64 rdx;	/* fail port: faulting RIP */
+	__u64 rsi;	/* fail port: CR2 */
+	__u64 rdi;	/* fail port: RSP at the fault */
 };
 
 /* ---- SymSpy: the global page ------------------------------------------ */
@@ -141,96 +135,45 @@ struct symbiotic_registers {
 #define SYMBIOTIC_GLOBAL_MAGIC		0x424f4c47424d5953ULL	/* "SYMBGLOB" */
 #define SYMBIOTIC_LOCAL_MAGIC		0x4c434f4c424d5953ULL	/* "SYMBLOCL" */
 #define SYMBIOTIC_RELEASE_SIZE		64U
-#define SYMBIOTIC_SWAP_COUNTERS		64U
-
-/* Bits of swap_control (written by the VMM) and swap_state (by the guest) */
-#define SYMBIOTIC_SWAP_ON		0x00000001U
-
-/* Why the switch is not where it was asked to be: RCX of DOORBELL_SWAP_STATE */
-#define SYMBIOTIC_SWAP_NO_REASON	0U
-#define SYMBIOTIC_SWAP_NO_WINDOW	1U	/* the VMM shows none */
-#define SYMBIOTIC_SWAP_NO_KERNEL	2U	/* not a kernel that the module knows */
-#define SYMBIOTIC_SWAP_NO_SYMBOLS	3U	/* a function is not where it should be */
-#define SYMBIOTIC_SWAP_NO_MEMORY	4U
-#define SYMBIOTIC_SWAP_NO_HOOK		5U	/* another user has the function */
-#define SYMBIOTIC_SWAP_NO_ZSWAP		6U	/* zswap holds pages: not possible */
-
-/* SWAP_MAP and SWAP_FAULT speak of entries of one page-table page */
-#define SYMBIOTIC_SWAP_ENTRIES		512U
-
-/* swap_vmm: GPA of the registers of the swap disk (virtio-mmio) */
-#define SYMBIOTIC_SWAP_VMM_DISK		0U
-/* swap_vmm: GPA of a bit for each slot: it can be reached; 0 = all can */
-#define SYMBIOTIC_SWAP_VMM_HELD		1U
-
-/* swap_counters */
-#define SYMBIOTIC_SWAP_FAULTS		0U	/* faults seen on pages of the disk */
-#define SYMBIOTIC_SWAP_HITS		1U	/* ... after which the page was there */
-#define SYMBIOTIC_SWAP_MAPPED		2U	/* pages mapped */
-#define SYMBIOTIC_SWAP_RESTORED		3U	/* pages restored, for whatever reason */
-#define SYMBIOTIC_SWAP_FENCES		4U	/* ... because the slot was being read */
-#define SYMBIOTIC_SWAP_PINS		5U	/* ... because it was to be pinned */
-#define SYMBIOTIC_SWAP_SHARED		6U	/* not mapped: shared or in swap cache */
-#define SYMBIOTIC_SWAP_ZERO		7U	/* not mapped: never written, zeroes */
-#define SYMBIOTIC_SWAP_CLEAN		8U	/* not mapped: soft-dirty is off */
-#define SYMBIOTIC_SWAP_FOREIGN		9U	/* not mapped: another device's */
-#define SYMBIOTIC_SWAP_BUSY		10U	/* calls refused: a lock was taken */
-#define SYMBIOTIC_SWAP_INVALIDATED	11U	/* calls refused: being changed */
-#define SYMBIOTIC_SWAP_NEW		12U	/* faults of processes not known yet */
-#define SYMBIOTIC_SWAP_PROTECTED	13U	/* faults in areas that don't qualify */
-#define SYMBIOTIC_SWAP_KERNEL		14U	/* faults of the kernel's own access */
-#define SYMBIOTIC_SWAP_PROCESSES	15U	/* processes known now */
-#define SYMBIOTIC_SWAP_FLUSHES		16U	/* TLB flushes for restoring */
-#define SYMBIOTIC_SWAP_SHORT		17U	/* faults without memory for the books */
-#define SYMBIOTIC_SWAP_LOST		18U	/* mapped, and gone behind its back: 0 */
-#define SYMBIOTIC_SWAP_AWAY		19U	/* not mapped: not in the VMM's memory */
+#define SYMBIOTIC_SERVICES_SIZE		3712U
 
 struct symbiotic_global_page {
-	/* Written by the guest, before registration unless said otherwise */
+	/* The guest writes these, before registration except where noted */
 	__u64 magic;			/* 0x000 */
 	__u32 version;			/* 0x008 SYMBIOTIC_ABI_VERSION */
 	__u32 size;			/* 0x00c of this structure: 4096 */
-	__u32 features;			/* 0x010 acknowledged; may change any time */
-	__u32 armed_vcpus;		/* 0x014 kept up to date, for people */
+	__u32 features;			/* 0x010 in use; may change at any time */
+	__u32 armed_vcpus;		/* 0x014 number; may change at any time */
 	__u64 buffer_gpa;		/* 0x018 shared buffer, page aligned; 0 = none */
 	__u32 buffer_size;		/* 0x020 bytes, a multiple of 4096 */
-	__u32 preempt_hardirq_mask;	/* 0x024 how to read preempt counts: */
-	__u32 preempt_softirq_mask;	/* 0x028 (any bit of a mask set: */
-	__u32 preempt_nmi_mask;		/* 0x02c  the vCPU is in that context) */
+	__u32 preempt_hardirq_mask;	/* 0x024 bits of the preempt count: */
+	__u32 preempt_softirq_mask;	/* 0x028 the vCPU is in a context when */
+	__u32 preempt_nmi_mask;		/* 0x02c any bit of its mask is set */
 	char release[SYMBIOTIC_RELEASE_SIZE];		/* 0x030 NUL terminated */
-	__u64 symcalls[SYMBIOTIC_SYMCALL_WORDS];	/* 0x070 number n: bit n */
-	__u64 direct[SYMBIOTIC_SYMCALL_WORDS];		/* 0x0b0 may be injected */
-	__u64 interrupts;		/* 0x0f0 requests seen by interrupt */
-	__u64 doorbells;		/* 0x0f8 rung, of all kinds */
+	__u64 symcalls[SYMBIOTIC_SYMCALL_WORDS];	/* 0x070 bit n: symcall n exists */
+	__u64 direct[SYMBIOTIC_SYMCALL_WORDS];		/* 0x0b0 bit n: n is direct */
+	__u64 interrupts;		/* 0x0f0 of SYMV0001, counted */
+	__u64 doorbells;		/* 0x0f8 all doorbells, counted */
 
-	/* Written by the VMM */
-	__u32 vmm_version;		/* 0x100 SYMBIOTIC_ABI_VERSION it uses */
+	/* The VMM writes these */
+	__u32 vmm_version;		/* 0x100 the VMM's SYMBIOTIC_ABI_VERSION */
 	__u32 vmm_flags;		/* 0x104 SYMBIOTIC_VMM_* */
-	__u64 requests;			/* 0x108 times it asked for a doorbell */
+	__u64 requests;			/* 0x108 requested doorbells, counted */
 	__u64 reserved_vmm[14];		/* 0x110 */
 
-	/* Swap bypass. Its part of the ABI says what is in it. */
-	__u32 swap_control;		/* 0x180 VMM: SYMBIOTIC_SWAP_* wanted */
-	__u32 swap_generation;		/* 0x184 VMM: counts changes of the above */
-	__u64 swap_window_gpa;		/* 0x188 VMM: 0 = not mapped */
-	__u64 swap_window_pages;	/* 0x190 VMM: */
-	__u32 swap_state;		/* 0x198 guest: SYMBIOTIC_SWAP_* in force */
-	__u32 swap_reserved;		/* 0x19c */
-	__u64 swap_vmm[12];		/* 0x1a0 VMM: */
-	__u64 swap_counters[SYMBIOTIC_SWAP_COUNTERS];	/* 0x200 guest: */
-
-	__u8 reserved[3072];		/* 0x400 zero */
+	/* Each service's header defines its part. The rest is zero. */
+	__u8 services[SYMBIOTIC_SERVICES_SIZE];		/* 0x180 */
 };
 
 /* vmm_flags */
-#define SYMBIOTIC_VMM_SYMCALLS_OFF	0x00000001U	/* switched off: see why in the VMM */
+#define SYMBIOTIC_VMM_SYMCALLS_OFF	0x00000001U	/* the VMM makes no symcalls */
 
 /* ---- SymSpy: the local page ------------------------------------------- */
 
 /* task.flags */
 #define SYMBIOTIC_TASK_IDLE		0x00000001U	/* the idle task */
 #define SYMBIOTIC_TASK_KERNEL		0x00000002U	/* a kernel thread */
-/* Set in TASK's result only: the interrupted context within the kernel */
+/* Only in TASK's results: the interrupted context within the kernel */
 #define SYMBIOTIC_TASK_HARDIRQ		0x00000100U
 #define SYMBIOTIC_TASK_SOFTIRQ		0x00000200U
 #define SYMBIOTIC_TASK_NMI		0x00000400U
@@ -242,33 +185,33 @@ struct symbiotic_task {
 	__u32 pid;			/* thread */
 	__u32 uid;			/* real, in the initial user namespace */
 	__u32 flags;			/* SYMBIOTIC_TASK_* */
-	__u64 start_time;		/* ns since boot, of the process; 0 = not known */
+	__u64 start_time;		/* of the process, ns since boot; 0 = unknown */
 	char comm[SYMBIOTIC_COMM_SIZE];	/* NUL terminated */
 };
 
 struct symbiotic_local_page {
-	/* Written by the guest */
+	/* The guest writes these */
 	__u64 magic;			/* 0x000 */
 	__u32 version;			/* 0x008 */
 	__u32 size;			/* 0x00c of this structure: 4096 */
 	__u32 cpu;			/* 0x010 the guest's number of this vCPU */
 	__u32 apic_id;			/* 0x014 */
-	__u64 preempt_count_gpa;	/* 0x018 of a __u32; 0 = not known */
-	__u32 sequence;			/* 0x020 odd while task is being written */
+	__u64 preempt_count_gpa;	/* 0x018 of a __u32; 0 = unknown */
+	__u32 sequence;			/* 0x020 odd while the guest writes task */
 	__u32 reserved_sequence;	/* 0x024 */
-	struct symbiotic_task task;	/* 0x028 running now */
-	__u64 switches;			/* 0x050 updates of task */
-	__u64 symcalls;			/* 0x058 entered */
-	__u64 symcall_errors;		/* 0x060 returned with RAX not 0 */
-	__u64 doorbells;		/* 0x068 rung on this vCPU */
+	struct symbiotic_task task;	/* 0x028 the running task */
+	__u64 switches;			/* 0x050 updates of task, counted */
+	__u64 symcalls;			/* 0x058 handlers started, counted */
+	__u64 symcall_errors;		/* 0x060 of those, ended with RAX != 0 */
+	__u64 doorbells;		/* 0x068 on this vCPU, counted */
 	__u64 reserved_guest[18];	/* 0x070 */
 
-	/* Written by the VMM */
-	__u32 enabled;			/* 0x100 1: it makes symcalls on this vCPU */
-	__u32 active;			/* 0x104 1: one is running now */
-	__u64 aborts;			/* 0x108 cut off at the time limit */
-	__u64 failures;			/* 0x110 ended at the FAIL port */
-	__u64 completed;		/* 0x118 ended at the RETURN port */
+	/* The VMM writes these */
+	__u32 enabled;			/* 0x100 1: the VMM may make symcalls on this vCPU */
+	__u32 active;			/* 0x104 1: a handler runs */
+	__u64 aborts;			/* 0x108 handlers aborted at the time limit */
+	__u64 failures;			/* 0x110 handlers ended at the fail port */
+	__u64 completed;		/* 0x118 handlers ended at the return port */
 	__u64 reserved_vmm[28];		/* 0x120 */
 
 	__u8 reserved[3584];		/* 0x200 zero */
@@ -293,27 +236,27 @@ struct symbiotic_uname {
 };
 
 /* TASKS: RSI */
-#define SYMBIOTIC_TASKS_THREADS		0x00000001U	/* each thread, not each process */
+#define SYMBIOTIC_TASKS_THREADS		0x00000001U	/* threads instead of processes */
 
 struct symbiotic_task_record {
 	struct symbiotic_task task;	/* 0x00 */
 	__u32 parent;			/* 0x28 tgid of the parent */
-	__u32 cpu;			/* 0x2c where it runs or ran last */
-	__u32 state;			/* 0x30 a letter as in ps: R S D T t X Z P I */
+	__u32 cpu;			/* 0x2c the vCPU where it runs or last ran */
+	__u32 state;			/* 0x30 letter as in ps: R S D T t X Z P I */
 	__u32 threads;			/* 0x34 of the process */
 	__u64 user_time;		/* 0x38 ns, or SYMBIOTIC_NOT_KNOWN */
 	__u64 system_time;		/* 0x40 */
 	__u64 reserved;			/* 0x48 */
 };
 
-/* MEMORY; in pages of page_size bytes; SYMBIOTIC_NOT_KNOWN: can't tell */
+/* MEMORY: in pages of page_size bytes; SYMBIOTIC_NOT_KNOWN: unknown */
 #define SYMBIOTIC_NOT_KNOWN		0xffffffffffffffffULL
 
 struct symbiotic_memory {
 	__u64 page_size;		/* 0x00 bytes */
 	__u64 total;			/* 0x08 */
 	__u64 free;			/* 0x10 */
-	__u64 file;			/* 0x18 page cache with buffers, without swap cache */
+	__u64 file;			/* 0x18 page cache and buffers, without swap cache */
 	__u64 swap_cached;		/* 0x20 */
 	__u64 dirty;			/* 0x28 */
 	__u64 writeback;		/* 0x30 */
@@ -328,7 +271,7 @@ struct symbiotic_memory {
 	__u64 swap_free;		/* 0x78 */
 };
 
-/* ---- What both sides rely on -------------------------------------------- */
+/* ---- Layout --------------------------------------------------------------- */
 
 _Static_assert(sizeof(struct symbiotic_registers) == 48, "registers");
 _Static_assert(sizeof(struct symbiotic_global_page) == 4096, "global page");

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The doorbell, by which the guest gives the VMM a moment for symcalls, and
- * the interrupt, by which the VMM asks for one.
+ * The doorbell: the guest exits to the VMM, which may make symcalls. And the
+ * interrupt by which the VMM requests a doorbell.
  */
 #define pr_fmt(fmt) "symbiotic: " fmt
 
@@ -14,8 +14,8 @@
 #include "symbiotic.h"
 
 /*
- * Symcalls run between the two writes of in_doorbell, as if called from here:
- * interrupts are off, RCU is watching.
+ * Symcalls run between the two writes of in_doorbell, as if this function
+ * called them: interrupts are disabled, RCU is watching.
  */
 void symbiotic_doorbell(u8 number, u64 rbx, u64 rcx, u64 rdx, u64 rsi, u64 rdi)
 {
@@ -34,8 +34,8 @@ void symbiotic_doorbell(u8 number, u64 rbx, u64 rcx, u64 rdx, u64 rsi, u64 rdi)
 }
 
 /*
- * Not threaded: an answer is wanted most when tasks can't be scheduled. An
- * edge that comes meanwhile stays pending, so no request is lost.
+ * Not threaded, so that it works while the guest cannot schedule tasks. The
+ * interrupt controller keeps an edge that arrives meanwhile.
  */
 static irqreturn_t on_request(int irq, void *data)
 {
@@ -44,7 +44,7 @@ static irqreturn_t on_request(int irq, void *data)
 	return IRQ_HANDLED;
 }
 
-static void forget_interrupt(void *data)
+static void clear_interrupt_feature(void *data)
 {
 	symbiotic_set_feature(SYMBIOTIC_FEATURE_INTERRUPT, false);
 }
@@ -59,8 +59,9 @@ static int doorbell_probe(struct platform_device *device)
 	err = devm_request_irq(&device->dev, irq, on_request, 0, "symbiotic", NULL);
 	if (err)
 		return err;
-	/* Undone in reverse order: first the feature, then the interrupt */
-	err = devm_add_action_or_reset(&device->dev, forget_interrupt, NULL);
+	/* devm undoes it in reverse order: first the feature, then the interrupt */
+	err = devm_add_action_or_reset(&device->dev,
+				       clear_interrupt_feature, NULL);
 	if (err)
 		return err;
 	symbiotic_set_feature(SYMBIOTIC_FEATURE_INTERRUPT, true);

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Where the VMM enters the guest for a symcall, and where faults in a
- * symcall's handler end. Neither is ever called by the kernel, and neither
- * ever returns to it: the VMM puts back what it interrupted.
+ * Entry points for symcalls and for faults in their handlers. The kernel
+ * calls neither, and neither returns to it: the VMM restores the interrupted
+ * registers.
  *
- * And the doorbell's gate, where the kernel calls the VMM.
+ * Also symbiotic_ring(), which contains the fast doorbell.
  */
 #include <linux/linkage.h>
 #include <linux/objtool.h>
@@ -16,7 +16,7 @@
 
 #include "entry.h"
 
-/* No caller to unwind to */
+/* The stack ends here: there is no caller */
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 4, 0)
 #define HINT_TOP	UNWIND_HINT_END_OF_STACK
 #else
@@ -49,18 +49,18 @@ SYM_CODE_START(symbiotic_entry)
 	popq	%rsi
 	popq	%rdi
 	outb	%al, $ENTRY_PORT_RETURN
-	/* Not reached: the VMM has restored what it interrupted */
+	/* Not reached: the VMM restores the interrupted registers */
 	jmp	symbiotic_stuck
 SYM_CODE_END(symbiotic_entry)
 
-/* A VMM that resumes us here broke the ABI. It has a time limit. */
+/* A VMM that resumes the handler here violates the ABI */
 SYM_CODE_START_LOCAL(symbiotic_stuck)
 	HINT_TOP
 1:	hlt
 	jmp	1b
 SYM_CODE_END(symbiotic_stuck)
 
-/* Stack: vector, error code, RIP, CS, RFLAGS, RSP, SS */
+/* On the stack: vector, error code, RIP, CS, RFLAGS, RSP, SS */
 SYM_CODE_START_LOCAL(symbiotic_fault)
 	HINT_TOP
 	movq	0x00(%rsp), %rbx
@@ -74,9 +74,9 @@ SYM_CODE_START_LOCAL(symbiotic_fault)
 SYM_CODE_END(symbiotic_fault)
 
 /*
- * An NMI while the private IDT is loaded. The kernel's handler may count on
- * faults that it mends itself, so the kernel's IDT comes first. What is left
- * of a symcall's handler then runs with that one.
+ * An NMI while the private IDT is loaded. The kernel's NMI handler may fault
+ * and recover through its exception tables, so load the kernel's IDT first. The
+ * rest of the symcall's handler runs with the kernel's IDT.
  */
 SYM_CODE_START(symbiotic_nmi)
 	UNWIND_HINT_IRET_REGS
@@ -89,9 +89,9 @@ SYM_CODE_END(symbiotic_nmi)
 /*
  * void symbiotic_ring(u8 number, u64 rbx, u64 rcx, u64 rdx, u64 rsi, u64 rdi)
  *
- * With interrupts off. The OUT at symbiotic_gate tells the VMM that CS, GS,
- * CR3 and the IDT are those that a handler needs, so that it changes nothing
- * but the general registers for a symcall.
+ * With interrupts disabled. At the OUT of symbiotic_fast_doorbell, CS, GS base,
+ * CR3 and IDTR are those that a handler needs, so the VMM changes only the
+ * general registers for a symcall.
  */
 SYM_FUNC_START(symbiotic_ring)
 	pushq	%rbx
@@ -100,8 +100,8 @@ SYM_FUNC_START(symbiotic_ring)
 	xchgq	%rdx, %rcx
 	movq	%r8, %rsi
 	movq	%r9, %rdi
-	lidt	symbiotic_own_idt(%rip)
-SYM_INNER_LABEL(symbiotic_gate, SYM_L_GLOBAL)
+	lidt	symbiotic_private_idt(%rip)
+SYM_INNER_LABEL(symbiotic_fast_doorbell, SYM_L_GLOBAL)
 	ANNOTATE_NOENDBR
 	outb	%al, $ENTRY_PORT_DOORBELL
 	lidt	symbiotic_kernel_idt(%rip)
@@ -109,7 +109,7 @@ SYM_INNER_LABEL(symbiotic_gate, SYM_L_GLOBAL)
 	RET
 SYM_FUNC_END(symbiotic_ring)
 
-/* One stub a vector, 16 bytes each; 8, 10-14, 17, 21, 29 and 30 push a code */
+/* One stub for each vector, 16 bytes each; 8, 10-14, 17, 21, 29, 30 push an error code */
 	.balign 16
 SYM_CODE_START(symbiotic_fault_stub)
 	.set	vector, 0

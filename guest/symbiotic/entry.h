@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Constants of the ABI for the assembler, which does not take the suffixes
- * of symbiotic_abi.h. symcall.c asserts that they are the same.
+ * Constants of the ABI for the assembler, which does not accept the suffixes
+ * in symbiotic_abi.h. symcall.c asserts that the values are equal.
  */
 #ifndef SYMBIOTIC_ENTRY_H
 #define SYMBIOTIC_ENTRY_H

@@ -2,8 +2,8 @@
 /*
  * symbiotic.ko: the guest's side of the symbiotic ABI (docs/ABI.md).
  *
- * Loading under any other VMM, or on bare metal, ends with -ENODEV and
- * without a word.
+ * Under any other VMM and on bare metal, loading fails with -ENODEV and prints
+ * nothing.
  */
 #define pr_fmt(fmt) "symbiotic: " fmt
 
@@ -19,7 +19,7 @@
 
 static bool force;
 module_param(force, bool, 0444);
-MODULE_PARM_DESC(force, "Load on a kernel version that was not tested");
+MODULE_PARM_DESC(force, "Load on an untested kernel version");
 
 static bool found_vmm(void)
 {
@@ -42,7 +42,7 @@ static int check_vmm(void)
 	cpuid(SYMBIOTIC_CPUID_FEATURES, &version, &features, &msr, &ports);
 	if (version >> 16 != SYMBIOTIC_ABI_MAJOR || msr != SYMBIOTIC_MSR_BASE ||
 	    ports != SYMBIOTIC_CPUID_PORTS) {
-		pr_err("the VMM speaks version %u.%u of the ABI, this module %u.%u\n",
+		pr_err("the VMM has ABI version %u.%u, this module needs %u.%u\n",
 		       version >> 16, version & 0xffff,
 		       SYMBIOTIC_ABI_MAJOR, SYMBIOTIC_ABI_MINOR);
 		return -EOPNOTSUPP;
@@ -62,18 +62,23 @@ static int check_kernel(void)
 			    series == KERNEL_VERSION(6, 12, 0) >> 8;
 
 	if (cc_platform_has(CC_ATTR_GUEST_STATE_ENCRYPT)) {
-		pr_err("the VMM can't call into a guest whose registers are encrypted\n");
+		pr_err("encrypted guest registers are not supported\n");
 		return -EOPNOTSUPP;
 	}
 #ifdef X86_FEATURE_FRED
 	if (cpu_feature_enabled(X86_FEATURE_FRED)) {
-		pr_err("FRED is on, and the handlers need an IDT: boot with fred=off\n");
+		pr_err("FRED is enabled, but symcalls need an IDT: boot with fred=off\n");
 		return -EOPNOTSUPP;
 	}
 #endif
 	if (!tested && !force) {
-		pr_err("not tested on Linux %s, only on 6.1 and 6.12; force=1 loads it\n",
+		pr_err("tested on Linux 6.1 and 6.12, not on %s: force=1 loads it\n",
 		       init_utsname()->release);
+		return -EOPNOTSUPP;
+	}
+	/* Its spinlocks sleep, but swap bypass takes some with preemption disabled */
+	if (IS_ENABLED(CONFIG_PREEMPT_RT) && !force) {
+		pr_err("not tested on PREEMPT_RT kernels: force=1 loads it, without swap bypass\n");
 		return -EOPNOTSUPP;
 	}
 	return 0;
@@ -84,7 +89,7 @@ static int __init symbiotic_init(void)
 	int err;
 
 	if (!found_vmm()) {
-		pr_debug("not under a symbiotic VMM\n");
+		pr_debug("no symbiotic VMM\n");
 		return -ENODEV;
 	}
 	err = check_vmm();
@@ -100,7 +105,7 @@ static int __init symbiotic_init(void)
 	err = symbiotic_register_vm();
 	if (err)
 		goto free_idt;
-	/* Before the pages are there: no switch after arming goes unseen */
+	/* Before the local pages exist, so that no task switch after arming is missed */
 	err = symbiotic_start_symspy();
 	if (err)
 		goto unregister_vm;
@@ -116,11 +121,11 @@ static int __init symbiotic_init(void)
 	symbiotic_start_test();
 
 	symbiotic_doorbell(SYMBIOTIC_DOORBELL_READY, 0, 0, 0, 0, 0);
-	pr_info("ABI %u.%u, %u vCPUs, doorbell by %s\n",
+	pr_info("ABI %u.%u, %u vCPUs, doorbells %s\n",
 		SYMBIOTIC_ABI_MAJOR, SYMBIOTIC_ABI_MINOR,
 		symbiotic_global->armed_vcpus,
 		symbiotic_global->features & SYMBIOTIC_FEATURE_INTERRUPT ?
-		"interrupt" : "the guest's own actions only");
+		"on interrupt" : "on the guest's own initiative only");
 	symbiotic_start_swap();
 	return 0;
 
@@ -145,7 +150,7 @@ static void __exit symbiotic_exit(void)
 	symbiotic_stop_status();
 	symbiotic_stop_interrupt();
 	symbiotic_unregister_vcpus();
-	/* From here no vCPU is armed: nothing enters this module any more */
+	/* No vCPU is armed: the VMM no longer enters this module */
 	symbiotic_stop_symspy();
 	symbiotic_unregister_vm();
 	symbiotic_free_idt();

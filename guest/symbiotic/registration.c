@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Shared memory and MSRs: the VM's own registration, and that of each vCPU
- * as it comes and goes.
+ * Shared memory and MSRs: registers the VM, and each vCPU as it comes on-line.
  */
 #define pr_fmt(fmt) "symbiotic: " fmt
 
@@ -33,19 +32,19 @@ void *symbiotic_buffer;
 u32 symbiotic_buffer_size;
 
 static enum cpuhp_state hotplug_state;
-static DEFINE_SPINLOCK(global_lock);	/* features, armed_vcpus */
+static DEFINE_SPINLOCK(global_lock);	/* protects features and armed_vcpus */
 
 static int write_msr(u32 msr, u64 value)
 {
 	int err = wrmsrl_safe(msr, value);
 
 	if (err)
-		pr_err_ratelimited("the VMM refused 0x%llx in MSR 0x%x\n",
+		pr_err_ratelimited("the VMM rejects 0x%llx in MSR 0x%x\n",
 				   value, msr);
 	return err;
 }
 
-/* Clears @msr and asks the VMM whether it is so */
+/* Clears @msr and reads it back */
 static int clear_msr(u32 msr)
 {
 	u64 value;
@@ -104,24 +103,24 @@ static u64 cr3_clear_mask(void)
 	u64 mask = 0;
 
 #ifdef X86_CR3_PTI_PCID_USER_BIT
-	/* From the user's half of a pair of page tables, and PCIDs, to ours */
+	/* Selects the kernel's half of the page-table pair, and its PCID */
 	if (boot_cpu_has(X86_FEATURE_PTI))
 		mask = BIT_ULL(X86_CR3_PTI_PCID_USER_BIT) | BIT_ULL(PAGE_SHIFT);
 #endif
 	return mask;
 }
 
-/* Not every VMM has it: without, a doorbell takes longer */
-bool symbiotic_has_gate(void)
+/* Optional: without it, the VMM handles doorbells more slowly */
+bool symbiotic_has_fast_doorbell(void)
 {
-	return cpuid_ebx(SYMBIOTIC_CPUID_FEATURES) & SYMBIOTIC_FEATURE_GATE;
+	return cpuid_ebx(SYMBIOTIC_CPUID_FEATURES) & SYMBIOTIC_FEATURE_FAST_DOORBELL;
 }
 
 static int allocate_cpu(struct symbiotic_cpu *mine, unsigned int cpu)
 {
 	/*
-	 * The stack has vmalloc's guard page below it: running off its end
-	 * is a fault, not somebody else's memory.
+	 * vmalloc has a guard page below the stack, so an overflow faults
+	 * instead of corrupting memory.
 	 */
 	if (!mine->stack)
 		mine->stack = vzalloc_node(SYMBIOTIC_STACK_SIZE, cpu_to_node(cpu));
@@ -141,7 +140,7 @@ static void fill_local_page(struct symbiotic_local_page *page, unsigned int cpu)
 	page->preempt_count_gpa = preempt_count_gpa(cpu);
 }
 
-/* Arms the vCPU that it runs on; the caller is bound to it */
+/* Arms the current vCPU; the caller is bound to it */
 int symbiotic_arm(void)
 {
 	struct symbiotic_cpu *mine = this_cpu_ptr(&symbiotic_cpu);
@@ -164,8 +163,8 @@ int symbiotic_arm(void)
 		err = write_msr(SYMBIOTIC_MSR_CR3_CLEAR, cr3_clear_mask());
 	if (!err)
 		err = write_msr(SYMBIOTIC_MSR_IDT, symbiotic_idt_address());
-	if (!err && symbiotic_has_gate())
-		err = write_msr(SYMBIOTIC_MSR_GATE, (unsigned long)symbiotic_gate);
+	if (!err && symbiotic_has_fast_doorbell())
+		err = write_msr(SYMBIOTIC_MSR_FAST_DOORBELL, (unsigned long)symbiotic_fast_doorbell);
 	if (!err)
 		err = write_msr(SYMBIOTIC_MSR_RIP, (unsigned long)symbiotic_entry);
 	if (err)
@@ -192,7 +191,7 @@ int symbiotic_disarm(void)
 	return 0;
 }
 
-/* On the vCPU that came; a failure costs its symcalls, not the vCPU */
+/* On the new vCPU. After an error it works without symcalls. */
 static int vcpu_online(unsigned int cpu)
 {
 	struct symbiotic_cpu *mine = this_cpu_ptr(&symbiotic_cpu);
@@ -204,14 +203,14 @@ static int vcpu_online(unsigned int cpu)
 		err = symbiotic_arm();
 	}
 	if (err)
-		pr_warn("vCPU %u takes no symcalls (%d)\n", cpu, err);
+		pr_warn("cannot arm vCPU %u (%d)\n", cpu, err);
 	return 0;
 }
 
 static int vcpu_offline(unsigned int cpu)
 {
 	if (symbiotic_disarm())
-		pr_err("vCPU %u could not be disarmed\n", cpu);
+		pr_err("cannot disarm vCPU %u\n", cpu);
 	return 0;
 }
 
@@ -242,7 +241,7 @@ void symbiotic_unregister_vcpus(void)
 static int reboot_notify(struct notifier_block *block, unsigned long action,
 			 void *data)
 {
-	/* The next kernel, by kexec, has other things in these pages */
+	/* After kexec, these pages belong to the next kernel */
 	wrmsrl_safe(SYMBIOTIC_MSR_GLOBAL_PAGE, 0);
 	return NOTIFY_DONE;
 }
@@ -253,7 +252,7 @@ static void allocate_buffer(void)
 {
 	u32 size;
 
-	/* Contiguous memory may be short: less of it will do */
+	/* Contiguous memory may be scarce: try smaller buffers */
 	for (size = BUFFER_SIZE; size >= PAGE_SIZE; size /= 2) {
 		symbiotic_buffer = alloc_pages_exact(size, GFP_KERNEL | __GFP_ZERO |
 						     __GFP_NOWARN);
@@ -270,8 +269,8 @@ static void fill_global_page(struct symbiotic_global_page *page)
 	page->version = SYMBIOTIC_ABI_VERSION;
 	page->size = sizeof(*page);
 	page->features = SYMBIOTIC_FEATURE_SYMSPY | SYMBIOTIC_FEATURE_SYMCALL;
-	if (symbiotic_has_gate())
-		page->features |= SYMBIOTIC_FEATURE_GATE;
+	if (symbiotic_has_fast_doorbell())
+		page->features |= SYMBIOTIC_FEATURE_FAST_DOORBELL;
 	if (symbiotic_buffer) {
 		page->buffer_gpa = virt_to_phys(symbiotic_buffer);
 		page->buffer_size = symbiotic_buffer_size;
@@ -293,7 +292,7 @@ int symbiotic_register_vm(void)
 	allocate_buffer();
 	fill_global_page(symbiotic_global);
 
-	/* Whatever a kernel before us has left there */
+	/* A kernel before kexec may have left its registration */
 	err = clear_msr(SYMBIOTIC_MSR_GLOBAL_PAGE);
 	if (!err)
 		err = write_msr(SYMBIOTIC_MSR_GLOBAL_PAGE,
@@ -312,8 +311,8 @@ void symbiotic_unregister_vm(void)
 
 	unregister_reboot_notifier(&reboot_block);
 	if (clear_msr(SYMBIOTIC_MSR_GLOBAL_PAGE)) {
-		/* The VMM may still write there: never use it for anything else */
-		pr_err("the VMM does not let go of the shared pages: leaked\n");
+		/* The VMM may still write to the pages: never free them */
+		pr_err("the VMM keeps the shared pages: leaking them\n");
 		return;
 	}
 	for_each_possible_cpu(cpu) {

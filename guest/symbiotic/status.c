@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What the guest's user can see: /sys/kernel/symbiotic/ (one value a file,
- * for everybody) and /sys/kernel/debug/symbiotic/status (all of it).
+ * /sys/kernel/symbiotic/ (one value for each file, readable by all users) and
+ * /sys/kernel/debug/symbiotic/status (everything, readable by root).
  */
 #include <linux/debugfs.h>
 #include <linux/kobject.h>
@@ -9,6 +9,7 @@
 #include <linux/sysfs.h>
 
 #include "symbiotic.h"
+#include "symbiotic_swap.h"
 
 static struct dentry *debugfs;
 static struct kobject *sysfs;
@@ -35,7 +36,7 @@ static ssize_t features_show(struct kobject *object,
 			  features & SYMBIOTIC_FEATURE_SYMCALL ? "symcall " : "",
 			  features & SYMBIOTIC_FEATURE_SWAPBYPASS ? "swapbypass " : "",
 			  features & SYMBIOTIC_FEATURE_INTERRUPT ? "interrupt " : "",
-			  features & SYMBIOTIC_FEATURE_GATE ? "gate " : "");
+			  features & SYMBIOTIC_FEATURE_FAST_DOORBELL ? "fast_doorbell " : "");
 }
 
 static ssize_t symcalls_show(struct kobject *object,
@@ -113,7 +114,7 @@ int symbiotic_start_status(void)
 		kobject_put(sysfs);
 		return err;
 	}
-	/* A kernel without debugfs does without */
+	/* Errors are ignored: debugfs is optional */
 	debugfs = debugfs_create_dir("symbiotic", NULL);
 	debugfs_create_file("status", 0400, debugfs, NULL, &status_fops);
 	return 0;

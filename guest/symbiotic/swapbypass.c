@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Swap bypass (docs/SWAPBYPASS.md): the switch. It is turned by the VMM at
- * load time or by a symcall, and takes effect on a queue of its own, one turn
- * after the other.
+ * Swap bypass (docs/SWAPBYPASS.md): switches it on and off. The VMM requests
+ * a state in the global page when the module loads, and by symcall later. An
+ * ordered workqueue of its own serves the requests: no process holds it up.
  */
 #define pr_fmt(fmt) "symbiotic: " fmt
 
@@ -22,44 +22,46 @@ struct swap_symbols swap_symbols;
 struct swap_slot *swap_slots;
 unsigned long swap_window_pfn;
 unsigned long swap_window_pages;
-const unsigned long *swap_held;
-struct workqueue_struct *swap_queue;
+const unsigned long *swap_resident;
+static struct workqueue_struct *swap_queue;	/* of the switch alone */
 
 #ifdef SYMBIOTIC_TEST
 unsigned int swap_without;
 module_param_named(without, swap_without, uint, 0600);
-MODULE_PARM_DESC(without, "Mask of the guards of swap bypass that are out");
+MODULE_PARM_DESC(without, "Mask of the checks of swap bypass to disable");
 
 unsigned int swap_pause;
 module_param_named(pause, swap_pause, uint, 0600);
-MODULE_PARM_DESC(pause, "Milliseconds in which the page of a fault may be read");
+MODULE_PARM_DESC(pause, "Milliseconds to wait for another vCPU between the two checks of a page");
 #endif
 
-static bool is_on;		/* written on the queue */
+static bool is_on;		/* written on the workqueue */
 /*
- * What the VMM wants last, written by the symcall: the switch, and above it
- * the number of the wish, by which the VMM tells answers apart.
+ * The VMM's latest request: SYMBIOTIC_SWAP_ON or 0, and above it the number
+ * of the request, which the answer repeats.
  */
-static u64 wish;
+static u64 request;
 
-#define WISH_NUMBER	32
+#define REQUEST_NUMBER	32
 static bool is_started;
 
-static void turn(struct work_struct *work);
-static DECLARE_WORK(turn_work, turn);
+static void serve_request(struct work_struct *work);
+static DECLARE_WORK(request_work, serve_request);
 
 bool swap_is_on(void)
 {
-	/* Pairs with turning it on: whoever sees it on sees its hooks and tables */
+	/* Pairs with switch_on(): a reader that sees it on sees the tables too */
 	return smp_load_acquire(&is_on);
 }
 
-/* ---- Turning it: on the queue ------------------------------------------------ */
+/* ---- Switching: on the workqueue --------------------------------------------- */
 
-static bool knows_kernel(void)
+static bool is_supported_kernel(void)
 {
 	const unsigned int series = LINUX_VERSION_CODE >> 8;
 
+	if (IS_ENABLED(CONFIG_PREEMPT_RT))
+		return false;
 	return series == KERNEL_VERSION(6, 1, 0) >> 8 ||
 	       series == KERNEL_VERSION(6, 12, 0) >> 8;
 }
@@ -72,8 +74,8 @@ static bool find_symbols(void)
 	return swap_symbols.flush_tlb_mm_range && swap_symbols.swp_swap_info;
 }
 
-/* Since 6.12 the module can't tell which pages zswap holds */
-static bool zswap_is_in_the_way(void)
+/* Since 6.12 the module cannot find out whether zswap holds a given page */
+static bool zswap_was_enabled(void)
 {
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 12, 0) && IS_ENABLED(CONFIG_ZSWAP)
 	swap_symbols.zswap_ever_enabled =
@@ -93,141 +95,139 @@ static bool is_addressable(u64 address, u64 pages)
 	       address >> PAGE_SHIFT <= limit - pages;
 }
 
-/* The VMM's map of the slots that can be reached; without one, all can */
-static bool find_held(u64 address, u64 pages)
+/* Maps the VMM's bitmap of resident slots. Address 0: all are resident. */
+static bool map_resident_bitmap(u64 address, u64 pages)
 {
 	const u64 bytes = BITS_TO_LONGS(pages) * sizeof(long);
 
-	swap_held = NULL;
+	swap_resident = NULL;
 	if (!address)
 		return true;
 	if (!is_addressable(address, DIV_ROUND_UP(bytes, PAGE_SIZE)))
 		return false;
-	swap_held = memremap(address, bytes, MEMREMAP_WB);
-	return swap_held;
+	swap_resident = memremap(address, bytes, MEMREMAP_WB);
+	return swap_resident;
 }
 
-static void free_books(void)
+static void free_tables(void)
 {
-	if (swap_held)
-		memunmap((void *)swap_held);
-	swap_held = NULL;
+	if (swap_resident)
+		memunmap((void *)swap_resident);
+	swap_resident = NULL;
 	vfree(swap_slots);
 	swap_slots = NULL;
 }
 
 /* Returns SYMBIOTIC_SWAP_NO_* */
-static unsigned int turn_on(void)
+static unsigned int switch_on(void)
 {
-	struct symbiotic_global_page *page = symbiotic_global;
-	const u64 address = READ_ONCE(page->swap_window_gpa);
-	const u64 pages = READ_ONCE(page->swap_window_pages);
+	const struct symbiotic_swap_fields *fields = swap_fields();
+	const u64 address = READ_ONCE(fields->window_gpa);
+	const u64 pages = READ_ONCE(fields->window_pages);
 
 	if (!is_addressable(address, pages))
 		return SYMBIOTIC_SWAP_NO_WINDOW;
-	if (!knows_kernel())
+	if (!is_supported_kernel())
 		return SYMBIOTIC_SWAP_NO_KERNEL;
 	if (!find_symbols())
 		return SYMBIOTIC_SWAP_NO_SYMBOLS;
-	if (zswap_is_in_the_way())
+	if (zswap_was_enabled())
 		return SYMBIOTIC_SWAP_NO_ZSWAP;
-	if (!find_held(READ_ONCE(page->swap_vmm[SYMBIOTIC_SWAP_VMM_HELD]), pages))
+	if (!map_resident_bitmap(READ_ONCE(fields->vmm[SYMBIOTIC_SWAP_VMM_RESIDENT]),
+				 pages))
 		return SYMBIOTIC_SWAP_NO_WINDOW;
 	swap_slots = vzalloc(array_size(pages, sizeof(*swap_slots)));
 	if (!swap_slots) {
-		free_books();
+		free_tables();
 		return SYMBIOTIC_SWAP_NO_MEMORY;
 	}
 	swap_quiet_lru_gen();
 	swap_window_pfn = address >> PAGE_SHIFT;
 	swap_window_pages = pages;
 	if (swap_hook()) {
-		free_books();
+		free_tables();
 		return SYMBIOTIC_SWAP_NO_HOOK;
 	}
-	/* Nothing is mapped before all that guards it is there */
+	/* Publish it last: the hooks must be in place before the first mapping */
 	smp_store_release(&is_on, true);
 	return SYMBIOTIC_SWAP_NO_REASON;
 }
 
-/*
- * First nothing new is mapped, then everything is put back, then those go who
- * guard what is mapped.
- */
-static void turn_off(void)
+/* Stop mapping, restore everything, then remove the hooks */
+static void switch_off(void)
 {
 	WRITE_ONCE(is_on, false);
-	/* Who has seen it on is in a callback still, with preemption off */
+	/* Wait for the callbacks that saw it on: they run with preemption disabled */
 	synchronize_rcu_expedited();
-	swap_forget_all();
+	swap_unregister_all();
 	swap_unhook();
-	free_books();
+	free_tables();
 }
 
 static void report(unsigned int reason, u64 number)
 {
 	const u32 state = is_on ? SYMBIOTIC_SWAP_ON : 0;
 
-	WRITE_ONCE(symbiotic_global->swap_state, state);
+	WRITE_ONCE(swap_fields()->state, state);
 	symbiotic_set_feature(SYMBIOTIC_FEATURE_SWAPBYPASS, is_on);
 	symbiotic_doorbell(SYMBIOTIC_DOORBELL_SWAP_STATE, state, reason, number, 0,
 			   0);
 }
 
-static void turn(struct work_struct *work)
+static void serve_request(struct work_struct *work)
 {
-	const u64 now = READ_ONCE(wish);
-	const bool wanted = now & SYMBIOTIC_SWAP_ON;
+	const u64 now = READ_ONCE(request);
+	const bool on = now & SYMBIOTIC_SWAP_ON;
 	unsigned int reason = SYMBIOTIC_SWAP_NO_REASON;
 
-	if (wanted && !is_on)
-		reason = turn_on();
-	else if (!wanted && is_on)
-		turn_off();
+	if (on && !is_on)
+		reason = switch_on();
+	else if (!on && is_on)
+		switch_off();
 	if (reason)
-		pr_warn("swap bypass can't be turned on (reason %u)\n", reason);
-	report(reason, now >> WISH_NUMBER);
+		pr_warn("cannot switch swap bypass on (reason %u)\n", reason);
+	report(reason, now >> REQUEST_NUMBER);
 }
 
 /* ---- The symcall ------------------------------------------------------------ */
 
-/* In the interrupt after the symcall: a queue's lock may be waited for here */
-static void queue_turn(struct irq_work *work)
+/* In the interrupt after the symcall, where waiting for the queue's lock is allowed */
+static void queue_request(struct irq_work *work)
 {
-	queue_work(swap_queue, &turn_work);
+	queue_work(swap_queue, &request_work);
 }
 
-static DEFINE_IRQ_WORK(turn_irq_work, queue_turn);
+static DEFINE_IRQ_WORK(request_irq_work, queue_request);
 
 /*
- * RBX = SYMBIOTIC_SWAP_ON or 0, RCX = the number of this wish, below 2^32.
- * Any doorbell, interrupts off; takes no lock.
+ * RBX = SYMBIOTIC_SWAP_ON or 0, RCX = number of the request, below 2^32.
+ * In any doorbell, interrupts disabled; takes no lock.
  */
 static u64 symcall_switch(struct symbiotic_registers *regs)
 {
 	if (regs->rbx & ~(u64)SYMBIOTIC_SWAP_ON || regs->rcx > U32_MAX)
 		return SYMBIOTIC_E_INVALID;
-	WRITE_ONCE(wish, regs->rbx | regs->rcx << WISH_NUMBER);
-	irq_work_queue(&turn_irq_work);
+	WRITE_ONCE(request, regs->rbx | regs->rcx << REQUEST_NUMBER);
+	irq_work_queue(&request_irq_work);
 	return SYMBIOTIC_OK;
 }
 
 /* ---- Loading and unloading --------------------------------------------------- */
 
-/* The VMM writes the switch, then the number: read them the other way round */
-static void start_wish(void)
+/* The VMM writes control, then generation. Read them in the opposite order. */
+static void read_first_request(void)
 {
-	const struct symbiotic_global_page *page = symbiotic_global;
-	u64 number = READ_ONCE(page->swap_generation);
+	const struct symbiotic_swap_fields *fields = swap_fields();
+	u64 number = READ_ONCE(fields->generation);
 
-	/* Pairs with the VMM's order of writing */
+	/* Pairs with the VMM's order of writes */
 	smp_rmb();
-	/* A symcall may have come already, and knows better */
-	cmpxchg64(&wish, 0, number << WISH_NUMBER |
-		  (READ_ONCE(page->swap_control) & SYMBIOTIC_SWAP_ON));
+	/* Keep a request that a symcall has already made: it is newer */
+	cmpxchg64(&request, 0, number << REQUEST_NUMBER |
+		  (READ_ONCE(fields->control) & SYMBIOTIC_SWAP_ON));
 }
 
-/* A VMM without a swap disk, or a failure here, costs swap bypass only */
+/* Without a swap disk, or after an error here, the module works without bypass */
 void symbiotic_start_swap(void)
 {
 	u32 version, features, msr, ports;
@@ -235,44 +235,46 @@ void symbiotic_start_swap(void)
 	cpuid(SYMBIOTIC_CPUID_FEATURES, &version, &features, &msr, &ports);
 	if (!(features & SYMBIOTIC_FEATURE_SWAPBYPASS))
 		return;
+	if (swap_start_mms())
+		goto warn;
 	swap_queue = alloc_ordered_workqueue("symbiotic_swap", 0);
 	if (!swap_queue)
-		return;
+		goto stop;
 	if (symbiotic_add_symcall(SYMBIOTIC_SYMCALL_SWAP_MAP, swap_symcall_map))
 		goto destroy;
 	if (symbiotic_add_symcall(SYMBIOTIC_SYMCALL_SWAP_SWITCH, symcall_switch))
 		goto remove;
 	is_started = true;
-	/* The VMM fills in window, disk and switch before it returns */
+	/* The VMM fills in window, disk and request before the doorbell returns */
 	symbiotic_doorbell(SYMBIOTIC_DOORBELL_SWAP_ATTACH, 0, 0, 0, 0, 0);
-	start_wish();
-	queue_work(swap_queue, &turn_work);
+	read_first_request();
+	queue_work(swap_queue, &request_work);
 	return;
 
 remove:
 	symbiotic_remove_symcall(SYMBIOTIC_SYMCALL_SWAP_MAP);
 destroy:
 	destroy_workqueue(swap_queue);
-	pr_warn("swap bypass is not there\n");
+stop:
+	swap_stop_mms();
+warn:
+	pr_warn("swap bypass is not available\n");
 }
 
-/* Before the vCPUs are disarmed: the way back needs none, the report does */
+/* Before the vCPUs are disarmed: report() rings a doorbell */
 void symbiotic_stop_swap(void)
 {
 	if (!is_started)
 		return;
-	/* Nobody turns it any more; then off, and wait until it is */
+	/* Accept no more requests; then switch off and wait */
 	symbiotic_remove_symcall(SYMBIOTIC_SYMCALL_SWAP_SWITCH);
-	irq_work_sync(&turn_irq_work);
-	WRITE_ONCE(wish, READ_ONCE(wish) & ~(u64)SYMBIOTIC_SWAP_ON);
-	queue_work(swap_queue, &turn_work);
-	/*
-	 * A queue that is being destroyed takes work from nobody else: first
-	 * no fault and no end of a process brings any. What they have brought
-	 * is behind the turn.
-	 */
-	flush_work(&turn_work);
+	irq_work_sync(&request_irq_work);
+	WRITE_ONCE(request, READ_ONCE(request) & ~(u64)SYMBIOTIC_SWAP_ON);
+	queue_work(swap_queue, &request_work);
+	flush_work(&request_work);
 	destroy_workqueue(swap_queue);
+	/* With bypass off, no fault and no exiting process queues any work */
+	swap_stop_mms();
 	symbiotic_remove_symcall(SYMBIOTIC_SYMCALL_SWAP_MAP);
 	is_started = false;
 }

@@ -1,18 +1,20 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Swap bypass: what its files share. docs/SWAPBYPASS.md says how it works.
+ * Swap bypass: shared declarations. docs/SWAPBYPASS.md describes the design.
  *
- *   swapbypass.c         the switch: finds the window, turns on and off
- *   swapbypass_mm.c      the processes, and what happens to their page tables
- *   swapbypass_restore.c the way back of what is mapped to the window
- *   swapbypass_map.c     a fault: doorbell, and the symcall that maps
- *   swapbypass_hooks.c   where the kernel is hooked
- *   swapbypass_quiet.c   a warning that would be beside the point
+ *   swapbypass.c         finds the window; switches bypass on and off
+ *   swapbypass_mm.c      registered processes and their mmu_notifiers
+ *   swapbypass_books.c   allocates the books of mapped entries
+ *   swapbypass_restore.c replaces window entries by the original swap entries
+ *   swapbypass_map.c     faults: the doorbell, and the symcall that maps
+ *   swapbypass_hooks.c   ftrace hooks
+ *   swapbypass_quiet.c   suppresses a warning of the multi-generational LRU
  *
- * Locks, outermost first: list_lock (swapbypass_mm.c) is a leaf beside the
- * others; swap_mm.lock, then the page-table lock (ptl). Who holds a ptl, and
- * every handler of a symcall, takes swap_mm.lock by trylock only. None is
- * ever taken in an interrupt.
+ * Lock order: swap_mm.lock, then the page-table locks (ptl), of which only the
+ * first may be waited for. list_lock (swapbypass_mm.c) is never held together
+ * with another lock. Holders of a ptl and handlers of symcalls only trylock
+ * swap_mm.lock. Interrupt handlers take none of them. A restore of more than one
+ * batch drops swap_mm.lock between two batches (swapbypass_restore.c).
  */
 #ifndef SYMBIOTIC_SWAPBYPASS_H
 #define SYMBIOTIC_SWAPBYPASS_H
@@ -22,44 +24,57 @@
 #include <linux/mm_types.h>
 #include <linux/mmu_notifier.h>
 #include <linux/pgtable.h>
+#include <linux/refcount.h>
 #include <linux/spinlock.h>
+#include <linux/swap.h>
+#include <linux/swapops.h>
 #include <linux/workqueue.h>
 #include <linux/xarray.h>
 
 #include "symbiotic.h"
+#include "symbiotic_swap.h"
 
 #define SWAP_ENTRIES	SYMBIOTIC_SWAP_ENTRIES	/* of a page-table page */
 
-/* What one page-table page has mapped to the window; under swap_mm.lock */
+/*
+ * The books of one page-table page with entries that map the window: those of
+ * the original swap entries' bits that the mapped entry does not tell. 152 bytes,
+ * charged to the process's control group. swap_mm.lock protects it.
+ */
 struct swap_region {
-	unsigned long address;	/* of its first entry */
-	/* Valid while count > 0: a page-table page goes only after the notifier */
+	unsigned long address;	/* of the first entry */
+	/* Valid while count > 0: the kernel calls the notifier before it frees the page table */
 	pmd_t *pmd;
 	unsigned int count;	/* bits set in mapped */
+	unsigned int type;	/* of the swap device, while count > 0 */
 	DECLARE_BITMAP(mapped, SWAP_ENTRIES);
-	pte_t *entries;		/* a page: the swap entries as they were */
+	DECLARE_BITMAP(exclusive, SWAP_ENTRIES);	/* pte_swp_exclusive() */
 };
 
-/* A process whose swapped pages may be mapped to the window */
+/* A process whose swapped pages bypass maps once it is ready */
 struct swap_mm {
 	struct mmu_notifier notifier;
-	struct mm_struct *mm;		/* a name; alive while registered */
+	struct mm_struct *mm;		/* we hold a reference (mmgrab) */
 	struct hlist_node hash;		/* list_lock; read under RCU */
-	struct list_head list;		/* list_lock; read under RCU */
-	struct work_struct work;	/* introduces, later retires */
-	bool is_registered;		/* touched on the queue only */
+	struct list_head list;		/* list_lock */
+	unsigned int pass;		/* list_lock: of swap_restore_all() */
+	bool is_registered;		/* list_lock; set by work */
+	unsigned long delay;		/* work: jiffies before the next attempt */
+	struct delayed_work work;	/* registers, later unregisters and frees */
+	refcount_t users;
 	struct rcu_head rcu;
 
-	spinlock_t lock;		/* all below, and slots that are its own */
-	bool ready;			/* registered, and not yet released */
-	unsigned int changes;		/* range_start without range_end */
-	unsigned long change_start;	/* covers all of them */
+	spinlock_t lock;		/* protects all below, and the slots it owns */
+	bool ready;			/* registered and not yet released */
+	unsigned int changes;		/* range_start calls without range_end */
+	unsigned long change_start;	/* covers all those ranges */
 	unsigned long change_end;
-	unsigned long mapped;		/* pages of all regions */
+	unsigned long mapped;		/* pages, of all regions */
+	unsigned long region_count;
 	struct xarray regions;		/* by address >> PMD_SHIFT */
 };
 
-/* Who has a page of the window mapped. One for each page of it. */
+/* The process that maps a page of the window; one for each page */
 struct swap_slot {
 	struct swap_mm *owner;		/* written under owner->lock */
 	unsigned long address;
@@ -70,47 +85,55 @@ struct swap_symbols {
 				   unsigned long end, unsigned int stride_shift,
 				   bool freed_tables);
 	struct swap_info_struct *(*swp_swap_info)(swp_entry_t entry);
-	/* Since 6.12: counts who has ever switched zswap on; NULL: it is not compiled in */
+	/* 6.12: > 0 once zswap was enabled; NULL: not compiled in */
 	struct static_key *zswap_ever_enabled;
 };
 
-/* swapbypass.c; written before the hooks are in place only */
+/* swapbypass.c; constant while the hooks are registered */
 extern struct swap_symbols swap_symbols;
 extern struct swap_slot *swap_slots;
 extern unsigned long swap_window_pfn;
 extern unsigned long swap_window_pages;
-extern const unsigned long *swap_held;	/* a bit a slot; NULL: all are held */
-extern struct workqueue_struct *swap_queue;
+extern const unsigned long *swap_resident;	/* a bit for each slot; NULL: all are resident */
 bool swap_is_on(void);
+
+static_assert(offsetof(struct symbiotic_global_page, services) ==
+	      SYMBIOTIC_SWAP_FIELDS_OFFSET);
+
+/* The service's part of the global page */
+static inline struct symbiotic_swap_fields *swap_fields(void)
+{
+	return (struct symbiotic_swap_fields *)symbiotic_global->services;
+}
 
 static inline void swap_count(unsigned int counter, u64 number)
 {
-	atomic64_add(number, (atomic64_t *)&symbiotic_global->swap_counters[counter]);
+	atomic64_add(number, (atomic64_t *)&swap_fields()->counters[counter]);
 }
 
 /*
- * What keeps a mapping from being wrong. The test build can take out one at a
+ * The checks that keep a mapping correct. The test build can disable one at a
  * time (/sys/module/symbiotic/parameters/without, a mask), so that a test can
- * show that it notices: guest/tests/swapguard.c.
+ * show that it detects the missing check: guest/tests/swapguard.c.
  */
 enum swap_guard {
-	SWAP_GUARD_CACHE,	/* not what is in the swap cache */
-	SWAP_GUARD_SHARED,	/* not what another process has too */
-	SWAP_GUARD_ZERO,	/* 6.12: not what was never written */
-	SWAP_GUARD_CHANGE,	/* not where the page table is being changed */
-	SWAP_GUARD_FLUSH,	/* the TLB is flushed before a slot is read */
-	SWAP_GUARD_READ,	/* put back what is about to be read */
-	SWAP_GUARD_USER,	/* only for faults of user mode */
-	SWAP_GUARD_PIN,		/* put back what is to be pinned */
-	SWAP_GUARD_RANGE,	/* put back before the page table is changed */
-	SWAP_GUARD_SWAPOFF,	/* put back before swapoff looks */
-	SWAP_GUARD_USABLE,	/* nothing of a device that is going */
-	SWAP_GUARD_CLEAN,	/* not what nobody has written since clear_refs */
-	SWAP_GUARD_DEVICE,	/* only pages of this disk */
-	SWAP_GUARD_LOCKED,	/* nothing of locked areas */
-	SWAP_GUARD_MLOCK,	/* put back what becomes locked */
-	SWAP_GUARD_LOOK,	/* not what came into the swap cache meanwhile */
-	SWAP_GUARD_ZSWAP,	/* 6.1: not what zswap has */
+	SWAP_GUARD_CACHE,	/* do not map a page in the swap cache */
+	SWAP_GUARD_SHARED,	/* do not map a slot with several users */
+	SWAP_GUARD_ZERO,	/* 6.12: do not map a page in the zeromap */
+	SWAP_GUARD_CHANGE,	/* do not map a range between range_start and range_end */
+	SWAP_GUARD_FLUSH,	/* flush the TLB before a slot is read */
+	SWAP_GUARD_READ,	/* restore before the kernel reads the slot */
+	SWAP_GUARD_USER,	/* only for faults in user mode */
+	SWAP_GUARD_PIN,		/* restore before get_user_pages() pins the page */
+	SWAP_GUARD_RANGE,	/* restore before the page table changes */
+	SWAP_GUARD_SWAPOFF,	/* restore before swapoff scans for swap entries */
+	SWAP_GUARD_USABLE,	/* do not map while swapoff runs */
+	SWAP_GUARD_CLEAN,	/* do not map a page whose soft-dirty bit is clear */
+	SWAP_GUARD_DEVICE,	/* only pages of the swap disk */
+	SWAP_GUARD_LOCKED,	/* do not map in locked areas */
+	SWAP_GUARD_MLOCK,	/* restore when an area becomes locked */
+	SWAP_GUARD_LOOK,	/* check swap_map again after publishing the owner */
+	SWAP_GUARD_ZSWAP,	/* 6.1: do not map a page in zswap */
 };
 
 #ifdef SYMBIOTIC_TEST
@@ -122,10 +145,25 @@ static inline bool swap_guards(enum swap_guard guard)
 	return !(READ_ONCE(swap_without) & BIT(guard));
 }
 
-/* Between the first look at a page and naming its owner; at most 100 ms */
-static inline void swap_pause_for_tests(void)
+/*
+ * Between the first check of a page and publishing its owner: waits until
+ * another vCPU has changed the slot's use count, at most swap_pause ms and never
+ * more than 100, and then for as long as that vCPU needs to look at the owner.
+ * Once for each write to the parameter, which then reads as 0, so that a program
+ * on the other vCPU knows when to begin. A fixed time would be over before a
+ * vCPU that the host delays.
+ */
+static inline void swap_pause_for_tests(const unsigned char *users)
 {
-	mdelay(min(READ_ONCE(swap_pause), 100U));
+	const unsigned char before = READ_ONCE(*users);
+	unsigned int left = min(READ_ONCE(swap_pause), 100U);
+
+	if (!left)
+		return;
+	WRITE_ONCE(swap_pause, 0);
+	while (left-- && READ_ONCE(*users) == before)
+		mdelay(1);
+	mdelay(10);
 }
 #else
 static inline bool swap_guards(enum swap_guard guard)
@@ -133,7 +171,7 @@ static inline bool swap_guards(enum swap_guard guard)
 	return true;
 }
 
-static inline void swap_pause_for_tests(void)
+static inline void swap_pause_for_tests(const unsigned char *users)
 {
 }
 #endif
@@ -144,23 +182,44 @@ static inline bool swap_is_window(pte_t pte)
 	       pte_pfn(pte) - swap_window_pfn < swap_window_pages;
 }
 
-/* swapbypass_restore.c; owner->lock is held */
+/*
+ * The swap entry that the window's page @slot replaces. A mapped entry's soft-dirty
+ * bit was set, and no other bit: has_only_copy() (swapbypass_map.c).
+ */
+static inline pte_t swap_original_entry(const struct swap_region *region,
+					unsigned int i, unsigned long slot)
+{
+	pte_t pte = swp_entry_to_pte(swp_entry(region->type, slot));
+
+	pte = pte_swp_mksoft_dirty(pte);
+	return test_bit(i, region->exclusive) ? pte_swp_mkexclusive(pte) : pte;
+}
+
+/* swapbypass_restore.c */
+int swap_start_restore(void);
+void swap_stop_restore(void);
 void swap_restore_range(struct swap_mm *owner, unsigned long start,
-			unsigned long end);
-/* ... not held */
+			unsigned long end, bool may_sleep);
 void swap_restore_slot(unsigned long slot);
 void swap_restore_pinned(unsigned long slot);
-void swap_free_region(struct swap_region *region);
+/* The caller holds owner->lock */
+void swap_free_empty_region(struct swap_mm *owner, struct swap_region *region);
 
 /* swapbypass_mm.c */
+extern struct kmem_cache *swap_region_cache;
+int swap_start_mms(void);
+void swap_stop_mms(void);
 struct swap_mm *swap_find_mm(struct mm_struct *mm);
-void swap_request_mm(struct mm_struct *mm);
-bool swap_prepare_region(struct swap_mm *owner, unsigned long address);
+void swap_register_mm(struct mm_struct *mm);
 bool swap_is_changing(const struct swap_mm *owner, unsigned long start,
 		      unsigned long end);
 void swap_restore_locked(unsigned long start, unsigned long end);
 void swap_restore_all(void);
-void swap_forget_all(void);
+void swap_unregister_all(void);
+
+/* swapbypass_books.c */
+bool swap_prepare_region(struct swap_mm *owner, unsigned long address);
+void swap_drop_region(struct swap_mm *owner, unsigned long address);
 
 /* swapbypass_map.c */
 struct vm_fault;

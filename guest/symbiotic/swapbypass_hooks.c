@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Where the kernel is hooked while bypass is on, by ftrace, as live patching
- * does it. Everything happens within ftrace's callbacks: none of our code is
- * on a stack while the kernel's own sleeps, so that unhooking is complete when
- * ftrace says so. Callbacks run with preemption off, which RCU waits for; each
- * looks at its function's first argument.
+ * Swap bypass: ftrace hooks, registered while bypass is on, as live patching
+ * registers them. The module's code runs in ftrace's callbacks only, with
+ * preemption disabled, so no sleeping task has it on its stack, and no callback
+ * runs after unregister_ftrace_function() returns.
  */
 #define pr_fmt(fmt) "symbiotic: " fmt
 
@@ -43,13 +42,13 @@ static unsigned long second_argument(struct ftrace_regs *fregs)
 #define ftrace_regs_set_instruction_pointer ftrace_instruction_pointer_set
 #endif
 
-/* What do_swap_page() is when its work is done */
-static notrace vm_fault_t page_is_there(struct vm_fault *vmf)
+/* Replaces do_swap_page() when the page is mapped */
+static notrace vm_fault_t page_is_mapped(struct vm_fault *vmf)
 {
 	return 0;
 }
 
-/* do_swap_page(vmf): the task touched a page that is not there */
+/* do_swap_page(vmf): a fault on a swapped page */
 static void notrace on_fault(unsigned long ip, unsigned long parent_ip,
 			     struct ftrace_ops *ops, struct ftrace_regs *fregs)
 {
@@ -57,15 +56,15 @@ static void notrace on_fault(unsigned long ip, unsigned long parent_ip,
 
 	if (!swap_bypass_fault(vmf))
 		return;
-	/* do_swap_page() would have done it; an RCU read lock since 6.5 */
+	/* do_swap_page() would have unmapped it, which since 6.5 unlocks RCU */
 	pte_unmap(vmf->pte);
 	vmf->pte = NULL;
-	ftrace_regs_set_instruction_pointer(fregs, (unsigned long)page_is_there);
+	ftrace_regs_set_instruction_pointer(fregs, (unsigned long)page_is_mapped);
 }
 
 /*
- * swap_readpage(page), swap_read_folio(folio): a slot is about to be read
- * into a page of the swap cache. The page is locked; no spinlock is held.
+ * swap_readpage(page), swap_read_folio(folio): the kernel is about to read a
+ * slot into a page of the swap cache. The page is locked; no spinlock is held.
  */
 static void notrace on_read(unsigned long ip, unsigned long parent_ip,
 			    struct ftrace_ops *ops, struct ftrace_regs *fregs)
@@ -87,18 +86,18 @@ static void notrace on_read(unsigned long ip, unsigned long parent_ip,
 	device = swap_symbols.swp_swap_info(entry);
 	if (!device || !swap_guards(SWAP_GUARD_READ))
 		return;
-	/* The page is in the swap cache; see map_entries() */
+	/* Pairs with the barrier in map_entries(), which says why */
 	smp_mb();
-	/* Another device's slot may have the same number: then all that is lost is time */
+	/* Another device's slot may have the same number; a needless restore is harmless */
 	for (slot = swp_offset(entry); pages; slot++, pages--)
 		if (slot < swap_window_pages)
 			swap_restore_slot(slot);
 }
 
 /*
- * get_dev_pagemap(pfn, ...): get_user_pages() wants the page behind an entry
- * that says devmap. It holds the ptl; get_user_pages_fast() has interrupts
- * off instead, finds nothing and goes on to get_user_pages().
+ * get_dev_pagemap(pfn, ...): get_user_pages() is about to pin the page of a
+ * devmap entry. It holds the ptl. get_user_pages_fast() disables interrupts
+ * instead; it gets no page and falls back to get_user_pages().
  */
 static void notrace on_pin(unsigned long ip, unsigned long parent_ip,
 			   struct ftrace_ops *ops, struct ftrace_regs *fregs)
@@ -111,8 +110,9 @@ static void notrace on_pin(unsigned long ip, unsigned long parent_ip,
 }
 
 /*
- * disable_swap_slots_cache_lock(): swapoff, which has just cleared SWP_WRITEOK
- * (so that nothing is mapped any more) and will look for swap entries next.
+ * disable_swap_slots_cache_lock(): swapoff has just cleared SWP_WRITEOK, so
+ * the module maps nothing of this device, and will scan for swap entries next,
+ * until no slot is in use.
  */
 static void notrace on_swapoff(unsigned long ip, unsigned long parent_ip,
 			       struct ftrace_ops *ops, struct ftrace_regs *fregs)
@@ -122,9 +122,9 @@ static void notrace on_swapoff(unsigned long ip, unsigned long parent_ip,
 }
 
 /*
- * __mm_populate(start, len, ...): mlock() and its like have marked the areas,
- * so that nothing is mapped there any more, and would have their pages in. The
- * kernel takes a mapped entry for a page that is. Nothing is held.
+ * __mm_populate(start, len, ...): mlock() has set VM_LOCKED, so the module
+ * maps nothing in the area, and now swaps its pages in. The kernel would skip an
+ * entry that maps the window. No lock is held.
  */
 static void notrace on_populate(unsigned long ip, unsigned long parent_ip,
 				struct ftrace_ops *ops, struct ftrace_regs *fregs)
@@ -136,9 +136,9 @@ static void notrace on_populate(unsigned long ip, unsigned long parent_ip,
 		swap_restore_locked(start, start + length);
 }
 
-/* ---- One user of ftrace for all of them ---------------------------------------- */
+/* ---- One ftrace_ops for all hooks ---------------------------------------------- */
 
-/* Within so many bytes of its beginning a function calls ftrace */
+/* A function calls ftrace within its first 16 bytes */
 #define CALL_OFFSET	16
 
 static struct hook {
@@ -165,13 +165,13 @@ static void notrace on_call(unsigned long ip, unsigned long parent_ip,
 
 static struct ftrace_ops ops;
 
-/* On the queue. Returns 0 or an error; then nothing is hooked. */
+/* On the workqueue. On an error no hook is registered. */
 int swap_hook(void)
 {
 	size_t i;
 	int err = 0;
 
-	/* ftrace_free_filter() leaves pointers to what it has freed */
+	/* ftrace_free_filter() leaves dangling pointers */
 	memset(&ops, 0, sizeof(ops));
 	ops.func = on_call;
 	ops.flags = FTRACE_OPS_FL_RECURSION | FTRACE_OPS_FL_PERMANENT |
@@ -186,18 +186,18 @@ int swap_hook(void)
 	if (!err)
 		err = register_ftrace_function(&ops);
 	if (err) {
-		pr_err("can't hook the kernel (%d)\n", err);
+		pr_err("cannot register the ftrace hooks (%d)\n", err);
 		ftrace_free_filter(&ops);
 	}
 	return err;
 }
 
-/* On the queue. Returns when no CPU is in a callback, and none will be. */
+/* On the workqueue. When it returns, no CPU runs a callback, and none will. */
 void swap_unhook(void)
 {
 	int err = unregister_ftrace_function(&ops);
 
 	if (err)
-		pr_err("can't unhook the kernel (%d)\n", err);
+		pr_err("cannot unregister the ftrace hooks (%d)\n", err);
 	ftrace_free_filter(&ops);
 }

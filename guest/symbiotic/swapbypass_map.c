@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * A fault on a swapped page: the doorbell, and the symcall in which the VMM
- * has part of the neighbourhood mapped to the window.
+ * Swap bypass: a fault on a swapped page rings a doorbell, and the VMM's
+ * symcall maps pages around the fault to the window.
  */
 #include <linux/blkdev.h>
 #include <linux/mm.h>
@@ -13,24 +13,24 @@
 
 #include "swapbypass.h"
 
-/* The fault for which this vCPU is in the doorbell */
+/* The fault for which this vCPU rings the doorbell */
 struct swap_fault {
 	struct swap_mm *owner;		/* NULL: none */
-	struct vm_area_struct *area;	/* held by the fault: its flags stay */
+	struct vm_area_struct *area;	/* the fault holds its lock: flags are stable */
 	struct swap_info_struct *device;
 	pmd_t *pmd;
 	unsigned long address;
 	unsigned int type;		/* of the swap device */
 	unsigned int first, last;	/* entries within the area */
-	bool done;			/* the page is there */
+	bool done;			/* the faulting page is mapped */
 };
 
 static DEFINE_PER_CPU(struct swap_fault, current_fault);
 
-/* Areas where a page's only owner is this process, and may write to it */
+/* Private anonymous memory that this process may read and write */
 static bool qualifies(const struct vm_area_struct *area)
 {
-	const unsigned long wanted = VM_READ | VM_WRITE;
+	const unsigned long required = VM_READ | VM_WRITE;
 	unsigned long refused = VM_SHARED | VM_MAYSHARE | VM_PFNMAP |
 				VM_MIXEDMAP | VM_IO | VM_HUGETLB;
 
@@ -41,12 +41,12 @@ static bool qualifies(const struct vm_area_struct *area)
 		return false;
 #endif
 	return vma_is_anonymous((struct vm_area_struct *)area) &&
-	       (area->vm_flags & wanted) == wanted &&
+	       (area->vm_flags & required) == required &&
 	       !(area->vm_flags & refused) &&
 	       !userfaultfd_armed((struct vm_area_struct *)area);
 }
 
-/* The disk's registers are where the VMM says that the swap disk has them */
+/* Compares the address of the disk's registers with the one that the VMM named */
 static bool is_swap_disk(const struct block_device *bdev)
 {
 	const struct device *parent;
@@ -56,7 +56,7 @@ static bool is_swap_disk(const struct block_device *bdev)
 		return true;
 	if (!bdev || bdev_is_partition((struct block_device *)bdev))
 		return false;
-	/* The gendisk's parent is the virtio device, whose parent is the bus's */
+	/* gendisk, virtio device, platform device */
 	parent = disk_to_dev(bdev->bd_disk)->parent;
 	parent = parent ? parent->parent : NULL;
 	if (!parent || parent->bus != &platform_bus_type)
@@ -64,27 +64,93 @@ static bool is_swap_disk(const struct block_device *bdev)
 	registers = platform_get_resource(to_platform_device(parent),
 					  IORESOURCE_MEM, 0);
 	return registers && registers->start ==
-	       READ_ONCE(symbiotic_global->swap_vmm[SYMBIOTIC_SWAP_VMM_DISK]);
+	       READ_ONCE(swap_fields()->vmm[SYMBIOTIC_SWAP_VMM_DISK]);
 }
 
 /*
- * In use for swap, whole, and ours. RCU read side: swapoff clears the flag,
- * and waits for readers before it takes anything away.
+ * The device is the whole swap disk, and swapoff has not begun. In an RCU
+ * read-side critical section: swapoff clears SWP_WRITEOK and waits for readers
+ * before it frees anything.
  */
 static bool is_usable(const struct swap_info_struct *device)
 {
-	unsigned long wanted = SWP_USED | SWP_BLKDEV;
+	unsigned long required = SWP_USED | SWP_BLKDEV;
 
 	if (swap_guards(SWAP_GUARD_USABLE))
-		wanted |= SWP_WRITEOK;
-	return device && (READ_ONCE(device->flags) & wanted) == wanted &&
+		required |= SWP_WRITEOK;
+	return device && (READ_ONCE(device->flags) & required) == required &&
 	       is_swap_disk(READ_ONCE(device->bdev));
 }
 
+/* swap_map is 1: this entry is the only user, and the page is not in the swap cache */
+static bool has_one_user(const struct swap_info_struct *device,
+			 unsigned long slot)
+{
+	unsigned char users = READ_ONCE(device->swap_map[slot]);
+
+	if (!swap_guards(SWAP_GUARD_CACHE))
+		users &= ~SWAP_HAS_CACHE;
+	if (!swap_guards(SWAP_GUARD_SHARED) && users < SWAP_MAP_MAX)
+		users = min_t(unsigned char, users, 1);
+	return users == 1;
+}
+
+/* A swap entry of this device, number @type, whose only copy is in its slot */
+static bool has_only_copy(const struct swap_info_struct *device,
+			  unsigned int type, pte_t pte)
+{
+	unsigned long slot;
+	swp_entry_t entry;
+
+	if (pte_none(pte) || pte_present(pte))
+		return false;
+	entry = pte_to_swp_entry(pte);
+	if (non_swap_entry(entry))
+		return false;
+	slot = swp_offset(entry);
+	if (swp_type(entry) != type || !slot ||
+	    slot >= swap_window_pages || slot >= device->max) {
+		swap_count(SYMBIOTIC_SWAP_FOREIGN, 1);
+		return false;
+	}
+	/* A writable mapping would hide writes from soft-dirty and userfaultfd */
+	if (((IS_ENABLED(CONFIG_MEM_SOFT_DIRTY) && !pte_swp_soft_dirty(pte)) ||
+	     pte_swp_uffd_wp(pte)) && swap_guards(SWAP_GUARD_CLEAN)) {
+		swap_count(SYMBIOTIC_SWAP_CLEAN, 1);
+		return false;
+	}
+	if (!has_one_user(device, slot)) {
+		swap_count(SYMBIOTIC_SWAP_SHARED, 1);
+		return false;
+	}
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 12, 0)
+	/* A zero page, which the kernel has not written to the disk */
+	if (test_bit(slot, device->zeromap) && swap_guards(SWAP_GUARD_ZERO)) {
+		swap_count(SYMBIOTIC_SWAP_ZERO, 1);
+		return false;
+	}
+	/* The kernel counts before zswap takes its first page, so before has_one_user() */
+	if (swap_symbols.zswap_ever_enabled &&
+	    static_key_count(swap_symbols.zswap_ever_enabled) > 0) {
+		swap_count(SYMBIOTIC_SWAP_ZERO, 1);
+		return false;
+	}
+#endif
+#ifdef CONFIG_FRONTSWAP
+	/* The page is in zswap, not on the disk */
+	if (device->frontswap_map && test_bit(slot, device->frontswap_map) &&
+	    swap_guards(SWAP_GUARD_ZSWAP)) {
+		swap_count(SYMBIOTIC_SWAP_ZERO, 1);
+		return false;
+	}
+#endif
+	return true;
+}
+
 /*
- * The hook's question: is the page of this fault there by other means?
- * In the faulting task, its address space held by mmap_lock or the area's
- * lock, no spinlock held, preemption off, interrupts on.
+ * Tries to resolve a fault by a mapping to the window. Returns true when the
+ * page is mapped. In the faulting task, which holds mmap_lock or the area's
+ * lock and no spinlock; preemption disabled, interrupts enabled.
  */
 bool swap_bypass_fault(struct vm_fault *vmf)
 {
@@ -108,8 +174,8 @@ bool swap_bypass_fault(struct vm_fault *vmf)
 		return false;
 	swap_count(SYMBIOTIC_SWAP_FAULTS, 1);
 	/*
-	 * Of user mode only: get_user_pages() comes without this flag, and has
-	 * to get a page of RAM, or it would come again for ever.
+	 * Only faults in user mode. get_user_pages() faults without this flag,
+	 * needs a page of RAM, and would retry for ever without one.
 	 */
 	if ((!(vmf->flags & FAULT_FLAG_USER) && swap_guards(SWAP_GUARD_USER)) ||
 	    area->vm_mm != current->mm) {
@@ -125,18 +191,22 @@ bool swap_bypass_fault(struct vm_fault *vmf)
 	rcu_read_unlock();
 	if (!owner) {
 		swap_count(SYMBIOTIC_SWAP_NEW, 1);
-		swap_request_mm(area->vm_mm);
+		swap_register_mm(area->vm_mm);
 		return false;
 	}
-	/* Lives: its process has not ended, and who forgets it has waited for us */
+	/* owner is valid: the process runs, and unregistering waits for this callback */
 	if (!READ_ONCE(owner->ready)) {
 		swap_count(SYMBIOTIC_SWAP_NEW, 1);
 		return false;
 	}
-	if (!swap_prepare_region(owner, address)) {
-		swap_count(SYMBIOTIC_SWAP_SHORT, 1);
+	/*
+	 * Without this check, each fault on a page that is still in the swap
+	 * cache would ring a doorbell in vain. SWAP_MAP checks again.
+	 */
+	if (!has_only_copy(device, swp_type(entry), vmf->orig_pte))
 		return false;
-	}
+	if (!swap_prepare_region(owner, address))
+		return false;
 
 	fault = this_cpu_ptr(&current_fault);
 	fault->area = area;
@@ -155,78 +225,24 @@ bool swap_bypass_fault(struct vm_fault *vmf)
 	done = fault->done;
 	if (done)
 		swap_count(SYMBIOTIC_SWAP_HITS, 1);
+	else
+		swap_drop_region(owner, address);
 	return done;
 }
 
 /* ---- The symcall ------------------------------------------------------------ */
 
-/* 1: this entry's, no other's, and not in the swap cache */
-static bool has_one_user(const struct swap_info_struct *device,
-			 unsigned long slot)
-{
-	unsigned char users = READ_ONCE(device->swap_map[slot]);
-
-	if (!swap_guards(SWAP_GUARD_CACHE))
-		users &= ~SWAP_HAS_CACHE;
-	if (!swap_guards(SWAP_GUARD_SHARED) && users < SWAP_MAP_MAX)
-		users = min_t(unsigned char, users, 1);
-	return users == 1;
-}
-
-/* A swap entry of this disk whose page is in its slot and nowhere else */
+/* An entry that SWAP_MAP may replace */
 static bool is_candidate(const struct swap_fault *fault, pte_t pte)
 {
-	const struct swap_info_struct *device = fault->device;
-	unsigned long slot;
-	swp_entry_t entry;
-
-	if (pte_none(pte) || pte_present(pte))
+	if (!has_only_copy(fault->device, fault->type, pte))
 		return false;
-	entry = pte_to_swp_entry(pte);
-	if (non_swap_entry(entry))
-		return false;
-	slot = swp_offset(entry);
-	if (swp_type(entry) != fault->type || !slot ||
-	    slot >= swap_window_pages || slot >= device->max) {
-		swap_count(SYMBIOTIC_SWAP_FOREIGN, 1);
-		return false;
-	}
-	/* In the VMM's file, not in its memory */
-	if (swap_held && !test_bit(slot, swap_held)) {
+	/* The page is in the VMM's file, not in its memory */
+	if (swap_resident &&
+	    !test_bit(swp_offset(pte_to_swp_entry(pte)), swap_resident)) {
 		swap_count(SYMBIOTIC_SWAP_AWAY, 1);
 		return false;
 	}
-	/* Mapped for writing, the page would be dirty without anybody knowing */
-	if (((IS_ENABLED(CONFIG_MEM_SOFT_DIRTY) && !pte_swp_soft_dirty(pte)) ||
-	     pte_swp_uffd_wp(pte)) && swap_guards(SWAP_GUARD_CLEAN)) {
-		swap_count(SYMBIOTIC_SWAP_CLEAN, 1);
-		return false;
-	}
-	if (!has_one_user(device, slot)) {
-		swap_count(SYMBIOTIC_SWAP_SHARED, 1);
-		return false;
-	}
-#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 12, 0)
-	/* All zeroes, and never written to the disk */
-	if (test_bit(slot, device->zeromap) && swap_guards(SWAP_GUARD_ZERO)) {
-		swap_count(SYMBIOTIC_SWAP_ZERO, 1);
-		return false;
-	}
-	/* Counted before zswap takes its first page, and so before we see one user */
-	if (swap_symbols.zswap_ever_enabled &&
-	    static_key_count(swap_symbols.zswap_ever_enabled) > 0) {
-		swap_count(SYMBIOTIC_SWAP_ZERO, 1);
-		return false;
-	}
-#endif
-#ifdef CONFIG_FRONTSWAP
-	/* In zswap, not on the disk */
-	if (device->frontswap_map && test_bit(slot, device->frontswap_map) &&
-	    swap_guards(SWAP_GUARD_ZSWAP)) {
-		swap_count(SYMBIOTIC_SWAP_ZERO, 1);
-		return false;
-	}
-#endif
 	return true;
 }
 
@@ -242,14 +258,14 @@ static pte_t window_pte(const struct swap_fault *fault, unsigned long slot)
 #endif
 }
 
-/* Both locks are held. Returns how many it mapped. */
+/* The caller holds both locks. Returns the number of mapped pages. */
 static unsigned int map_entries(struct swap_fault *fault,
 				struct swap_region *region, pte_t *base,
 				unsigned int first, unsigned int last)
 {
 	DECLARE_BITMAP(candidates, SWAP_ENTRIES);
 	struct swap_mm *owner = fault->owner;
-	const unsigned int wanted = (fault->address & ~PMD_MASK) >> PAGE_SHIFT;
+	const unsigned int faulting = (fault->address & ~PMD_MASK) >> PAGE_SHIFT;
 	unsigned int i, count = 0;
 	unsigned long slot;
 	pte_t pte;
@@ -259,17 +275,17 @@ static unsigned int map_entries(struct swap_fault *fault,
 		pte = ptep_get(base + i);
 		if (!is_candidate(fault, pte))
 			continue;
-		if (i == wanted)
-			swap_pause_for_tests();
 		slot = swp_offset(pte_to_swp_entry(pte));
+		if (i == faulting)
+			swap_pause_for_tests(fault->device->swap_map + slot);
 		swap_slots[slot].address = region->address + i * PAGE_SIZE;
 		WRITE_ONCE(swap_slots[slot].owner, owner);
 		__set_bit(i, candidates);
 	}
 	/*
-	 * Against one who reads the slot into memory: he puts the page into the
-	 * swap cache, then looks for the owner (swap_restore_slot); we name the
-	 * owner, then look for the swap cache. One of us sees the other.
+	 * Pairs with the barrier in on_read(): swap-in puts the page into the
+	 * swap cache, then reads the owner; we publish the owner, then read
+	 * swap_map.
 	 */
 	smp_mb();
 	for_each_set_bit(i, candidates, SWAP_ENTRIES) {
@@ -281,7 +297,13 @@ static unsigned int map_entries(struct swap_fault *fault,
 			swap_count(SYMBIOTIC_SWAP_SHARED, 1);
 			continue;
 		}
-		region->entries[i] = pte;
+		__assign_bit(i, region->exclusive, pte_swp_exclusive(pte));
+		/* Restoring must give back all bits of the entry */
+		if (swap_guards(SWAP_GUARD_CLEAN) &&
+		    WARN_ON_ONCE(!pte_same(pte, swap_original_entry(region, i, slot)))) {
+			WRITE_ONCE(swap_slots[slot].owner, NULL);
+			continue;
+		}
 		__set_bit(i, region->mapped);
 		set_pte_at(owner->mm, region->address + i * PAGE_SIZE, base + i,
 			   window_pte(fault, slot));
@@ -292,7 +314,7 @@ static unsigned int map_entries(struct swap_fault *fault,
 	return count;
 }
 
-/* owner->lock is held */
+/* The caller holds owner->lock */
 static u64 map_locked(struct swap_fault *fault, unsigned int first,
 		      unsigned int last, unsigned int *count)
 {
@@ -303,7 +325,7 @@ static u64 map_locked(struct swap_fault *fault, unsigned int first,
 	spinlock_t *ptl;
 	pte_t *base;
 
-	/* All of this is looked at under the lock, so that it stays */
+	/* The lock keeps these conditions stable */
 	if (!owner->ready || !swap_is_on() || !is_usable(fault->device))
 		return SYMBIOTIC_E_BUSY;
 	region = xa_load(&owner->regions, start >> PMD_SHIFT);
@@ -320,9 +342,12 @@ static u64 map_locked(struct swap_fault *fault, unsigned int first,
 		swap_count(SYMBIOTIC_SWAP_BUSY, 1);
 		return SYMBIOTIC_E_BUSY;
 	}
-	if (pmd_val(pmd) == pmd_val(READ_ONCE(*fault->pmd))) {
-		if (!region->count)
+	if (pmd_val(pmd) == pmd_val(READ_ONCE(*fault->pmd)) &&
+	    (!region->count || region->type == fault->type)) {
+		if (!region->count) {
 			region->pmd = fault->pmd;
+			region->type = fault->type;
+		}
 		base = pte_offset_kernel(fault->pmd, start);
 		*count = map_entries(fault, region, base, first, last);
 		fault->done = pte_present(ptep_get(base + ((fault->address - start) >>
@@ -333,10 +358,10 @@ static u64 map_locked(struct swap_fault *fault, unsigned int first,
 }
 
 /*
- * RBX = first entry of the page-table page, RCX = how many. Returns RBX = how
- * many pages it mapped, RCX = 1 when the faulting page is there.
+ * RBX = first entry of the page-table page, RCX = number of entries. Returns
+ * RBX = number of mapped pages, RCX = 1 when the faulting page is mapped.
  *
- * In the doorbell of swap_bypass_fault(), interrupts off: trylock only.
+ * In the doorbell of swap_bypass_fault(), interrupts disabled: trylock only.
  */
 u64 swap_symcall_map(struct symbiotic_registers *regs)
 {

@@ -1,11 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The processes of swap bypass: who they are, what happens to their page
- * tables, and when they go.
+ * Swap bypass: the registered processes.
  *
- * A mapped entry is put back before the kernel's own code changes the page
- * table there: an mmu_notifier says so for unmap, mprotect, fork, mremap,
- * madvise, the OOM reaper, huge-page collapse and exit.
+ * Each has an mmu_notifier. The kernel calls it before munmap, mprotect, fork,
+ * mremap, madvise, the OOM reaper, huge-page collapse and exit change the page
+ * table, and the module restores the swap entries there first.
+ *
+ * Each process has its own work item, which registers the notifier, and at the
+ * end unregisters it and frees the books. It does not wait for a lock of the
+ * process, whose threads may hold mmap_lock for ever (a page fault in a file
+ * whose server does not answer), and it never runs exit_mmap().
  */
 #define pr_fmt(fmt) "symbiotic: " fmt
 
@@ -13,22 +17,39 @@
 #include <linux/mm.h>
 #include <linux/sched/mm.h>
 #include <linux/slab.h>
-#include <linux/swap.h>
-#include <linux/swapops.h>
+#include <linux/wait.h>
 
 #include "swapbypass.h"
 
-static DEFINE_HASHTABLE(known, 8);
-static LIST_HEAD(all);
-static DEFINE_SPINLOCK(list_lock);	/* known, all, swap_mm.hash and .list */
+/* Jiffies between two attempts to register a process whose mmap_lock is held */
+#define DELAY_FIRST	max_t(unsigned long, HZ / 100, 1)
+#define DELAY_MAX	HZ
+
+/* Processes whose work runs at the same time */
+#define ACTIVE_MAX	64
+
+struct kmem_cache *swap_region_cache;
+static struct workqueue_struct *queue;
+static DEFINE_HASHTABLE(mm_table, 8);
+static LIST_HEAD(mm_list);
+/* mm_table, mm_list, registered, listed and the fields of swap_mm that name it */
+static DEFINE_SPINLOCK(list_lock);
+static unsigned int registered;		/* processes with a notifier */
+static unsigned int listed;		/* processes that are not yet forgotten */
+static DECLARE_WAIT_QUEUE_HEAD(forgotten);
 
 /* ---- The notifier ---------------------------------------------------------- */
 
-/* Before a change of the page table; nothing is mapped there until its end */
+/*
+ * The kernel is about to change the range. Do not map there until range_end.
+ * The caller may sleep, holding mmap_lock or locks of the reverse mapping,
+ * unless the range is not blockable (the OOM reaper).
+ */
 static int on_range_start(struct mmu_notifier *notifier,
 			  const struct mmu_notifier_range *range)
 {
 	struct swap_mm *owner = container_of(notifier, struct swap_mm, notifier);
+	bool has_regions;
 
 	spin_lock(&owner->lock);
 	if (!owner->changes++) {
@@ -38,11 +59,12 @@ static int on_range_start(struct mmu_notifier *notifier,
 		owner->change_start = min(owner->change_start, range->start);
 		owner->change_end = max(owner->change_end, range->end);
 	}
-	/* Also where nothing is mapped any more: the books of what goes are freed */
-	if (!xa_empty(&owner->regions) && range->start < range->end &&
-	    swap_guards(SWAP_GUARD_RANGE))
-		swap_restore_range(owner, range->start, range->end);
+	has_regions = !xa_empty(&owner->regions);
 	spin_unlock(&owner->lock);
+	if (has_regions && range->start < range->end &&
+	    swap_guards(SWAP_GUARD_RANGE))
+		swap_restore_range(owner, range->start, range->end,
+				   mmu_notifier_range_blockable(range));
 	return 0;
 }
 
@@ -56,7 +78,7 @@ static void on_range_end(struct mmu_notifier *notifier,
 	spin_unlock(&owner->lock);
 }
 
-/* Held: owner->lock */
+/* The caller holds owner->lock */
 bool swap_is_changing(const struct swap_mm *owner, unsigned long start,
 		      unsigned long end)
 {
@@ -64,21 +86,20 @@ bool swap_is_changing(const struct swap_mm *owner, unsigned long start,
 	       end > owner->change_start;
 }
 
-static void retire(struct work_struct *work);
-
-/* The last task is leaving the address space, or we are */
+/*
+ * The address space ends, or the module unregisters from it; both may happen at
+ * the same time. The caller may sleep and holds no lock of the process. When
+ * this returns, no entry maps the window.
+ */
 static void on_release(struct mmu_notifier *notifier, struct mm_struct *mm)
 {
 	struct swap_mm *owner = container_of(notifier, struct swap_mm, notifier);
-	bool was_ready;
 
 	spin_lock(&owner->lock);
-	was_ready = owner->ready;
 	owner->ready = false;
-	swap_restore_range(owner, 0, ULONG_MAX);
 	spin_unlock(&owner->lock);
-	if (was_ready)
-		queue_work(swap_queue, &owner->work);
+	swap_restore_range(owner, 0, ULONG_MAX, true);
+	mod_delayed_work(queue, &owner->work, 0);
 }
 
 static const struct mmu_notifier_ops notifier_ops = {
@@ -87,84 +108,135 @@ static const struct mmu_notifier_ops notifier_ops = {
 	.invalidate_range_end = on_range_end,
 };
 
-/* ---- Processes coming and going --------------------------------------------- */
+/* ---- Registration ----------------------------------------------------------- */
 
-/* RCU read side */
+/* In an RCU read-side critical section */
 struct swap_mm *swap_find_mm(struct mm_struct *mm)
 {
 	struct swap_mm *owner;
 
-	hash_for_each_possible_rcu(known, owner, hash, (unsigned long)mm)
+	hash_for_each_possible_rcu(mm_table, owner, hash, (unsigned long)mm)
 		if (owner->mm == mm)
 			return owner;
 	return NULL;
 }
 
-/* On the queue, as all that takes one apart: nobody else does it meanwhile */
-static void take_apart(struct swap_mm *owner)
+static void put_mm(struct swap_mm *owner)
 {
+	if (refcount_dec_and_test(&owner->users))
+		kfree_rcu(owner, rcu);
+}
+
+/* In the process's own work, or before that is queued */
+static void forget_mm(struct swap_mm *owner)
+{
+	const bool is_registered = owner->is_registered;
+
 	spin_lock(&list_lock);
-	list_del_rcu(&owner->list);
+	list_del(&owner->list);
 	hash_del_rcu(&owner->hash);
 	swap_count(SYMBIOTIC_SWAP_PROCESSES, -1);
 	spin_unlock(&list_lock);
-	/* Calls on_release(), unless the process's end has; waits for all calls */
-	if (owner->is_registered)
+	/* Calls on_release() unless exit has; waits for running callbacks */
+	if (is_registered)
 		mmu_notifier_unregister(&owner->notifier, owner->mm);
-	/*
-	 * The process may have ended meanwhile, and its on_release() queued
-	 * retire(). All calls are over now, and retire() isn't running unless
-	 * it is us: the queue is an ordered one.
-	 */
-	cancel_work(&owner->work);
-	WARN_ON_ONCE(owner->mapped);
-	kfree_rcu(owner, rcu);
+	/* on_release() may have queued the work. Nobody queues it any more. */
+	cancel_delayed_work(&owner->work);
+	WARN_ON_ONCE(owner->mapped || !xa_empty(&owner->regions));
+	mmdrop(owner->mm);
+	put_mm(owner);
+
+	spin_lock(&list_lock);
+	registered -= is_registered;
+	listed--;
+	spin_unlock(&list_lock);
+	wake_up_all(&forgotten);
 }
 
-/* On the queue, after on_release() */
-static void retire(struct work_struct *work)
+/* mmap_write_trylock(), which 6.12 does not have */
+static bool trylock_mmap(struct mm_struct *mm)
 {
-	take_apart(container_of(work, struct swap_mm, work));
+	if (!down_write_trylock(&mm->mmap_lock))
+		return false;
+#ifdef SYMBIOTIC_MM_SEQCOUNT
+	mm_lock_seqcount_begin(mm);
+#endif
+	return true;
 }
 
-/* On the queue: the notifier's lock can't be taken in a fault */
-static void introduce(struct work_struct *work)
+/*
+ * Returns 0, -EAGAIN if mmap_lock is held, or another error. The process may
+ * have exited: then mm_users is 0. mmput_async(), because this may hold the last
+ * reference, and exit_mmap() may take for ever.
+ */
+static int try_to_register(struct swap_mm *owner)
 {
-	struct swap_mm *owner = container_of(work, struct swap_mm, work);
 	struct mm_struct *mm = owner->mm;
-	int err = -ESHUTDOWN;
+	int err = -EAGAIN;
 
-	INIT_WORK(&owner->work, retire);
-	if (swap_is_on())
-		err = mmu_notifier_register(&owner->notifier, mm);
-	if (err) {
-		take_apart(owner);
-	} else {
+	if (!mmget_not_zero(mm))
+		return -ESRCH;
+	if (trylock_mmap(mm)) {
+		err = __mmu_notifier_register(&owner->notifier, mm);
+		mmap_write_unlock(mm);
+	}
+	if (!err) {
+		spin_lock(&list_lock);
 		owner->is_registered = true;
+		registered++;
+		spin_unlock(&list_lock);
 		spin_lock(&owner->lock);
 		owner->ready = true;
 		spin_unlock(&owner->lock);
 	}
-	/* May be the last user's: then on_release() follows, and retire() */
-	mmput(mm);
+	mmput_async(mm);
+	return err;
 }
 
 /*
- * Makes a process known. From a fault of its own, preemption off. It takes a
- * while: this fault goes the ordinary way.
+ * Registers the process, or forgets it when it has ended or bypass is off. A
+ * work item never runs twice at the same time.
  */
-void swap_request_mm(struct mm_struct *mm)
+static void serve_mm(struct work_struct *work)
+{
+	struct swap_mm *owner = container_of(to_delayed_work(work), struct swap_mm, work);
+	bool is_ready;
+
+	if (!owner->is_registered && swap_is_on() &&
+	    try_to_register(owner) == -EAGAIN) {
+		owner->delay = min_t(unsigned long, 2 * owner->delay, DELAY_MAX);
+		queue_delayed_work(queue, &owner->work, owner->delay);
+		return;
+	}
+	spin_lock(&owner->lock);
+	is_ready = owner->ready;
+	spin_unlock(&owner->lock);
+	/* Whatever changes this from now on queues the work again */
+	if (!is_ready || !swap_is_on())
+		forget_mm(owner);
+}
+
+/*
+ * Starts to register a process. From a fault of that process, preemption
+ * disabled. Registration needs locks that a fault cannot take: this fault swaps
+ * in as usual.
+ */
+void swap_register_mm(struct mm_struct *mm)
 {
 	struct swap_mm *owner;
 
-	owner = kzalloc(sizeof(*owner), GFP_NOWAIT | __GFP_NOWARN);
-	if (!owner)
+	owner = kzalloc(sizeof(*owner), GFP_NOWAIT | __GFP_NOWARN | __GFP_ACCOUNT);
+	if (!owner) {
+		swap_count(SYMBIOTIC_SWAP_SHORT, 1);
 		return;
+	}
 	owner->notifier.ops = &notifier_ops;
 	owner->mm = mm;
+	owner->delay = DELAY_FIRST;
+	refcount_set(&owner->users, 1);
 	spin_lock_init(&owner->lock);
-	xa_init(&owner->regions);
-	INIT_WORK(&owner->work, introduce);
+	xa_init_flags(&owner->regions, XA_FLAGS_ACCOUNT);
+	INIT_DELAYED_WORK(&owner->work, serve_mm);
 
 	spin_lock(&list_lock);
 	if (swap_find_mm(mm)) {
@@ -172,52 +244,21 @@ void swap_request_mm(struct mm_struct *mm)
 		kfree(owner);
 		return;
 	}
-	hash_add_rcu(known, &owner->hash, (unsigned long)mm);
-	list_add_rcu(&owner->list, &all);
+	mmgrab(mm);
+	hash_add_rcu(mm_table, &owner->hash, (unsigned long)mm);
+	list_add(&owner->list, &mm_list);
+	listed++;
 	swap_count(SYMBIOTIC_SWAP_PROCESSES, 1);
+	queue_delayed_work(queue, &owner->work, 0);
 	spin_unlock(&list_lock);
-
-	mmget(mm);
-	queue_work(swap_queue, &owner->work);
 }
 
-/*
- * Sees to it that there are books for the region of @address. From a fault,
- * preemption off. They may be gone again when it returns: look under the lock.
- */
-bool swap_prepare_region(struct swap_mm *owner, unsigned long address)
-{
-	const unsigned long index = address >> PMD_SHIFT;
-	struct swap_region *region;
-	int err = -EINVAL;
-
-	if (xa_load(&owner->regions, index))
-		return true;
-	region = kzalloc(sizeof(*region), GFP_NOWAIT | __GFP_NOWARN);
-	if (!region)
-		return false;
-	region->address = address & PMD_MASK;
-	region->entries = (pte_t *)__get_free_page(GFP_NOWAIT | __GFP_NOWARN);
-	if (!region->entries)
-		goto free;
-	spin_lock(&owner->lock);
-	if (owner->ready)
-		err = xa_insert(&owner->regions, index, region,
-				GFP_NOWAIT | __GFP_NOWARN);
-	spin_unlock(&owner->lock);
-	if (!err)
-		return true;
-	swap_free_region(region);
-	/* Another thread of the process was faster */
-	return err == -EBUSY;
-free:
-	kfree(region);
-	return false;
-}
+/* ---- All processes ----------------------------------------------------------- */
 
 /*
- * Puts back what this process has mapped in a range that it has locked, for
- * the kernel to swap it in. Process context, no spinlock held, interrupts on.
+ * Restores the entries in a range that this process has locked, so that the
+ * kernel swaps the pages in. Process context, no spinlock held, preemption
+ * disabled: RLIMIT_MEMLOCK bounds the range, except for root.
  */
 void swap_restore_locked(unsigned long start, unsigned long end)
 {
@@ -225,59 +266,88 @@ void swap_restore_locked(unsigned long start, unsigned long end)
 
 	rcu_read_lock();
 	owner = swap_find_mm(current->mm);
-	if (owner) {
-		spin_lock(&owner->lock);
-		if (owner->mapped)
-			swap_restore_range(owner, start, end);
-		spin_unlock(&owner->lock);
-	}
+	if (owner)
+		swap_restore_range(owner, start, end, false);
 	rcu_read_unlock();
 }
 
+static struct swap_mm *next_of_pass(unsigned int pass)
+{
+	struct swap_mm *owner, *found = NULL;
+
+	spin_lock(&list_lock);
+	list_for_each_entry(owner, &mm_list, list) {
+		if (owner->pass != pass) {
+			owner->pass = pass;
+			refcount_inc(&owner->users);
+			found = owner;
+			break;
+		}
+	}
+	spin_unlock(&list_lock);
+	return found;
+}
+
+/* The module may map others meanwhile, but none of a disk that swapoff has stopped */
+static void restore_all(struct work_struct *work)
+{
+	static unsigned int pass;
+	struct swap_mm *owner;
+
+	pass++;
+	while ((owner = next_of_pass(pass))) {
+		swap_restore_range(owner, 0, ULONG_MAX, true);
+		put_mm(owner);
+		cond_resched();
+	}
+}
+
+static DECLARE_WORK(restore_work, restore_all);
+
 /*
- * Puts everything back; what is mapped later is not affected. Process
- * context, interrupts on.
+ * Restores all entries, but does not wait for that. Any context: swapoff calls
+ * it with preemption disabled. swapoff scans for swap entries until the last
+ * slot is free, so it finds them when they are restored.
  */
 void swap_restore_all(void)
 {
-	struct swap_mm *owner;
-
-	/* RCU, not list_lock: restoring waits for other CPUs */
-	rcu_read_lock();
-	list_for_each_entry_rcu(owner, &all, list) {
-		spin_lock(&owner->lock);
-		if (owner->mapped)
-			swap_restore_range(owner, 0, ULONG_MAX);
-		spin_unlock(&owner->lock);
-	}
-	rcu_read_unlock();
+	queue_work(queue, &restore_work);
 }
 
 /*
- * Takes all apart. On the queue, with bypass off and no fault in hand, so none
- * comes. Those still to be introduced are behind us on the queue: they find
- * bypass off, and go by themselves.
+ * Unregisters all processes, and waits until no entry maps the window. With
+ * bypass off and no fault running, so that no process is added. The work of a
+ * process that is not yet registered finds bypass off, and forgets it.
  */
-void swap_forget_all(void)
+void swap_unregister_all(void)
 {
-	struct swap_mm *owner, *found;
+	struct swap_mm *owner;
 
-	do {
-		found = NULL;
-		spin_lock(&list_lock);
-		list_for_each_entry(owner, &all, list) {
-			if (owner->is_registered) {
-				found = owner;
-				break;
-			}
-		}
-		spin_unlock(&list_lock);
-		if (!found)
-			break;
-		/* From here on_release() doesn't queue it any more */
-		spin_lock(&found->lock);
-		found->ready = false;
-		spin_unlock(&found->lock);
-		take_apart(found);
-	} while (true);
+	spin_lock(&list_lock);
+	list_for_each_entry(owner, &mm_list, list)
+		mod_delayed_work(queue, &owner->work, 0);
+	spin_unlock(&list_lock);
+	wait_event(forgotten, !READ_ONCE(registered));
+}
+
+int swap_start_mms(void)
+{
+	swap_region_cache = kmem_cache_create("symbiotic_swap_region",
+					      sizeof(struct swap_region), 0,
+					      SLAB_ACCOUNT, NULL);
+	queue = alloc_workqueue("symbiotic_swap_mm", WQ_UNBOUND, ACTIVE_MAX);
+	if (swap_region_cache && queue && !swap_start_restore())
+		return 0;
+	swap_stop_mms();
+	return -ENOMEM;
+}
+
+/* With bypass off and its hooks removed */
+void swap_stop_mms(void)
+{
+	wait_event(forgotten, !READ_ONCE(listed));
+	if (queue)
+		destroy_workqueue(queue);
+	kmem_cache_destroy(swap_region_cache);
+	swap_stop_restore();
 }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The multi-generational LRU walks page tables. At an entry that is special
- * or devmap it goes on to the next one, which is right, and warns once that it
- * did not expect one in such an area. Mark these warnings as given.
+ * The multi-generational LRU walks page tables. It skips a special or devmap
+ * entry, as it should, but warns once about such an entry in anonymous memory.
+ * Mark these WARN_ON_ONCE() as done.
  */
 #include <linux/bug.h>
 #include <linux/kallsyms.h>

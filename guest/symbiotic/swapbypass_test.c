@@ -1,17 +1,21 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Swap bypass against its rules, for tests of the VMM: built with
- * SYMBIOTIC_TEST=1 only.
+ * A guest that breaks the rules of swap bypass, for tests of the VMM. Only in
+ * the test build (SYMBIOTIC_TEST=1).
  *
- *   echo doorbells|window|lie|honest > /sys/module/symbiotic/parameters/hostile
+ *   echo doorbells|window|lie|honest|hold > /sys/module/symbiotic/parameters/hostile
  *
- * doorbells: such that say nonsense; window: writes all over it, and behind
- * it; lie: SWAP_MAP says that it has mapped what it has not, until honest.
+ * doorbells: rings doorbells with random arguments.
+ * window:    writes to the whole window and beyond its end.
+ * lie:       SWAP_MAP returns random results, until honest.
+ * hold:      keeps the mmap_lock of the writing process until that is killed, as
+ *            a page fault in a file does whose server never answers.
  */
 #include <linux/io.h>
 #include <linux/mm.h>
 #include <linux/module.h>
 #include <linux/random.h>
+#include <linux/sched/signal.h>
 #include <linux/string.h>
 
 #include "swapbypass.h"
@@ -36,7 +40,7 @@ static void ring_doorbells(void)
 
 	for (i = 0; i < DOORBELLS; i++) {
 		number = SYMBIOTIC_DOORBELL_SWAP_FIRST + i % 16;
-		/* What they say of the switch would be believed */
+		/* The VMM trusts the state of the switch */
 		if (number == SYMBIOTIC_DOORBELL_SWAP_STATE)
 			continue;
 		symbiotic_doorbell(number, wild(i), wild(i + 1), wild(i + 2),
@@ -47,8 +51,8 @@ static void ring_doorbells(void)
 
 static int write_window(void)
 {
-	const u64 start = symbiotic_global->swap_window_gpa;
-	const u64 bytes = symbiotic_global->swap_window_pages << PAGE_SHIFT;
+	const u64 start = swap_fields()->window_gpa;
+	const u64 bytes = swap_fields()->window_pages << PAGE_SHIFT;
 	u64 offset;
 	void *at;
 
@@ -62,7 +66,7 @@ static int write_window(void)
 	return 0;
 }
 
-/* Says that it has mapped more than there is */
+/* Returns more mapped pages than there are entries */
 static u64 lie(struct symbiotic_registers *regs)
 {
 	regs->rbx = U64_MAX;
@@ -77,6 +81,14 @@ static int replace_map(symbiotic_handler handler)
 	return symbiotic_add_symcall(SYMBIOTIC_SYMCALL_SWAP_MAP, handler);
 }
 
+static void hold_mmap_lock(void)
+{
+	mmap_read_lock(current->mm);
+	while (!fatal_signal_pending(current))
+		schedule_timeout_killable(HZ);
+	mmap_read_unlock(current->mm);
+}
+
 static int set_hostile(const char *value, const struct kernel_param *parameter)
 {
 	if (sysfs_streq(value, "doorbells"))
@@ -87,6 +99,8 @@ static int set_hostile(const char *value, const struct kernel_param *parameter)
 		return replace_map(lie);
 	else if (sysfs_streq(value, "honest"))
 		return replace_map(swap_symcall_map);
+	else if (sysfs_streq(value, "hold"))
+		hold_mmap_lock();
 	else
 		return -EINVAL;
 	return 0;
@@ -95,4 +109,4 @@ static int set_hostile(const char *value, const struct kernel_param *parameter)
 static const struct kernel_param_ops hostile_ops = { .set = set_hostile };
 
 module_param_cb(hostile, &hostile_ops, NULL, 0200);
-MODULE_PARM_DESC(hostile, "doorbells, window, lie or honest");
+MODULE_PARM_DESC(hostile, "doorbells, window, lie, honest or hold");

@@ -1,15 +1,17 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * symbiotic.ko: what its files share.
+ * symbiotic.ko: shared declarations.
  *
- *   main.c          loads and unloads: finds the VMM, decides, orders the rest
- *   registration.c  memory and MSRs, vCPUs coming and going
- *   symspy.c        keeps the running task in the local pages
- *   symcall.c       dispatch, the directly injected calls, the private IDT
- *   entry.S         where the VMM enters, and where faults end
- *   doorbell.c      the doorbell, and the interrupt that asks for it
- *   symcall_*.c     one call each, made inside a doorbell's exit
- *   swapbypass*.c   swapped pages reached where the VMM keeps them
+ *   main.c          module init and exit: detects the VMM, starts the parts
+ *   registration.c  shared memory, MSRs, vCPU hotplug
+ *   symspy.c        publishes the running task in the local pages
+ *   symcall.c       dispatch, direct symcalls, the private IDT
+ *   entry.S         entry points for symcalls and for faults in handlers
+ *   doorbell.c      the doorbell, and the interrupt that requests one
+ *   symcall_*.c     one symcall each, made inside a doorbell's exit
+ *   status.c        sysfs and debugfs
+ *   swapbypass*.c   the service SwapBypass
+ *   test*.c         faults on purpose, in test builds only
  */
 #ifndef SYMBIOTIC_H
 #define SYMBIOTIC_H
@@ -24,14 +26,14 @@
 
 #define SYMBIOTIC_STACK_SIZE	(16 * 1024)
 
-/* A symcall: arguments in @regs, results too; returns what goes into RAX */
+/* Handles a symcall: arguments and results in @regs; returns RAX */
 typedef u64 (*symbiotic_handler)(struct symbiotic_registers *regs);
 
 struct symbiotic_cpu {
 	struct symbiotic_local_page *local;
 	void *stack;		/* lowest address */
 	bool armed;
-	bool in_doorbell;	/* this vCPU is inside OUT to the doorbell */
+	bool in_doorbell;	/* this vCPU executes a doorbell's OUT */
 };
 
 DECLARE_PER_CPU(struct symbiotic_cpu, symbiotic_cpu);
@@ -45,7 +47,7 @@ void symbiotic_unregister_vm(void);
 int symbiotic_register_vcpus(void);
 void symbiotic_unregister_vcpus(void);
 void symbiotic_set_feature(u32 feature, bool on);
-bool symbiotic_has_gate(void);
+bool symbiotic_has_fast_doorbell(void);
 int symbiotic_arm(void);
 int symbiotic_disarm(void);
 
@@ -54,15 +56,15 @@ void symbiotic_publish_current(void);
 int symbiotic_start_symspy(void);
 void symbiotic_stop_symspy(void);
 
-/* entry.S; but for the function, addresses only */
+/* entry.S; except for symbiotic_ring(), only their addresses are used */
 extern const char symbiotic_entry[];
-extern const char symbiotic_gate[];
+extern const char symbiotic_fast_doorbell[];
 extern const char symbiotic_nmi[];
 void symbiotic_ring(u8 number, u64 rbx, u64 rcx, u64 rdx, u64 rsi, u64 rdi);
 extern const unsigned long symbiotic_fault_stubs[256];
 
-/* symcall.c; the tables and the address are for entry.S */
-extern struct desc_ptr symbiotic_own_idt;
+/* symcall.c; entry.S uses the tables and the address */
+extern struct desc_ptr symbiotic_private_idt;
 extern struct desc_ptr symbiotic_kernel_idt;
 extern unsigned long symbiotic_kernel_nmi;
 void symbiotic_symcall(struct symbiotic_registers *regs);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Kernel symbols that modules can't link to. Whatever isn't found costs one
- * answer ("can't tell"), not the module.
+ * Kernel symbols that modules cannot link to. The module also works without
+ * them; the results that need them are then SYMBIOTIC_NOT_KNOWN.
  */
 #include <linux/kprobes.h>
 
@@ -25,7 +25,7 @@ static void find_lookup(void)
 	address = (unsigned long)probe.addr;
 	unregister_kprobe(&probe);
 #ifdef CONFIG_X86_KERNEL_IBT
-	/* The probe sits behind the ENDBR64, which a call has to land on */
+	/* The probe is after the ENDBR64; an indirect call must go to the ENDBR64 */
 	if (!is_endbr(*(u32 *)address) && is_endbr(*(u32 *)(address - 4)))
 		address -= 4;
 #endif

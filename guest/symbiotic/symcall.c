@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The calls from the VMM: dispatch, those that may interrupt anything, and
- * the private IDT.
+ * Symcalls: dispatch, the direct ones, and the private IDT.
  *
- * The VMM enters at symbiotic_entry (entry.S) with interrupts off, on this
- * vCPU's symcall stack, having interrupted anything at all: user mode, the
- * kernel's entry code, idle with RCU not watching, a holder of any lock. So
- * what is reached from symbiotic_symcall() before the check of in_doorbell
- * is noinstr, and uses this vCPU's own data by plain loads and stores only.
- * This file is built without tracing, coverage and sanitizers.
+ * The VMM enters at symbiotic_entry (entry.S) with interrupts disabled, on
+ * this vCPU's symcall stack. It may have interrupted any instruction: in user
+ * mode, in the kernel's entry code, in idle with RCU not watching, with any
+ * lock held. So all code that symbiotic_symcall() executes before the check of
+ * in_doorbell is noinstr, and accesses only this vCPU's data, by plain loads
+ * and stores. Kbuild builds this file without tracing, coverage and sanitizers.
  */
 #include <linux/compiler.h>
 #include <linux/gfp.h>
@@ -57,8 +56,8 @@ static noinstr u64 task(struct symbiotic_registers *regs)
 }
 
 /*
- * The calls of other kinds are found here as well; which may be injected
- * directly is said by direct_symcalls, and never changes at run time.
+ * All symcalls. is_direct() says which of them the VMM may inject directly;
+ * that never changes at run time.
  */
 static symbiotic_handler handlers[SYMBIOTIC_SYMCALL_COUNT] = {
 	[SYMBIOTIC_SYMCALL_PING] = ping,
@@ -105,8 +104,8 @@ noinstr void symbiotic_symcall(struct symbiotic_registers *regs)
 }
 
 /*
- * Finds the range of the shared buffer that a call's RBX and RCX name; it has
- * to hold at least @least bytes. Returns SYMBIOTIC_OK or an error for RAX.
+ * Finds the range of the shared buffer that a symcall's RBX and RCX name, of at
+ * least @least bytes. Returns SYMBIOTIC_OK or an error for RAX.
  */
 u64 symbiotic_range(const struct symbiotic_registers *regs, size_t least,
 		    void **start)
@@ -125,17 +124,17 @@ u64 symbiotic_range(const struct symbiotic_registers *regs, size_t least,
 	return SYMBIOTIC_OK;
 }
 
-/* ---- Which calls there are ------------------------------------------------ */
+/* ---- The table of symcalls ------------------------------------------------ */
 
-static void publish_symcall(unsigned int number, bool there)
+static void publish_symcall(unsigned int number, bool exists)
 {
 	const u64 bit = 1ULL << (number % 64);
 	u64 *all = &symbiotic_global->symcalls[number / 64];
 	u64 *direct = &symbiotic_global->direct[number / 64];
 
-	WRITE_ONCE(*all, there ? *all | bit : *all & ~bit);
+	WRITE_ONCE(*all, exists ? *all | bit : *all & ~bit);
 	if (is_direct(number))
-		WRITE_ONCE(*direct, there ? *direct | bit : *direct & ~bit);
+		WRITE_ONCE(*direct, exists ? *direct | bit : *direct & ~bit);
 }
 
 void symbiotic_publish_symcalls(void)
@@ -147,7 +146,7 @@ void symbiotic_publish_symcalls(void)
 			publish_symcall(number, true);
 }
 
-/* For a service's own numbers; made inside a doorbell's exit only */
+/* Adds a service's symcall, which the VMM makes only inside a doorbell's exit */
 int symbiotic_add_symcall(unsigned int number, symbiotic_handler handler)
 {
 	unsigned long flags;
@@ -166,7 +165,7 @@ int symbiotic_add_symcall(unsigned int number, symbiotic_handler handler)
 	return err;
 }
 
-/* When it returns, no vCPU is in the handler, and none will be */
+/* When it returns, no vCPU runs the handler, and none will */
 void symbiotic_remove_symcall(unsigned int number)
 {
 	unsigned long flags;
@@ -176,7 +175,7 @@ void symbiotic_remove_symcall(unsigned int number)
 	if (symbiotic_global)
 		publish_symcall(number, false);
 	spin_unlock_irqrestore(&handlers_lock, flags);
-	/* Interrupts are off in a doorbell: a reader, as far as RCU goes */
+	/* A doorbell disables interrupts, which is an RCU read-side critical section */
 	synchronize_rcu();
 }
 
@@ -184,7 +183,7 @@ void symbiotic_remove_symcall(unsigned int number)
 
 static struct gate_struct *idt;
 
-struct desc_ptr symbiotic_own_idt;
+struct desc_ptr symbiotic_private_idt;
 struct desc_ptr symbiotic_kernel_idt;
 unsigned long symbiotic_kernel_nmi;
 
@@ -212,9 +211,9 @@ static void set_gate(unsigned int vector, unsigned long address, unsigned int is
 }
 
 /*
- * These gates stay the kernel's own, made to be entered from anywhere:
- * kernel text is patched by way of #BP, and an NMI, a machine check or a
- * watchpoint isn't the handler's fault.
+ * Gates that stay the kernel's, whose entry code works at any instruction. The
+ * kernel uses #BP to patch its text. A handler does not cause NMIs, machine
+ * checks and watchpoints.
  */
 static const u8 kernel_gates[] = {
 	X86_TRAP_DB, X86_TRAP_NMI, X86_TRAP_BP, X86_TRAP_MC,
@@ -232,7 +231,7 @@ int symbiotic_build_idt(void)
 		return -ENOMEM;
 	for (i = 0; i < 256; i++)
 		set_gate(i, symbiotic_fault_stubs[i], 0);
-	/* A handler that ran off its stack needs another one */
+	/* After a stack overflow, #DF needs another stack */
 	set_gate(X86_TRAP_DF, symbiotic_fault_stubs[X86_TRAP_DF],
 		 IST_INDEX_DF + 1);
 
@@ -242,14 +241,14 @@ int symbiotic_build_idt(void)
 		idt[kernel_gates[i]] = kernel_idt[kernel_gates[i]];
 	symbiotic_kernel_nmi = gate_offset(&kernel_idt[X86_TRAP_NMI]);
 	set_address(&idt[X86_TRAP_NMI], (unsigned long)symbiotic_nmi);
-	symbiotic_own_idt.address = (unsigned long)idt;
-	symbiotic_own_idt.size = SYMBIOTIC_IDT_LIMIT;
+	symbiotic_private_idt.address = (unsigned long)idt;
+	symbiotic_private_idt.size = SYMBIOTIC_IDT_LIMIT;
 	return 0;
 }
 
 void symbiotic_free_idt(void)
 {
-	/* symbiotic_unregister_vm() failed: the VMM may still use it */
+	/* symbiotic_unregister_vm() failed: the VMM may still load it */
 	if (symbiotic_global)
 		return;
 	free_page((unsigned long)idt);

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Symcall LOG: the newest kernel messages, or those before a cursor. The
- * reader used here was made for dumps at a panic, and takes no lock.
+ * Symcall LOG: the newest kernel messages, or those before a cursor. It uses
+ * the reader for panic dumps, which takes no lock.
  */
 #include <linux/kmsg_dump.h>
 
 #include "symbiotic.h"
 
-/* Fewer bytes could never hold a line */
+/* A smaller range may be too small for one line */
 #define LEAST_LENGTH	256
 
 u64 symbiotic_symcall_log(struct symbiotic_registers *regs)
@@ -32,7 +32,7 @@ u64 symbiotic_symcall_log(struct symbiotic_registers *regs)
 
 	regs->rbx = 0;
 	regs->rcx = some ? written : 0;
-	/* Of what is left, next_seq is now the first that was given */
+	/* next_seq is now the first message that was written */
 	regs->rdx = some && iter.next_seq > iter.cur_seq ? iter.next_seq : 0;
 	return SYMBIOTIC_OK;
 }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Symcall MEMORY: where the guest's memory is.
+ * Symcall MEMORY: the guest's memory use.
  *
- * Counters only. si_meminfo() and si_swapinfo() take locks that the
+ * Reads counters only: si_meminfo() and si_swapinfo() take locks that the
  * interrupted task may hold.
  */
 #include <linux/mm.h>
@@ -39,7 +39,7 @@ u64 symbiotic_symcall_memory(struct symbiotic_registers *regs)
 	to->swap_total = symbiotic_total_swap_pages ?
 			 READ_ONCE(*symbiotic_total_swap_pages) :
 			 SYMBIOTIC_NOT_KNOWN;
-	/* Below zero for a moment while a swap device is taken away */
+	/* May be negative for a moment during swapoff */
 	to->swap_free = max(get_nr_swap_pages(), 0L);
 	regs->rbx = sizeof(*to);
 	return SYMBIOTIC_OK;

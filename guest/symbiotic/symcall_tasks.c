@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Symcall TASKS: the processes (or threads) in the order of their PIDs.
+ * Symcall TASKS: the processes or threads, by PID.
  *
- * Interrupts are off all the while, which makes this a reader as far as RCU
- * goes. rcu_read_lock() would be right too, but it counts in the interrupted
- * task, and if the VMM ever cut this call off, that count would stay wrong
- * for good.
+ * Interrupts are disabled, which is an RCU read-side critical section.
+ * rcu_read_lock() would increment a counter of the interrupted task, which
+ * would stay wrong if the VMM aborted the handler.
  */
 #include <linux/pid.h>
 #include <linux/pid_namespace.h>
@@ -14,10 +13,10 @@
 #include "symbiotic.h"
 #include "task.h"
 
-/* PIDs looked at, and threads summed up, in one call: keeps it short */
+/* Most PIDs and threads visited in one symcall, which bounds its time */
 #define STEPS_MAX	2048
 
-/* Returns the threads it looked at; more than @steps: gave up, times unknown */
+/* Returns the visited threads. More than @steps: the times are unknown. */
 static unsigned int sum_times(struct symbiotic_task_record *to,
 			      struct task_struct *leader, unsigned int steps)
 {
@@ -25,7 +24,7 @@ static unsigned int sum_times(struct symbiotic_task_record *to,
 	unsigned int seen = 0;
 	u64 user, system;
 
-	/* Those of the threads that are gone, then of the others */
+	/* First the exited threads, then the others */
 	user = READ_ONCE(leader->signal->utime);
 	system = READ_ONCE(leader->signal->stime);
 	for_each_thread(leader, thread) {

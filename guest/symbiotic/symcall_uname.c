@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Symcall UNAME: the names of this kernel */
+/* Symcall UNAME: uname(2) */
 #include <linux/string.h>
 #include <linux/utsname.h>
 
@@ -8,8 +8,8 @@
 u64 symbiotic_symcall_uname(struct symbiotic_registers *regs)
 {
 	/*
-	 * Without uts_sem, which may not be waited for here: a host name that
-	 * is being changed may come out as a mixture of both.
+	 * Without uts_sem, because a handler must not sleep: during a change
+	 * of the host name the result may mix both names.
 	 */
 	const struct new_utsname *names = init_utsname();
 	struct symbiotic_uname *to;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * SymSpy: which task runs on this vCPU, kept in the local page by the
- * scheduler's tracepoints, read by the VMM without an exit.
+ * SymSpy: probes on the scheduler's tracepoints write the running task to the
+ * vCPU's local page, where the VMM reads it without an exit.
  */
 #define pr_fmt(fmt) "symbiotic: " fmt
 
@@ -11,7 +11,7 @@
 #include "symbiotic.h"
 #include "task.h"
 
-/* Preemption is disabled: tracepoints do that, and so does publish_current() */
+/* Preemption is disabled, by the tracepoint or by the caller */
 static void publish(const struct task_struct *task, const char *comm)
 {
 	struct symbiotic_local_page *page = __this_cpu_read(symbiotic_cpu.local);
@@ -20,22 +20,19 @@ static void publish(const struct task_struct *task, const char *comm)
 	if (!page)
 		return;
 	sequence = page->sequence + 1;
-	/* The VMM may have written nonsense here; what counts is odd and even */
+	/* Force odd: the VMM may have written to the page */
 	sequence |= 1;
 	WRITE_ONCE(page->sequence, sequence);
-	smp_wmb();	/* odd, then the fields */
+	smp_wmb();	/* the odd sequence, then the fields */
 	symbiotic_describe(&page->task, task);
 	if (comm)
 		strscpy_pad(page->task.comm, comm, sizeof(page->task.comm));
-	smp_wmb();	/* the fields, then even */
+	smp_wmb();	/* the fields, then the even sequence */
 	WRITE_ONCE(page->sequence, sequence + 1);
 	page->switches++;
 }
 
-/*
- * An interrupt can't switch tasks in here, but a switch could come between
- * reading current and writing it down.
- */
+/* Interrupts disabled: no task switch between reading current and publishing it */
 void symbiotic_publish_current(void)
 {
 	unsigned long flags;
@@ -51,7 +48,7 @@ static void on_switch(void *data, bool preempt, struct task_struct *prev,
 	publish(next, NULL);
 }
 
-/* Called before the new name is in place */
+/* The kernel calls it before it writes the new name */
 static void on_rename(void *data, struct task_struct *task, const char *comm)
 {
 	unsigned long flags;
@@ -62,32 +59,32 @@ static void on_rename(void *data, struct task_struct *task, const char *comm)
 	local_irq_restore(flags);
 }
 
-/* The PID may be another one: that of the process's first thread */
+/* exec may change the PID: the thread takes that of the process's leader */
 static void on_exec(void *data, struct task_struct *task, pid_t old_pid,
 		    struct linux_binprm *bprm)
 {
 	symbiotic_publish_current();
 }
 
-static struct spy {
+static struct probe {
 	const char *name;
 	void *probe;
 	struct tracepoint *tracepoint;
 	bool registered;
-} spies[] = {
+} probes[] = {
 	{ .name = "sched_switch", .probe = on_switch },
 	{ .name = "task_rename", .probe = on_rename },
 	{ .name = "sched_process_exec", .probe = on_exec },
 };
 
-/* The tracepoints aren't exported; their list is */
+/* The kernel exports the list of tracepoints, not the tracepoints */
 static void find_tracepoint(struct tracepoint *tracepoint, void *unused)
 {
 	size_t i;
 
-	for (i = 0; i < ARRAY_SIZE(spies); i++)
-		if (!strcmp(tracepoint->name, spies[i].name))
-			spies[i].tracepoint = tracepoint;
+	for (i = 0; i < ARRAY_SIZE(probes); i++)
+		if (!strcmp(tracepoint->name, probes[i].name))
+			probes[i].tracepoint = tracepoint;
 }
 
 int symbiotic_start_symspy(void)
@@ -96,20 +93,20 @@ int symbiotic_start_symspy(void)
 	int err;
 
 	for_each_kernel_tracepoint(find_tracepoint, NULL);
-	for (i = 0; i < ARRAY_SIZE(spies); i++) {
-		if (!spies[i].tracepoint) {
-			pr_err("this kernel has no tracepoint %s\n", spies[i].name);
+	for (i = 0; i < ARRAY_SIZE(probes); i++) {
+		if (!probes[i].tracepoint) {
+			pr_err("the kernel has no tracepoint %s\n", probes[i].name);
 			err = -EOPNOTSUPP;
 			goto stop;
 		}
-		err = tracepoint_probe_register(spies[i].tracepoint,
-						spies[i].probe, NULL);
+		err = tracepoint_probe_register(probes[i].tracepoint,
+						probes[i].probe, NULL);
 		if (err) {
-			pr_err("no probe on tracepoint %s (%d)\n",
-			       spies[i].name, err);
+			pr_err("cannot register a probe on %s (%d)\n",
+			       probes[i].name, err);
 			goto stop;
 		}
-		spies[i].registered = true;
+		probes[i].registered = true;
 	}
 	return 0;
 stop:
@@ -121,12 +118,12 @@ void symbiotic_stop_symspy(void)
 {
 	size_t i;
 
-	for (i = 0; i < ARRAY_SIZE(spies); i++) {
-		if (spies[i].registered)
-			tracepoint_probe_unregister(spies[i].tracepoint,
-						    spies[i].probe, NULL);
-		spies[i].registered = false;
+	for (i = 0; i < ARRAY_SIZE(probes); i++) {
+		if (probes[i].registered)
+			tracepoint_probe_unregister(probes[i].tracepoint,
+						    probes[i].probe, NULL);
+		probes[i].registered = false;
 	}
-	/* A probe may still be running on another vCPU */
+	/* A probe may still run on another vCPU */
 	tracepoint_synchronize_unregister();
 }

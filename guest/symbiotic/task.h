@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * A task as the ABI describes it. Inlined into code that may not call
- * anything: plain loads, no lock, no RCU. @task is the one running on this
- * vCPU (or about to), or one that the caller holds by RCU.
+ * Fills struct symbiotic_task. Always inlined, because direct symcalls must
+ * not call functions: plain loads, no lock, no RCU. @task is the running task,
+ * the next task of a switch, or one that RCU protects.
  */
 #ifndef SYMBIOTIC_TASK_H
 #define SYMBIOTIC_TASK_H
@@ -14,10 +14,10 @@
 
 static __always_inline void symbiotic_copy_comm(char *to, const char *from)
 {
-	/* Two words: memcpy() may be a call, and a traced one */
+	/* Two words, not memcpy(), which may be a traced function */
 	((u64 *)to)[0] = READ_ONCE(((const u64 *)from)[0]);
 	((u64 *)to)[1] = READ_ONCE(((const u64 *)from)[1]);
-	/* A writer in between must not cost the end of the string */
+	/* Terminate the string even if a writer interferes */
 	to[SYMBIOTIC_COMM_SIZE - 1] = '\0';
 }
 
@@ -38,8 +38,8 @@ static __always_inline void symbiotic_describe(struct symbiotic_task *to,
 	if (flags & PF_KTHREAD)
 		to->flags |= SYMBIOTIC_TASK_KERNEL;
 	/*
-	 * Of the process, not of the thread. An exiting thread may outlive
-	 * its leader's task_struct: don't follow the pointer then.
+	 * The start time of the process, not of the thread. An exiting thread
+	 * may outlive its leader's task_struct: do not follow the pointer.
 	 */
 	if (leader == task || !(flags & PF_EXITING))
 		to->start_time = leader->start_boottime;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * clockcheck: do clocks and timers keep going? Sleeps again and again, has a
- * one-shot and a periodic timer, and compares them with the monotonic clock.
- * Prints how far each interrupt of /proc/interrupts moved meanwhile.
+ * clockcheck: checks that clocks and timers keep running. Sleeps again and
+ * again, uses a one-shot and a periodic timer, and compares them with the
+ * monotonic clock. Prints by how much each count in /proc/interrupts grew.
  */
 #define _GNU_SOURCE
 #include <ctype.h>
@@ -41,7 +41,7 @@ static void fail(const char *what, uint64_t found, uint64_t bound)
 			(unsigned long long)found, (unsigned long long)bound);
 }
 
-/* Sums the columns of all processors */
+/* Each interrupt's count, as the sum over all CPUs */
 static size_t read_interrupts(struct interrupt *to)
 {
 	FILE *file = fopen("/proc/interrupts", "r");
@@ -126,7 +126,7 @@ static uint64_t one_sleep(void)
 	return slept - length;
 }
 
-/* A thousand readings: never backwards */
+/* Reads the clock a thousand times: it must never go back */
 static void check_order(uint64_t *last)
 {
 	unsigned int i;
@@ -195,17 +195,17 @@ int main(int argc, char **argv)
 	elapsed = now(CLOCK_MONOTONIC) - start;
 	raw = now(CLOCK_MONOTONIC_RAW) - raw_start;
 	expected = elapsed / period;
-	/* A late interrupt is not a lost one: the timer has to catch up in time */
+	/* A timer that expires late still counts: wait until it catches up, up to the bound */
 	do {
 		if (read(fd, &expired, sizeof(expired)) == sizeof(expired))
 			ticks += expired;
 	} while (ticks + 2 < expected &&
 		 now(CLOCK_MONOTONIC) - start < elapsed + late_bound);
-	/* The machine may have been held in between */
+	/* The VMM may have paused the VM meanwhile */
 	later = now(CLOCK_MONOTONIC) - start;
 	count_after = read_interrupts(after);
 
-	/* The periodic timer began a little after, and may tick once more */
+	/* The periodic timer started a little later, and may tick once more */
 	if (ticks + 2 < expected || ticks > later / period + 2)
 		fail("periodic timer's count", ticks, expected);
 	if (raw > later + later / 50 || elapsed > raw + raw / 50)

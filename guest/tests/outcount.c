@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * outcount: a known number of OUT instructions to a port, from user mode. The
- * VMM's count of that port has to grow by exactly as many.
+ * outcount: executes a known number of OUT instructions to a port in user
+ * mode. The VMM's count for that port must grow by exactly this number.
  */
 #include <errno.h>
 #include <stdint.h>
@@ -23,12 +23,12 @@ static uint64_t now(void)
 static int usage(int status)
 {
 	fputs("outcount PORT COUNT [VALUE]\n"
-	      "Writes VALUE (a byte; without it: a running count) COUNT times to PORT.\n"
+	      "Writes VALUE (a byte; default: a running count) COUNT times to PORT.\n"
 	      "Example: outcount 0x80 100000\n", status ? stderr : stdout);
 	return status;
 }
 
-/* The count lives in a register: a repeated or skipped OUT can't hide in it */
+/* The loop counts in a register, so a repeated or skipped OUT changes the total */
 static uint64_t out_many(uint16_t port, uint64_t count, long value)
 {
 	uint64_t done = 0;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * regcheck_round(): fills every register from the structure that GS points to,
- * waits, and writes every register down again. GS is the way in and out, so
- * no general register has to be spared.
+ * regcheck_round(): loads every register from the structure that GS points to,
+ * waits, and stores every register. It reaches the structure through GS, so
+ * that it can use all general registers.
  */
 #include "regcheck.h"
 
@@ -63,12 +63,12 @@ regcheck_round:
 	jne	4f
 	popfq
 
-	/* DEC leaves CF alone; DF and ID are nobody's business but ours */
+	/* DEC doesn't change CF; nothing else changes DF and ID */
 3:	decq	%gs:ROUND_TURNS
 	jnz	3b
 	jmp	6f
 
-	/* The same through the kernel: RAX, RCX and R11 belong to SYSCALL */
+	/* The same through the kernel: SYSCALL changes RAX, RCX and R11 */
 4:	popfq
 5:	movq	%gs:ROUND_SYSCALL, %rax
 	syscall
@@ -79,7 +79,7 @@ regcheck_round:
 	popq	%gs:ROUND_FLAGS_OUT
 	cld
 	each_gpr ROUND_GPR_OUT 1
-	/* RSP has to be where it was: the difference stays for the caller */
+	/* RSP must be unchanged: the caller checks the difference */
 	movq	%rsp, %rax
 	subq	%rax, %gs:ROUND_RSP
 	movq	%fs:0, %rax

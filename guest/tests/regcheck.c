@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * regcheck: fills every register of user mode with known values, waits, and
- * looks whether one has changed; also its memory. Several threads, some of
- * the time within system calls. Run it while the VMM calls into the guest.
+ * regcheck: loads every user-mode register with known values, waits, and
+ * checks that none has changed, and its memory as well. Several threads, some
+ * of the time inside system calls. Run it while the VMM makes symcalls.
  */
 #define _GNU_SOURCE
 #include <asm/prctl.h>
@@ -29,7 +29,7 @@
 #define FLAG_ID		0x200000ULL
 #define FLAGS_CHECKED	(FLAG_CF | FLAG_DF | FLAG_ID)
 
-/* rax, rcx and r11: what SYSCALL itself changes */
+/* rax, rcx and r11: SYSCALL changes them */
 #define SYSCALL_CLOBBERS ((1U << 0) | (1U << 2) | (1U << 10))
 
 struct round {
@@ -104,7 +104,7 @@ static void fill(struct worker *worker)
 		for (j = 0; j < 4; j++)
 			round->vector_in[i][j] = noise(&worker->seed);
 	for (i = 0; i < 8; i++) {
-		/* Any normal number: the top bit of the mantissa set */
+		/* A normal number: the top bit of the mantissa is set */
 		uint64_t mantissa = noise(&worker->seed) | 1ULL << 63;
 		uint16_t exponent = 0x3000 + noise(&worker->seed) % 0x1000;
 
@@ -112,16 +112,16 @@ static void fill(struct worker *worker)
 		memcpy(round->x87_in[i] + 8, &exponent, 2);
 	}
 	round->flags_in = 0x202 | (noise(&worker->seed) & FLAGS_CHECKED);
-	/* All exceptions masked; rounding and flush modes at random */
+	/* Masks all exceptions; random rounding and flush modes */
 	round->mxcsr_in = 0x1f80 | (noise(&worker->seed) & 0xe03f);
 	round->fcw_in = 0x007f | (noise(&worker->seed) & 0x0f00);
-	/* The x87 status is not checked: the loads above set nothing in it */
+	/* The x87 status isn't checked: the loads above don't change it */
 	round->turns = turns;
 	round->syscall = -1;
 	if (worker->rounds % 4 == 3) {
 		round->syscall = SYS_getppid;
 		round->turns = turns / 50 + 1;
-		/* The kernel must not be entered with a wild TF, or like that */
+		/* No random TF and the like when the kernel is entered */
 		round->flags_in &= ~FLAG_DF;
 	}
 }
@@ -129,7 +129,7 @@ static void fill(struct worker *worker)
 static void complain(struct worker *worker, const char *what, unsigned int n,
 		     uint64_t expected, uint64_t found)
 {
-	/* Enough to see a pattern, not enough to drown it */
+	/* Limit the messages: 20 are enough to see a pattern */
 	if (worker->mismatches++ < 20 && !quiet)
 		fprintf(stderr, "regcheck: %s %u is 0x%llx, not 0x%llx (round %llu%s)\n",
 			what, n, (unsigned long long)found,
@@ -236,8 +236,8 @@ static void *work(void *data)
 }
 
 /*
- * Flips one bit of each byte that a round wrote down, and of the memory: each
- * flip has to be found. Returns how many were not.
+ * Flips one bit of each byte that a round stored, and of the memory: the check
+ * must find each flip. Returns the number of flips that it didn't find.
  */
 static unsigned int check_the_checks(struct worker *worker)
 {

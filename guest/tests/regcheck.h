@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* What regcheck.c and its assembly agree on: offsets into struct round. */
+/* Shared by regcheck.c and its assembly: offsets in struct round. */
 #ifndef REGCHECK_H
 #define REGCHECK_H
 

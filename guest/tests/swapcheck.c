@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Checks swap: memory larger than RAM, in which each page says whose it is,
- * which one, and how often it was rewritten.
+ * Checks swap with memory larger than RAM. Each page contains its owner, its
+ * number, and how often it was rewritten.
  *
  *   swapcheck MEBIBYTES PROCESSES SECONDS [SEED]
  *
  * PROCESSES share the memory; each reads, rewrites, moves, protects, pins,
- * forks, unmaps at random and looks at what it finds. "N pages verified, 0
- * wrong", status 0.
+ * forks and unmaps at random, and checks the contents. On success it prints
+ * "N pages verified, 0 wrong" and exits with status 0.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -81,7 +81,7 @@ static void check_page(struct region *r, size_t page)
 	is_right(r, page, r->base + page * PAGE);
 }
 
-/* A run of pages at a random place */
+/* Chooses a range of pages at random */
 static size_t run(const struct region *r, size_t *count)
 {
 	size_t most = r->pages < 64 ? r->pages : 64;
@@ -95,7 +95,7 @@ static void forget(struct region *r, size_t first, size_t count)
 	memset(&r->generation[first], 0, count * sizeof(*r->generation));
 }
 
-/* ---- What may happen to pages ----------------------------------------------- */
+/* ---- Operations on pages ---------------------------------------------------- */
 
 static void act_check(struct region *r)
 {
@@ -189,7 +189,7 @@ static void act_lock(struct region *r)
 	munlock(at, count * PAGE);
 }
 
-/* There and back: the page table's entries move */
+/* mremap() to another address and back, which moves the page-table entries */
 static void act_move(struct region *r)
 {
 	size_t count, first = run(r, &count), i;
@@ -199,7 +199,7 @@ static void act_move(struct region *r)
 	if (there == MAP_FAILED)
 		return;
 	if (mremap(at, count * PAGE, count * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, there) != there) {
-		/* The run lies in two areas, which can't be moved at once */
+		/* The range spans two VMAs, which one mremap() can't move */
 		if (errno != EFAULT)
 			die("mremap");
 		munmap(there, count * PAGE);
@@ -211,7 +211,7 @@ static void act_move(struct region *r)
 		die("mremap");
 }
 
-/* Through get_user_pages(), from the parent's memory or one's own */
+/* Through get_user_pages(), from the parent's memory or its own */
 static void act_pin(struct region *r)
 {
 	static unsigned char copy[64 * PAGE];
@@ -225,7 +225,7 @@ static void act_pin(struct region *r)
 		is_right(r, first + i, copy + i * PAGE);
 }
 
-/* As a debugger writes */
+/* Writes through /proc/self/mem, as a debugger does */
 static void act_poke(struct region *r)
 {
 	size_t page = random64() % r->pages, i;
@@ -270,7 +270,7 @@ static void act_pipe(struct region *r)
 		is_right(r, first + i, copy + i * PAGE);
 }
 
-/* A child sees what we had at its birth, whatever either writes afterwards */
+/* A child must see the contents at the fork, even if either process writes afterwards */
 static void act_fork(struct region *r)
 {
 	size_t i, step = 1 + r->pages / 64, start = random64() % step;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* swapguard: what else comes to a mapped page. */
+/* swapguard: get_user_pages(), readahead, swapoff and page-table changes. */
 #define _GNU_SOURCE
 #include <pthread.h>
 #include <signal.h>
@@ -11,9 +11,9 @@
 
 #include "swapguard.h"
 
-#define PATIENCE	8	/* seconds until something counts as stuck */
+#define STUCK_SECONDS	8	/* a child that runs longer is stuck */
 
-/* Whether a child that runs @work has to be killed */
+/* Runs @work in a child; kills it and returns true if it doesn't end in time */
 static bool is_stuck(void (*work)(void *), void *data)
 {
 	pid_t child = fork();
@@ -25,7 +25,7 @@ static bool is_stuck(void (*work)(void *), void *data)
 		work(data);
 		_exit(0);
 	}
-	for (tenths = 0; tenths < 10 * PATIENCE; tenths++) {
+	for (tenths = 0; tenths < 10 * STUCK_SECONDS; tenths++) {
 		if (waitpid(child, NULL, WNOHANG) == child)
 			return false;
 		usleep(100000);
@@ -47,7 +47,7 @@ int guard_range(void)
 	return *word(base, 3) ? wrong("thrown away, and there", 3) : 0;
 }
 
-/* ---- Other ways to a mapped page ------------------------------------------------- */
+/* ---- get_user_pages() and readahead ----------------------------------------------- */
 
 static void pin(void *base)
 {
@@ -63,7 +63,7 @@ static void pin_own(void *base)
 	static unsigned char copy[SOME_PAGES * PAGE];
 	struct iovec from = { base, sizeof(copy) }, to = { copy, sizeof(copy) };
 
-	/* In the child: its pages are the parent's no more once written to */
+	/* In the child, which no longer shares the pages with its parent once it writes to them */
 	become_known();
 	fill(base, SOME_PAGES, 7000);
 	swap_out(base, SOME_PAGES);
@@ -71,7 +71,7 @@ static void pin_own(void *base)
 		die("process_vm_readv");
 }
 
-/* get_user_pages() meets a swapped page */
+/* get_user_pages() on a swapped page */
 int guard_user(void)
 {
 	unsigned char *base = reserve(SOME_PAGES * PAGE);
@@ -79,7 +79,7 @@ int guard_user(void)
 	return is_stuck(pin_own, base) ? wrong("stuck", 0) : 0;
 }
 
-/* get_user_pages() meets a mapped page */
+/* get_user_pages() on a page that bypass has mapped */
 int guard_pin(void)
 {
 	unsigned char *base = swapped_region(SOME_PAGES, 1);
@@ -89,9 +89,10 @@ int guard_pin(void)
 }
 
 /*
- * The kernel reads ahead, and so the slot of a mapped page, which is then
- * written. Pinning restores one page and swaps it in; mprotect() would restore
- * all of the 2 MiB, as it may have to split a huge page.
+ * Swap readahead reads the slot of a mapped page, and the program then writes
+ * to the page. To start readahead, the test pins one page, which restores it
+ * and swaps it in; mprotect() would restore the whole 2 MiB, as it may have to
+ * split a huge page.
  */
 int guard_read(void)
 {
@@ -151,7 +152,7 @@ static void *touch_all(void *data)
 	return NULL;
 }
 
-/* With mapped pages; or with a thread that touches swapped ones meanwhile */
+/* Runs swapoff while pages are mapped, or while a thread accesses swapped pages */
 static int swapoff_ends(bool with_thread)
 {
 	struct race *race = mmap(NULL, PAGE, PROT_READ | PROT_WRITE,

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* swapguard: two processors at the same page. */
+/* swapguard: races of two vCPUs on one page. */
 #define _GNU_SOURCE
 #include <pthread.h>
 #include <sched.h>
@@ -8,7 +8,7 @@
 
 #include "swapguard.h"
 
-static void stay_on(int number)
+void stay_on(int number)
 {
 	cpu_set_t set;
 
@@ -18,8 +18,8 @@ static void stay_on(int number)
 		die("sched_setaffinity");
 }
 
-/* As the kernel does for somebody else: never by bypass, since it is not user mode that faults */
-static uint64_t read_by_kernel(uint64_t *at)
+/* Reads by process_vm_readv(): bypass doesn't map, as the fault isn't in user mode */
+uint64_t read_by_kernel(uint64_t *at)
 {
 	struct iovec from = { at, 8 }, to;
 	uint64_t copy;
@@ -30,7 +30,7 @@ static uint64_t read_by_kernel(uint64_t *at)
 	return copy;
 }
 
-/* ---- One throws away what the other touches --------------------------------------- */
+/* ---- One vCPU discards pages that the other accesses ------------------------------ */
 
 struct race {
 	unsigned char *base;
@@ -51,7 +51,7 @@ static void *touch_from_the_end(void *data)
 	return NULL;
 }
 
-/* Takes the first processor away from who would rather have it, again and again */
+/* Competes for the first vCPU, so that the thread there is preempted */
 static void *disturb(void *data)
 {
 	struct race *race = data;
@@ -66,7 +66,7 @@ static void *disturb(void *data)
 	return NULL;
 }
 
-/* A thread touches what is being thrown away, which takes its time */
+/* A thread accesses pages while the kernel discards them slowly */
 int guard_change(void)
 {
 	const struct sched_param none = { 0 };
@@ -100,7 +100,7 @@ int guard_change(void)
 	return 0;
 }
 
-/* ---- One writes to what the other moves to RAM ------------------------------------ */
+/* ---- One vCPU writes to a page that the other swaps in ---------------------------- */
 
 struct counting {
 	volatile uint64_t *volatile at;
@@ -127,7 +127,7 @@ static void *count_up(void *data)
 	return NULL;
 }
 
-/* A thread writes to the page while it is being moved from its slot to RAM */
+/* A thread writes to the page while the kernel swaps it in */
 int guard_flush(void)
 {
 	struct counting counting = { 0 };
@@ -139,7 +139,7 @@ int guard_flush(void)
 	counting.at = word(base, 0);
 	if (pthread_create(&thread, NULL, count_up, &counting))
 		die("pthread_create");
-	/* On one processor they would take turns, and nobody would have an old translation */
+	/* Use two vCPUs, so that one TLB keeps a stale translation */
 	stay_on(0);
 	for (i = 0; i < 8 * SOME_PAGES; i++) {
 		counting.at = word(base, i);
@@ -150,84 +150,4 @@ int guard_flush(void)
 	counting.state = 2;
 	pthread_join(thread, NULL);
 	return counting.is_lost ? wrong("a write was lost", 0) : 0;
-}
-
-/* ---- One reads ahead what the other is about to map -------------------------------- */
-
-#define BORDERS		8
-#define LARGE		(PAGE * 512)	/* of one page-table page */
-#define BEHIND		8		/* pages behind each border */
-#define PAUSE		"/sys/module/symbiotic/parameters/pause"
-
-struct looking {
-	uint64_t *volatile at;
-	volatile double since;
-};
-
-/* Has the kernel read the slot of the first page behind a border, and those around it */
-static void *read_ahead(void *data)
-{
-	struct looking *looking = data;
-	uint64_t *at = NULL;
-
-	stay_on(1);
-	while (1) {
-		while (looking->at == at)
-			;
-		at = looking->at;
-		if (!at)
-			return NULL;
-		while (now() < looking->since + 0.005)
-			;
-		read_by_kernel(at);
-	}
-}
-
-/*
- * The page before a border is mapped, and the one behind it read: they have
- * neighbouring slots, but page tables and thus locks of their own. The module
- * pauses after its first look at the former.
- */
-static int look_at_borders(unsigned char *base, struct looking *looking)
-{
-	uint64_t *page;
-	size_t i;
-
-	for (i = 1; i <= BORDERS; i++) {
-		page = (uint64_t *)(base + i * LARGE - PAGE);
-		looking->since = now();
-		looking->at = (uint64_t *)(base + i * LARGE);
-		*page = 1000 + i;
-		usleep(30000);
-		put_back((unsigned char *)page, 0, 1);
-		if (read_by_kernel(page) != 1000 + i)
-			return wrong("older than what was written", i);
-	}
-	return 0;
-}
-
-int guard_look(void)
-{
-	unsigned char *base = reserve((BORDERS + 1) * LARGE);
-	struct looking looking = { 0 };
-	pthread_t reader;
-	size_t i, k;
-	int result;
-
-	read_around_slots();
-	/* Nine pages a border, so that not all of them are split by a border of clusters of eight slots */
-	for (i = 1; i <= BORDERS; i++)
-		for (k = 0; k <= BEHIND; k++)
-			*word(base + i * LARGE - PAGE, k) = i;
-	swap_out(base, (BORDERS + 1) * LARGE / PAGE);
-	if (pthread_create(&reader, NULL, read_ahead, &looking))
-		die("pthread_create");
-	stay_on(0);
-	if (put(PAUSE, "20"))
-		die(PAUSE);
-	result = look_at_borders(base, &looking);
-	put(PAUSE, "0");
-	looking.at = NULL;
-	pthread_join(reader, NULL);
-	return result;
 }

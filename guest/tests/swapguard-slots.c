@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* swapguard: what is in a page, and not in its slot, or not only this process's. */
+/* swapguard: pages whose slots have other contents, or that processes share. */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <sys/uio.h>
@@ -9,8 +9,9 @@
 #include "swapguard.h"
 
 /*
- * A page that was written to its slot is still in the swap cache. Who writes
- * to the slot then, and comes back by the ordinary way, finds the older one.
+ * A page is in its slot and still in the swap cache. If bypass maps the slot
+ * and the process writes to it, a later ordinary fault returns the older page
+ * from the swap cache.
  */
 int guard_cache(void)
 {
@@ -24,7 +25,7 @@ int guard_cache(void)
 		madvise(base, SOME_PAGES * PAGE, MADV_PAGEOUT);
 		fill(base, SOME_PAGES, round << 40);
 		put_back(base, 0, SOME_PAGES);
-		/* Our own look would be at the slot again */
+		/* Read by the kernel: an access from user mode would map the slot by bypass */
 		if (process_vm_readv(getpid(), &to, 1, &from, 1, 0) != sizeof(copy))
 			die("process_vm_readv");
 		if (check(copy, SOME_PAGES, round << 40, "older than what was written"))
@@ -33,7 +34,7 @@ int guard_cache(void)
 	return 0;
 }
 
-/* A page that a child shares, until one of them writes */
+/* A page that parent and child share until one of them writes */
 int guard_shared(void)
 {
 	unsigned char *base = swapped_region(SOME_PAGES, 1000);
@@ -52,7 +53,7 @@ int guard_shared(void)
 	return check(base, SOME_PAGES, 1000, "written by the child");
 }
 
-/* Pages of zeroes have a slot that is not written; the disk is full of junk */
+/* The kernel doesn't write zero pages to their slots, which have other contents */
 int guard_zero(void)
 {
 	unsigned char *base = reserve(SOME_PAGES * PAGE);
@@ -72,18 +73,19 @@ int guard_device(void)
 	return check(swapped_region(SOME_PAGES, 5000), SOME_PAGES, 5000, "of another device");
 }
 
-/* The pages are in zswap, and the slots hold what was in them before */
+/* The pages are in zswap, and their slots have older contents */
 int guard_zswap(void)
 {
 	return check(swapped_region(SOME_PAGES, 6000), SOME_PAGES, 6000, "in zswap");
 }
 
-/* From one border of 2 MiB to the next: within, the kernel would split a huge page, and say so */
+/* Whole 2 MiB: for part of it the kernel would split a huge page and call the notifier */
 #define LOCKED_PAGES	512
 
 /*
- * What is locked has to be in RAM, and no more counted as swapped. Half of it
- * at least: some may not have gone, and Linux 6.1 counts 64 at a time.
+ * Locked pages must be in RAM, and no longer count as swapped. At least half
+ * of them: some may not have been swapped out, and Linux 6.1 counts 64 at a
+ * time.
  */
 static int check_locked(unsigned char *base, long before)
 {
@@ -93,7 +95,7 @@ static int check_locked(unsigned char *base, long before)
 	       wrong("locked, and not in RAM", 0) : 0;
 }
 
-/* Touched after it was locked */
+/* Pages that are accessed after mlock() */
 int guard_locked(void)
 {
 	unsigned char *base = swapped_region(LOCKED_PAGES, 1);
@@ -104,7 +106,7 @@ int guard_locked(void)
 	return check_locked(base, before);
 }
 
-/* Touched before, so that it is mapped */
+/* Pages that are accessed before mlock(), so that bypass has mapped them */
 int guard_mlock(void)
 {
 	unsigned char *base = swapped_region(LOCKED_PAGES, 1);
@@ -117,7 +119,7 @@ int guard_mlock(void)
 	return check_locked(base, before);
 }
 
-/* A page that was only read is not to be told as written */
+/* The kernel must not report a page as written that was only read */
 int guard_clean(void)
 {
 	unsigned char *base = reserve(SOME_PAGES * PAGE);

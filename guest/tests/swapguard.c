@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * One test for each guard of swap bypass (enum swap_guard in the module's
- * swapbypass.h): it finds something wrong when the module's test build has
- * been told to leave that guard out.
+ * swapbypass.h): it fails when the module's test build runs without that
+ * guard.
  *
  *   swapguard cache|shared|zero|change|flush|read|user|pin|range|swapoff|
  *             usable|clean|device|locked|mlock|look|zswap
  *
- * Status 0: nothing is wrong; 1: something is; 2: it could not be tested. What
- * change and range find, is seen in the module's counter of lost pages.
+ * Status 0: passed; 1: failed; 2: it could not run. A failure of change or
+ * range shows in the module's counter of lost pages.
  */
 #include "swapguard.h"
 

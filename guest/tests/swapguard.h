@@ -1,11 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* What the files of swapguard share. */
+/* Shared by the files of swapguard. */
 #ifndef SWAPGUARD_H
 #define SWAPGUARD_H
 
 #include "swapout.h"
 
-/* swapguard-slots.c, swapguard-paths.c, swapguard-races.c */
+/* swapguard-races.c */
+void stay_on(int number);
+uint64_t read_by_kernel(uint64_t *at);
+
+/* swapguard-slots.c, swapguard-paths.c, swapguard-races.c, swapguard-look.c */
 int guard_cache(void);
 int guard_shared(void);
 int guard_zero(void);

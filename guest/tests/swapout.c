@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Swaps memory of our own out on demand, and looks at what comes back. */
+/* Swaps the program's memory out on demand, and checks it when it is back. */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <sys/mount.h>
@@ -10,7 +10,7 @@
 
 int wrong(const char *what, size_t page)
 {
-	printf("%s: not as it should be, page %zu\n", what, page);
+	printf("%s: page %zu has unexpected contents\n", what, page);
 	return 1;
 }
 
@@ -49,14 +49,14 @@ int put(const char *path, const char *text)
 	return written < 0 ? -1 : 0;
 }
 
-/* Reads ahead by the place on the disk, not in the address space */
+/* Makes readahead use adjacent slots, not adjacent virtual addresses */
 void read_around_slots(void)
 {
 	if (put("/sys/kernel/mm/swap/vma_ra_enabled", "false"))
 		die("vma_ra_enabled");
 }
 
-/* A control group of our own, whose memory can be reclaimed on demand */
+/* Enters a control group of its own, to reclaim its memory on demand */
 void enter_group(void)
 {
 	mkdir(CGROUPS, 0700);
@@ -78,7 +78,7 @@ void find_device(char device[64])
 	fclose(file);
 }
 
-/* Of this process, by the kernel's books */
+/* The process's swapped memory, as the kernel counts it */
 long swapped_kibibytes(void)
 {
 	FILE *file = fopen("/proc/self/status", "r");
@@ -94,7 +94,7 @@ long swapped_kibibytes(void)
 	return number;
 }
 
-/* To the page table, whatever of it was mapped */
+/* Makes the module restore the swap entries of mapped pages */
 void put_back(unsigned char *base, size_t page, size_t pages)
 {
 	if (mprotect(base + page * PAGE, pages * PAGE, PROT_READ) ||
@@ -102,7 +102,7 @@ void put_back(unsigned char *base, size_t page, size_t pages)
 		die("mprotect");
 }
 
-/* To the disk, and then out of the swap cache */
+/* Writes pages to the disk, and then removes them from the swap cache */
 void swap_out(unsigned char *base, size_t pages)
 {
 	unsigned char *states = malloc(pages);
@@ -116,7 +116,7 @@ void swap_out(unsigned char *base, size_t pages)
 		madvise(base, pages * PAGE, MADV_PAGEOUT);
 		usleep(20000);
 		snprintf(text, sizeof(text), "%zu", in * PAGE);
-		/* EAGAIN: not all of it was found */
+		/* EAGAIN: the kernel couldn't reclaim all of it */
 		put(CGROUPS "/own/memory.reclaim", text);
 		if (mincore(base, pages * PAGE, states))
 			die("mincore");
@@ -125,12 +125,12 @@ void swap_out(unsigned char *base, size_t pages)
 	}
 	free(states);
 	if (in * 8 > pages) {
-		fprintf(stderr, "swap: %zu of %zu pages won't go\n", in, pages);
+		fprintf(stderr, "swap: %zu of %zu pages can't be swapped out\n", in, pages);
 		exit(2);
 	}
 }
 
-/* A process is bypassed some time after its first fault */
+/* Waits until the module has registered the process, which its first fault starts */
 void become_known(void)
 {
 	unsigned char *base = reserve(SOME_PAGES * PAGE);
@@ -142,7 +142,7 @@ void become_known(void)
 	usleep(300000);
 }
 
-/* Not a child's: a page that two processes have is not bypassed */
+/* Not for a forked child: the module doesn't map a page that two processes share */
 unsigned char *swapped_region(size_t pages, uint64_t value)
 {
 	unsigned char *base = reserve(pages * PAGE);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* Swaps memory of our own out on demand, and looks at what comes back. */
+/* Swaps the program's memory out on demand, and checks it when it is back. */
 #ifndef SWAPOUT_H
 #define SWAPOUT_H
 

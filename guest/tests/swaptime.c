@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Times the touching of memory.
+ * Measures the time of memory accesses.
  *
  *   swaptime MEBIBYTES PASSES [wait]
  *
- * Fills MEBIBYTES, and says of each pass over it how many nanoseconds a touched
- * page took. PASSES: seq, random, write, sparse, new, locked or pageout with
- * commas between, each with *COUNT for more than one; the first three also with
- * /N, to end after an Nth of the pages: random/8*2. write: in order, and
- * writes; sparse: one page of each 2 MiB; new: touches memory that is mapped
- * anew; locked: other memory, a quarter as much, which is locked into RAM;
- * pageout: touches nothing, but asks the kernel to swap all of it out. wait:
- * before each pass it says so, and reads a line.
+ * Fills MEBIBYTES, and prints for each pass over them how many nanoseconds a
+ * touched page took. PASSES: seq, random, write, sparse, new, locked or pageout,
+ * with commas between, each with *COUNT to repeat it; the first three also with
+ * /N, to end after an Nth of the pages: random/8*2. write: writes in order;
+ * sparse: one page of each 2 MiB; new: touches newly mapped memory; locked:
+ * other memory, a quarter as much, which is locked into RAM; pageout: touches
+ * nothing, but asks the kernel to swap all of it out. wait: prints a line and
+ * reads one before each pass.
  */
 #define _GNU_SOURCE
 #include <stdbool.h>
@@ -43,7 +43,7 @@ static size_t fill(unsigned char *base, size_t pages)
 	return pages;
 }
 
-/* Ends after an Nth of the touches, but finds its pages among all of them */
+/* Accesses an Nth of the pages; "random" spreads them over all pages */
 static size_t touch(unsigned char *base, size_t pages, const char *order, size_t nth)
 {
 	const size_t step = strcmp(order, "sparse") ? 1 : 512;
@@ -67,7 +67,7 @@ static size_t touch(unsigned char *base, size_t pages, const char *order, size_t
 	return count;
 }
 
-/* Returns memory that takes no fault */
+/* Returns memory that is locked, so that accesses don't fault */
 static unsigned char *reserve_locked(size_t pages)
 {
 	unsigned char *base = reserve(pages * PAGE);
@@ -75,7 +75,7 @@ static unsigned char *reserve_locked(size_t pages)
 	fill(base, pages);
 	if (mlock(base, pages * PAGE))
 		die("mlock");
-	/* As long after its last touch as in other passes: TLBs know less then */
+	/* Wait like the other passes after their last access, so that the TLBs are in the same state */
 	usleep(100000);
 	return base;
 }
@@ -101,7 +101,7 @@ static bool is_known(const char *order)
 	return false;
 }
 
-/* Returns where the memory is now */
+/* Returns the new address of the memory */
 static unsigned char *run(int pass, const char *order, size_t nth, unsigned char *base, size_t pages)
 {
 	const bool is_new = !strcmp(order, "new"), is_locked = !strcmp(order, "locked");
@@ -137,7 +137,7 @@ static unsigned char *run(int pass, const char *order, size_t nth, unsigned char
 	return base;
 }
 
-/* Cuts the sign and what is behind it off; without it, or with no number, 1 */
+/* Removes the sign and the number after it from @order; returns the number, or 1 */
 static size_t number_after(char *order, char sign)
 {
 	char *at = strchr(order, sign);
@@ -162,7 +162,7 @@ int main(int argc, char **argv)
 	pages = (strtoul(argv[1], NULL, 0) << 20) / PAGE;
 	base = reserve(pages * PAGE);
 	fill(base, pages);
-	/* A first fault makes the process known to the module; the answer takes a moment */
+	/* The first fault registers the process with the module, which takes a moment */
 	for (round = 0; round < 2; round++) {
 		madvise(base, 16 * PAGE, MADV_PAGEOUT);
 		usleep(200000);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* What the programs that check and time swap share. */
+/* Shared by the programs that check and time swap. */
 #ifndef SWAPTOOLS_H
 #define SWAPTOOLS_H
 
@@ -43,14 +43,14 @@ static inline double now(void)
 
 static inline void *reserve(size_t bytes)
 {
-	/* Aligned, so that page-table pages are whole ones */
+	/* Aligned to 2 MiB, so that it fills whole page tables */
 	unsigned char *at = mmap(NULL, bytes + (2 << 20), PROT_READ | PROT_WRITE,
 				 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
 	if (at == MAP_FAILED)
 		die("mmap");
 	at = (unsigned char *)(((uintptr_t)at + (2 << 20) - 1) & ~((uintptr_t)(2 << 20) - 1));
-	/* Huge pages are split when swapped; small ones from the start are plainer */
+	/* Small pages: the kernel would split huge ones when it swaps them */
 	madvise(at, bytes, MADV_NOHUGEPAGE);
 	return at;
 }

@@ -16,7 +16,7 @@
 #define MADV_COLLAPSE 25
 #endif
 
-/* What is mapped by bypass has no page that could be swapped out */
+/* The kernel can't swap out what bypass has mapped: restore it first */
 static void out_again(unsigned char *base)
 {
 	put_back(base, 0, PAGES);
@@ -34,7 +34,7 @@ static unsigned long number_in(const char *path)
 	return number;
 }
 
-/* ---- Equal pages become one -------------------------------------------------------- */
+/* ---- KSM merges equal pages -------------------------------------------------------- */
 
 #define KSM	"/sys/kernel/mm/ksm/"
 
@@ -68,7 +68,7 @@ int works_ksm(void)
 	if (put(KSM "pages_to_scan", "5000") || put(KSM "sleep_millisecs", "10"))
 		die("ksm");
 	for (round = 1; round <= 5; round++) {
-		/* Pages that are merged already would not be swapped out */
+		/* Merged pages would not be swapped out */
 		put(KSM "run", "2");
 		fill_equal(base, round);
 		out_again(base);
@@ -97,7 +97,7 @@ int works_ksm(void)
 	return result;
 }
 
-/* ---- Small pages become a huge one --------------------------------------------------- */
+/* ---- Collapse to a huge page --------------------------------------------------------- */
 
 int works_huge(void)
 {
@@ -108,7 +108,7 @@ int works_huge(void)
 
 		result |= check(base, PAGES / 2, 9000 + round, "huge, before");
 		madvise(base, PAGES * PAGE, MADV_HUGEPAGE);
-		/* It may say no: what counts is that nothing is lost */
+		/* It may fail: the test only checks that nothing is lost */
 		madvise(base, PAGES * PAGE, MADV_COLLAPSE);
 		result |= check(base, PAGES, 9000 + round, "huge, after");
 		munmap(base, PAGES * PAGE);
@@ -132,7 +132,7 @@ int works_compaction(void)
 	return result;
 }
 
-/* ---- Control groups: a limit that is always reached, and one that kills --------------- */
+/* ---- Control groups: reclaim at a memory limit, and an OOM kill ------------------------ */
 
 int works_group(void)
 {
@@ -169,7 +169,7 @@ static void burst(void)
 	become_known();
 	base = swapped_region(PAGES, 1);
 	check(base, PAGES, 1, "oom");
-	/* From here on nothing can be swapped out */
+	/* From now on the kernel can't swap out this group's memory */
 	put(OWN_GROUP "/memory.swap.max", "0");
 	put(OWN_GROUP "/memory.oom.group", "0");
 	if (put("/proc/self/oom_score_adj", "1000") || put(OWN_GROUP "/memory.max", "8M"))
@@ -201,7 +201,7 @@ int works_oom(void)
 	return result;
 }
 
-/* ---- Who looks at the page tables from outside ------------------------------------------- */
+/* ---- Other readers of the page tables ---------------------------------------------------- */
 
 static void read_all(const char *path)
 {

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What the kernel does with a process' memory works on swapped pages that are
- * mapped by bypass, too. One test for each:
+ * Checks that the kernel's operations on a process's memory work on swapped
+ * pages that are mapped by bypass. One test for each:
  *
  *   swapworks NAME [DEVICE]
  *
- * DEVICE is a disk that direct may write over. Status 0: all is as it should
- * be; 1: something is not; 2: it could not be tested.
+ * DEVICE is a disk that the test "direct" may overwrite. Status 0: passed; 1:
+ * failed; 2: it could not run.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -25,7 +25,7 @@
 
 static const char *device;
 
-/* ---- A core dump has what was mapped, and what was still swapped out ------------- */
+/* ---- A core dump contains mapped and swapped pages -------------------------------- */
 
 #define CORE	"/tmp/core"
 
@@ -41,7 +41,7 @@ static void crash(uint64_t value)
 	abort();
 }
 
-/* How many of the pages are in the file, each where a page begins */
+/* Counts the pages in the file, at page-aligned offsets */
 static size_t found_in(const char *path, uint64_t value)
 {
 	static bool found[PAGES];
@@ -86,7 +86,7 @@ int works_dump(void)
 	return count == PAGES ? 0 : wrong("core dump", count);
 }
 
-/* ---- Disks read and write them without a copy ------------------------------------ */
+/* ---- Direct I/O of disks ----------------------------------------------------------- */
 
 int works_direct(void)
 {
@@ -94,7 +94,7 @@ int works_direct(void)
 	int disk, result;
 
 	if (!device)
-		die("a device is wanted");
+		die("give a device");
 	disk = open(device, O_RDWR | O_DIRECT);
 	if (disk < 0)
 		die(device);
@@ -111,7 +111,7 @@ int works_direct(void)
 	return result | check(to, PAGES, 1000, "direct, read");
 }
 
-/* ---- Waiting at a word ------------------------------------------------------------- */
+/* ---- Futexes ----------------------------------------------------------------------- */
 
 static long futex(uint64_t *at, int operation, uint32_t value)
 {
@@ -120,7 +120,7 @@ static long futex(uint64_t *at, int operation, uint32_t value)
 	return syscall(SYS_futex, at, operation, value, &limit, NULL, 0);
 }
 
-/* Shared, so that the kernel looks for the page and not only for the address */
+/* Not FUTEX_PRIVATE_FLAG, so that the kernel looks up the page, not only the address */
 static void *wake(void *at)
 {
 	usleep(300000);
@@ -138,7 +138,7 @@ int works_futex(void)
 
 	if (pthread_create(&waker, NULL, wake, base))
 		die("pthread_create");
-	/* The waker's first touch, or ours, may be the one that maps */
+	/* Either thread's first access may map the page */
 	if (futex(word(base, 0), FUTEX_WAIT, 77) && errno != EAGAIN)
 		return wrong("futex: the wait", 0);
 	pthread_join(waker, &failed);
@@ -147,7 +147,7 @@ int works_futex(void)
 	return check(base + PAGE, PAGES - 1, 78, "futex, after");
 }
 
-/* ---- A page that is swapped out is not one that is missing ------------------------- */
+/* ---- userfaultfd: a swapped page is not missing ------------------------------------ */
 
 struct faults {
 	int file;
@@ -201,7 +201,7 @@ int works_userfault(void)
 	return result;
 }
 
-/* ---- The program is replaced ------------------------------------------------------- */
+/* ---- exec --------------------------------------------------------------------------- */
 
 int works_exec(void)
 {
@@ -251,7 +251,7 @@ int main(int argc, char **argv)
 	size_t i;
 
 	if (argc == 2 && !strcmp(argv[1], "nothing"))
-		return 0;	/* what exec execs */
+		return 0;	/* the program that exec runs */
 	device = argc == 3 ? argv[2] : NULL;
 	for (i = 0; argc >= 2 && i < sizeof(works) / sizeof(*works); i++) {
 		if (strcmp(works[i].name, argv[1]))

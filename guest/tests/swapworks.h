@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* What the files of swapworks share. */
+/* Shared by the files of swapworks. */
 #ifndef SWAPWORKS_H
 #define SWAPWORKS_H
 
@@ -7,7 +7,7 @@
 
 #define PAGES	512	/* two page-table pages at most */
 
-/* swapworks.c: the kernel reads or writes a process' pages for somebody */
+/* swapworks.c: the kernel reads or writes a process's pages */
 int works_dump(void);
 int works_direct(void);
 int works_futex(void);

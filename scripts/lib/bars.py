@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """A plot with a horizontal bar for each figure, on a logarithmic scale, as SVG.
 
-Each bar has a row of its own, with its labels on the left and its figure on the right. So no text can meet another, however many bars
-there are and however long the figures are; only the axis has to choose how many labels it has room for.
+Each bar has its own row, with its labels on the left and its figure on the right. Texts therefore never overlap, for any number of bars and
+any length of figures; only the axis selects as many labels as fit.
 
-Own code, as no small library of Debian's does this: with gnuplot and pygal labels overlap, and matplotlib is 477 MB with what it needs.
+Written by hand, as no small library in Debian does this: with gnuplot and pygal labels overlap, and matplotlib needs 477 MB.
 """
 
 import dataclasses
@@ -22,7 +22,7 @@ WIDE = frozenset("mwMW%@+=<>~&")
 
 @dataclasses.dataclass
 class Bar:
-    """A figure, what it is of in a line and in a smaller one, and the name of its colour."""
+    """A figure, its label, a second line in smaller text, and the name of its colour."""
 
     figure: float
     label: str
@@ -32,7 +32,7 @@ class Bar:
 
 @dataclasses.dataclass
 class Line:
-    """A figure to compare all bars with: a line across them."""
+    """A figure to compare all bars with, drawn as a line across them."""
 
     figure: float
     label: str
@@ -40,10 +40,10 @@ class Line:
 
 
 def plot(title, unit, bars, lines=()):
-    """The SVG document. A figure that is not above 0 has a row, but no bar."""
+    """Returns the SVG document. A figure of 0 or less has a row, but no bar."""
     low, high = axis([one.figure for one in (*bars, *lines)])
     words = [f"{line.label}: {number(line.figure)} {unit}" for line in lines]
-    half = max(text_width(number(end), SMALL) for end in (low, high)) / 2  # of an axis label, which stands out at the ends
+    half = max(text_width(number(end), SMALL) for end in (low, high)) / 2  # half an axis label, which extends beyond the ends of the axis
     left = MARGIN + GAP + half + max((text_width(one, size) for bar in bars for one, size in ((bar.label, LABEL), (bar.detail, SMALL))), default=0)
     right = left + max([PLOT, *(text_width(one, LABEL) for one in words)])
     figures = right + GAP + half + max(text_width(unit, SMALL), *(text_width(number(bar.figure), LABEL) for bar in bars), 0)  # they end there
@@ -90,12 +90,12 @@ def vertical(x, top, bottom, colour, more=""):
 
 
 def text_width(words, size):
-    """No less than the width of a text in DejaVu Sans or Verdana, the widest fonts that a viewer is likely to take."""
+    """An upper bound of a text's width in DejaVu Sans and Verdana, the widest fonts that a viewer is likely to use."""
     return size * sum(0.46 if one in NARROW else 1.0 if one in WIDE or ord(one) > 0x17F else 0.82 if one.isupper() else 0.66 for one in words)
 
 
 def wrapped(words, size, width):
-    """Lines no wider than asked, as far as there are spaces to break them at."""
+    """Breaks a text at spaces into lines of at most this width, where possible."""
     lines = [""]
     for word in words.split():
         longer = f"{lines[-1]} {word}".strip()
@@ -107,7 +107,7 @@ def wrapped(words, size, width):
 
 
 def number(figure):
-    """A figure as people read it: all digits before the point, and three in all where there are fewer."""
+    """Formats a figure: all digits before the point, and at least three digits."""
     if not math.isfinite(figure) or figure and not 1e-4 <= abs(figure) < 1e12:
         return f"{figure:.3g}"
     digits = 0 if figure == 0 else max(0, 2 - math.floor(math.log10(abs(figure))))
@@ -116,7 +116,7 @@ def number(figure):
 
 
 def axis(figures):
-    """Where the axis begins and ends: 1, 2 or 5 times a power of ten, so near the figures that the least has a bar to be seen."""
+    """The ends of the axis: 1, 2 or 5 times a power of ten, close to the figures, so that the bar of the least figure is visible."""
     figures = [figure for figure in figures if 1e-300 < figure < 1e300] or [1]
     low, high = min(figures) / 1.25, max(figures)
     steps = [float(f"{digit}e{exponent}") for exponent in range(decade(low), decade(high) + 2) for digit in (1, 2, 5)]
@@ -130,7 +130,7 @@ def decade(figure):
 
 
 def ticks(low, high, width):
-    """What the axis names: both of its ends, and as many figures between them as there is room for."""
+    """The labels of the axis: both ends, and as many figures between them as fit."""
 
     def are_apart(one, other):
         distance = width * (share(other, low, high) - share(one, low, high))
@@ -146,7 +146,7 @@ def ticks(low, high, width):
 
 
 def share(figure, low, high):
-    """How far along the axis a figure is, from 0 to 1."""
+    """The position of a figure along the axis, from 0 to 1."""
     if figure <= low or math.isnan(figure):
         return 0
     return min(1, (math.log10(figure) - math.log10(low)) / (math.log10(high) - math.log10(low))) if figure < math.inf else 1

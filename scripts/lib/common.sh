@@ -4,7 +4,7 @@
 # Functions shared by the scripts; to be sourced:
 #   source "$(dirname "${BASH_SOURCE[0]}")/lib/common.sh"
 
-# So that `x=$(f)` stops at an error inside f, too.
+# Makes `x=$(f)` stop at an error inside f, too.
 shopt -s inherit_errexit
 
 # The project's root folder, and the folder (ignored by git) for everything downloaded or built.
@@ -14,7 +14,7 @@ SCRIPT_NAME=$(basename "$0")
 # shellcheck source=scripts/lib/packages.sh
 source "$ROOT_FOLDER/scripts/lib/packages.sh"
 
-# info TEXT...: what is being done, for a reader at a terminal; quiet in a pipe unless SYMVMM_VERBOSE is set.
+# info TEXT...: one line on stderr, if that is a terminal or SYMVMM_VERBOSE is set.
 info() {
     if [[ -t 2 || -n ${SYMVMM_VERBOSE:-} ]]; then
         printf '%s: %s\n' "$SCRIPT_NAME" "$*" >&2
@@ -27,9 +27,9 @@ warn() {
     printf '%s: %s\n' "$SCRIPT_NAME" "$*" >&2
 }
 
-# slow USUALLY TITLE COMMAND...: a step that takes seconds or more. stderr says what it does, how long that usually takes, and how
-# long it took: one line before and one after, in a pipe; on a terminal one line that counts the seconds.
-# The command runs in this shell, and an error in it ends the script, as it would without this.
+# slow USUALLY TITLE COMMAND...: runs a step that takes seconds or more. Prints to stderr what the step does, how long that usually takes,
+# and how long it took: on a terminal one line that counts the seconds, otherwise one line before and one after.
+# The command runs in this shell. An error in it ends the script, as it would without this function.
 slow() {
     local usually=$1 title=$2 start=$SECONDS status verb=done
     shift 2
@@ -54,8 +54,8 @@ duration() {
 
 TICKER=''
 
-# start_ticker TITLE USUALLY: rewrites one line of the terminal every second, until clear_ticker or the script's end. A step inside a
-# step takes the line over.
+# start_ticker TITLE USUALLY: rewrites one line of the terminal every second, until clear_ticker or the end of the script. A step inside
+# another step replaces its line.
 start_ticker() {
     clear_ticker
     (
@@ -65,7 +65,6 @@ start_ticker() {
             printf '\r\e[K%s: %s (usually %s): %s' "$SCRIPT_NAME" "$1" "$2" "$(duration $((SECONDS - begin)))" >&2
             sleep 1
         done
-        printf '\r\e[K' >&2
     ) &
     TICKER=$!
 }
@@ -78,7 +77,10 @@ clear_ticker() {
     printf '\r\e[K' >&2
 }
 
-# die [-s STATUS] TEXT...: one line on stderr, then exit (status 1 unless told otherwise).
+# Also when the script ends at Ctrl-C, before the user's shell prints its prompt there. A script with an EXIT trap of its own calls clear_ticker in it.
+trap clear_ticker EXIT
+
+# die [-s STATUS] TEXT...: prints one line to stderr and exits with STATUS, or 1.
 die() {
     local status=1
     if [[ ${1:-} == -s ]]; then
@@ -89,25 +91,25 @@ die() {
     exit "$status"
 }
 
-# usage_error TEXT...: a wrong command line, status 2.
+# usage_error TEXT...: reports a wrong command line and exits with status 2.
 usage_error() {
-    die -s 2 "$* (--help says how to use this)"
+    die -s 2 "$* (see --help)"
 }
 
-# option_value OPTION COUNT: fails with a clear line unless OPTION has a value (COUNT = number of words left, with it).
+# option_value OPTION COUNT: fails unless OPTION has a value. COUNT is the number of arguments left, OPTION included.
 option_value() {
-    (($2 >= 2)) || usage_error "$1 wants a value"
+    (($2 >= 2)) || usage_error "$1 needs a value"
 }
 
-# Seconds that one logged program, or the wait for another script, may take.
+# The most seconds for one logged program, or for the wait for another script.
 STEP_LIMIT=3600
 
-# run_logged LOG PROGRAM...: runs a program with its output in LOG; on failure says so with the log's last line.
+# run_logged LOG PROGRAM...: runs a program with its output in LOG; after a failure prints the last line of LOG.
 run_logged() {
     local log=$1 status=0
     shift
     mkdir -p "$(dirname "$log")"
-    # In the foreground, so that Ctrl-C reaches it.
+    # --foreground: Ctrl-C reaches the program.
     timeout --foreground --kill-after=10 "$STEP_LIMIT" "$@" </dev/null >"$log" 2>&1 || status=$?
     ((status != 0)) || return 0
     if ((status == 124)); then
@@ -118,7 +120,7 @@ run_logged() {
     return 1
 }
 
-# with_lock NAME COMMAND...: one at a time, among all the processes that use this build folder.
+# with_lock NAME COMMAND...: runs the command while no other process that uses this build folder holds the lock NAME.
 with_lock() {
     local name=$1 descriptor status
     shift
@@ -126,7 +128,7 @@ with_lock() {
     exec {descriptor}>"$BUILD_FOLDER/locks/$name"
     flock --nonblock "$descriptor" || slow 'until that one is done' "waiting for another script that holds build/locks/$name" \
         flock --timeout "$STEP_LIMIT" "$descriptor"
-    # Not `"$@" || status=$?`: as a condition, the command would go on after its own errors.
+    # Not `"$@" || status=$?`: in a condition, the command would continue after errors inside it.
     "$@"
     status=$?
     exec {descriptor}>&-
@@ -137,19 +139,19 @@ package_installed() {
     [[ $(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null) == installed ]]
 }
 
-# package_known NAME: whether apt can get it, or it is installed.
+# package_known NAME: whether the package is installed or apt can get it.
 package_known() {
     [[ $(LC_ALL=C apt-cache policy "$1" 2>/dev/null) =~ Candidate:\ [^\(] ]]
 }
 
-# apt_update: refreshes apt's lists once in the life of this process and of those that it starts.
+# apt_update: refreshes apt's package lists, once for this process and the processes that it starts.
 apt_update() {
     [[ -z ${SYMVMM_APT_UPDATED:-} ]] || return 0
     slow '20 s' "refreshing apt's package lists" run_logged "$BUILD_FOLDER/logs/apt-update.log" apt-get update
     export SYMVMM_APT_UPDATED=1
 }
 
-# need_packages PACKAGE...: Debian packages that must be there: installed when root, asked for in one line when not.
+# need_packages PACKAGE...: installs the Debian packages that are missing; if not root, prints the command that installs them and exits.
 need_packages() {
     local package missing=()
     for package; do
@@ -170,15 +172,15 @@ install_packages() {
     slow 'up to 1 min' "installing $*" with_lock apt install_or_update
 }
 
-# The lists may be there and good: refreshes them only when they are not. Uses the variables of install_packages.
+# Installs with the present package lists, and refreshes them only if that fails. Uses the variables of install_packages.
 install_or_update() {
     run_logged "$log" "${apt[@]}" 2>/dev/null && return 0
     apt_update
     run_logged "$log" "${apt[@]}"
 }
 
-# debian_sources SUITE...: apt source lines for suites of this Debian release, from the archives that apt is configured
-# with (the main archive serves the suites that are not configured, such as RELEASE-backports).
+# debian_sources SUITE...: prints apt source lines for suites of this Debian release, from the archives in apt's configuration. A suite
+# without a configured archive, such as RELEASE-backports, gets the main archive.
 debian_sources() {
     local suite uri keyring=/usr/share/keyrings/debian-archive-keyring.gpg options=''
     [[ ! -e $keyring ]] || options="[signed-by=$keyring] "
@@ -190,20 +192,20 @@ debian_sources() {
     done
 }
 
-# configured_archive SUITE: the address of the first archive configured for this Debian suite, or nothing.
+# configured_archive SUITE: prints the address of the first archive configured for this Debian suite, or nothing.
 configured_archive() {
     # shellcheck disable=SC2016 # apt's own placeholders
     apt-get indextargets --format '$(CREATED_BY)|$(LABEL)|$(RELEASE)|$(REPO_URI)' |
         awk -F'|' -v suite="$1" '$1 == "Packages" && $2 ~ /^Debian/ && $3 == suite && !found++ { print $4 }'
 }
 
-# debian_release: the code name, such as bookworm.
+# debian_release: prints the code name, such as bookworm.
 debian_release() {
     # shellcheck source=/dev/null
     (source /etc/os-release && printf '%s\n' "${VERSION_CODENAME:-unknown}")
 }
 
-# content_stamp WORD...: a checksum over the words, and over the contents of those that name a file or a folder.
+# content_stamp WORD...: prints a checksum of the words and of the contents of those that name a file or a folder.
 content_stamp() {
     local word
     for word; do
@@ -216,7 +218,7 @@ content_stamp() {
     done | sha256sum | cut -d' ' -f1
 }
 
-# has_hardware_virtualization: whether /dev/kvm is here and the processor runs guests itself.
+# has_hardware_virtualization: whether there is a /dev/kvm and the processor has VMX or SVM.
 has_hardware_virtualization() {
     [[ -e /dev/kvm ]] && grep -qwE 'svm|vmx' /proc/cpuinfo
 }

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=bash
 #
-# scripts/guest-image, its disk: a small but real Debian with systemd, made without a loop device.
+# The disks of scripts/guest-image: a small Debian with systemd, made without a loop device.
 
-# dbus: without it systemd-logind does not run, and nobody answers the power button.
+# dbus: systemd-logind needs it, and handles the power button.
 DISK_PACKAGES=systemd,systemd-sysv,dbus,udev,kmod,iproute2,iputils-ping,login
-# Always the same, so that the same input gives the same disk and tests may name them.
+# Fixed, so that the same input gives the same disk, and tests can use them.
 DISK_LABEL=symvmm-root
 DISK_UUID=5f3a4c1e-53d1-4d5a-9d0b-73796d766d6d
-# Modules that no virtual machine of ours loads: most of the ordinary kernel's four hundred megabytes.
+# Modules that no guest needs: most of the ordinary kernel's 400 MB.
 DISK_MODULES_LEFT_OUT=(drivers/{gpu,media,infiniband,scsi,usb,iio,hwmon,staging,isdn,bluetooth,atm,mtd,platform,leds,mmc,hid}
     drivers/net/{ethernet,wireless,usb,can,wwan,hamradio,fddi,arcnet,phy} sound net/{bluetooth,mac80211,wireless,can,atm}
     fs/{btrfs,xfs,ocfs2,gfs2,cifs,smb,smbfs_common,nfs,nfsd,ceph,f2fs,jfs,reiserfs,bcachefs,ntfs3,smb})
@@ -20,11 +20,11 @@ disk_command() {
         --kernel) option_value "$1" $# && flavour=$2 ;;
         --size) option_value "$1" $# && size=$2 ;;
         --output) option_value "$1" $# && output=$2 ;;
-        *) usage_error "disk does not know: $1" ;;
+        *) usage_error "disk: unknown argument: $1" ;;
         esac
         shift 2
     done
-    [[ $size =~ ^[1-9][0-9]*[MG]$ ]] || usage_error "--size wants a size such as 1G, not $size"
+    [[ $size =~ ^[1-9][0-9]*[MG]$ ]] || usage_error "--size: give a size such as 1G, not $size"
     folder=$(kernel_folder "$flavour")
     output=${output:-$BUILD_FOLDER/guest/disk-$flavour.img}
     ensure_kernel "$flavour"
@@ -50,14 +50,14 @@ make_disk() {
     tar -C "$stage" --numeric-owner -xpf "$tar"
     copy_disk_modules "$stage"
     truncate -s "$size" "$output.part"
-    # SOURCE_DATE_EPOCH and the fixed hash seed make two runs give the same bytes.
+    # SOURCE_DATE_EPOCH and the fixed hash seed make the result reproducible.
     SOURCE_DATE_EPOCH=0 run_logged "$BUILD_FOLDER/logs/mke2fs.log" mke2fs -F -q -t ext4 -L "$DISK_LABEL" -U "$DISK_UUID" \
         -E "hash_seed=$DISK_UUID,lazy_itable_init=0,lazy_journal_init=0,root_owner=0:0" -d "$stage" "$output.part"
     rm -rf "$stage"
     mv "$output.part" "$output"
 }
 
-# The part that takes half a minute, and is the same for every kernel and size.
+# Makes the part that takes half a minute and is the same for every kernel and size.
 ensure_root_tar() {
     local tar=$1 stamp sources lines
     stamp=$(content_stamp "$(declare -f make_root_tar configure_root)" "$DISK_PACKAGES")
@@ -85,7 +85,7 @@ make_root_tar() {
     rm -rf "$root"
 }
 
-# A system that is up soon on a slow machine: an empty root password, a login on the serial line, nothing periodic.
+# Makes the system boot quickly on a slow machine: an empty root password, a login on the serial line, no periodic services.
 configure_root() {
     local root=$1 unit
     rm -rf "$root"/{var/cache/apt,var/lib/apt/lists,var/log}/* "$root"/etc/apt/sources.list*

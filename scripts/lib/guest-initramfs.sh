@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=bash
 #
-# scripts/guest-image, its initramfs: a static busybox, the kernel's modules that a virtual machine wants, guest/initramfs.
+# The initramfs of scripts/guest-image: a static busybox, the kernel's modules for a virtual machine, guest/initramfs.
 
-# Loaded by the guest's init, in this order (each after what it depends on). A driver built into the kernel is skipped.
+# Modules that the guest's init loads, in this order (each after its dependencies). Drivers built into the kernel are skipped.
 LOADED_MODULES=(virtio virtio_ring virtio_mmio virtio_pci virtio_blk virtio_net virtio_rng virtio_console
     crc32c_generic ext4 button evdev)
-# There for modprobe: what tests and measurements want now and then.
+# Modules for modprobe, which some tests and benchmarks need.
 OPTIONAL_MODULES=(zram lzo_rle lzo lz4 brd loop virtio_balloon vmw_vsock_virtio_transport virtio_pmem nd_pmem)
 
 initramfs_command() {
@@ -21,7 +21,7 @@ initramfs_command() {
         --add) option_value "$1" $# && add+=("$2") ;;
         --compress) option_value "$1" $# && compress=$2 ;;
         --output) option_value "$1" $# && output=$2 ;;
-        *) usage_error "initramfs does not know: $1" ;;
+        *) usage_error "initramfs: unknown argument: $1" ;;
         esac
         shift 2
     done
@@ -51,7 +51,7 @@ check_initramfs_inputs() {
         [[ -f $word ]] || die "no such module file: $word"
     done
     for word in "${add[@]}"; do
-        [[ $word == ?*:/?* ]] || usage_error "--add wants SOURCE:/TARGET, not $word"
+        [[ $word == ?*:/?* ]] || usage_error "--add: give SOURCE:/TARGET, not $word"
         [[ -e ${word%:*} ]] || die "no such file: ${word%:*}"
     done
     case $compress in
@@ -88,17 +88,17 @@ copy_modules() {
     for name in "${OPTIONAL_MODULES[@]}"; do
         module_files "$name" || true
     done >"$stage/files-optional"
-    # Flat: the guest's init loads by file name, modprobe finds them by modules.dep.
-    sed "s|^|$folder/lib/modules/$version/|" "$stage"/files-* | LC_ALL=C sort -u | xargs -d '\n' cp -t "$modules"
+    # In one folder: the guest's init loads them by file name, and modprobe finds them through modules.dep.
+    sed "s|^|$folder/lib/modules/$version/|" "$stage"/files-* | LC_ALL=C sort -u | xargs -r -d '\n' cp -t "$modules"
     sed "s|.*/|/lib/modules/$version/|" "$stage/files-loaded" >"$stage/lib/modules/load-order"
     cp "$folder/lib/modules/$version"/modules.{builtin,builtin.modinfo,order} "$modules"
     depmod -b "$stage" "$version"
-    # modprobe of busybox reads the text forms only.
+    # busybox' modprobe reads only the text files.
     rm -f "$modules"/*.bin "$modules"/modules.{order,devname,builtin.modinfo} "$stage"/files-*
 }
 
-# module_files NAME: the module's files below lib/modules/VERSION, what it depends on first. Nothing for a module built
-# into the kernel; false for one that the kernel has not.
+# module_files NAME: prints the module's files below lib/modules/VERSION, dependencies first. Prints nothing for a module that is built
+# into the kernel; returns false for one that the kernel does not have.
 module_files() {
     local name=${1//-/_} root
     root=$folder/lib/modules/$(cat "$folder/version")
@@ -126,7 +126,7 @@ copy_additions() {
     done
 }
 
-# The same input gives the same bytes: sorted names, one time stamp, owner root.
+# Makes the result reproducible: sorted names, one time stamp, owner root.
 pack_initramfs() {
     find "$1" -exec touch -h -d @0 {} +
     (cd "$1" && find . -mindepth 1 -print0 | LC_ALL=C sort -z | cpio --null -o -H newc --quiet --reproducible -R 0:0) |

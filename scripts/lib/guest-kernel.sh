@@ -1,15 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=bash
 #
-# scripts/guest-image, its kernels: Debian's packages, downloaded and unpacked but not installed.
+# The kernels of scripts/guest-image: Debian's packages, downloaded and unpacked but not installed.
 
-# kernel_package FLAVOUR: Debian's package that stands for the newest kernel of this flavour.
+# Where scripts/debug-kernel builds the kernel debug-6.1. Not every script that reads this file uses it.
+# shellcheck disable=SC2034
+DEBUG_KERNEL_FOLDER=$BUILD_FOLDER/guest/debug-kernel
+
+# kernel_package FLAVOUR: prints Debian's meta package of the newest kernel of this flavour.
 kernel_package() {
     case $1 in
     cloud-6.1) echo linux-image-cloud-amd64 ;;
     amd64-6.1) echo linux-image-amd64 ;;
+    rt-6.1) echo linux-image-rt-amd64 ;;
     cloud-6.12) echo linux-image-6.12-cloud-amd64 ;;
-    *) usage_error "no such kernel: $1 (there are cloud-6.1, amd64-6.1 and cloud-6.12)" ;;
+    # Not a package: scripts/debug-kernel builds it from the package of its source.
+    debug-6.1) echo linux-source-6.1 ;;
+    *) usage_error "no such kernel: $1 (there are cloud-6.1, amd64-6.1, rt-6.1, cloud-6.12, and debug-6.1 after scripts/debug-kernel)" ;;
     esac
 }
 
@@ -19,13 +26,13 @@ kernel_folder() {
 }
 
 kernel_command() {
-    (($# == 1)) || usage_error "kernel wants one flavour"
+    (($# == 1)) || usage_error "kernel: give one flavour"
     ensure_kernel "$1"
     kernel_folder "$1"
 }
 
 vmlinux_command() {
-    (($# == 1)) || usage_error "vmlinux wants one flavour"
+    (($# == 1)) || usage_error "vmlinux: give one flavour"
     local folder
     folder=$(kernel_folder "$1")
     ensure_kernel "$1"
@@ -36,7 +43,7 @@ vmlinux_command() {
     printf '%s\n' "$folder/vmlinux"
 }
 
-# ensure_kernel FLAVOUR: the kernel's folder is there and complete after this.
+# ensure_kernel FLAVOUR: makes the kernel's folder unless it is complete.
 ensure_kernel() {
     local folder
     folder=$(kernel_folder "$1")
@@ -47,11 +54,12 @@ ensure_kernel() {
 fetch_kernel() {
     local flavour=$1 folder=$2 package scratch
     [[ ! -e $folder/version ]] || return 0
+    [[ $flavour != debug-6.1 ]] || die "there is no debug kernel yet: make it with scripts/debug-kernel"
     need_packages "${GUEST_PACKAGES[@]}"
     scratch=$folder.part
     rm -rf "$scratch" "$folder"
     mkdir -p "$scratch/download"
-    # With package lists that are old, or none, the archive has moved on: then once more, with the name that it has now.
+    # With old package lists, or none, the archive may no longer have the package: then refresh the lists and try again.
     if ! { package=$(concrete_kernel_package "$(kernel_package "$flavour")") &&
         download_package "$package" "$scratch/download" 2>/dev/null; }; then
         ((EUID != 0)) || apt_update
@@ -64,7 +72,7 @@ fetch_kernel() {
     mv "$scratch" "$folder"
 }
 
-# The package with the kernel itself that a kernel meta package depends on.
+# Prints the package with the kernel itself, on which a meta package depends.
 concrete_kernel_package() {
     local name
     name=$(apt-cache depends "$1" 2>/dev/null | awk '$1 == "Depends:" && $2 ~ /^linux-image-/ { print $2; exit }')
@@ -83,13 +91,13 @@ arrange_kernel() {
     mv "$package/boot/config-$version" "$folder/config"
     mv "$package/lib" "$folder/lib"
     rm -rf "$package" "$folder/download"
-    # Linux 6.12 packages have compressed modules: decompress them here once, not in every guest.
+    # Packages of Linux 6.12 have compressed modules: decompress them once here instead of in every guest.
     find "$folder/lib/modules" -name '*.ko.xz' -print0 | xargs -0r -P 2 -n 64 xz -d
     depmod -b "$folder" "$version"
     printf '%s\n' "$version" >"$folder/version"
 }
 
-# bzimage_number FILE OFFSET SIZE: a little-endian number from the boot protocol's setup header.
+# bzimage_number FILE OFFSET SIZE: prints a little-endian number from the boot protocol's setup header.
 bzimage_number() {
     od -A n -t "u$3" -j "$2" -N "$3" --endian=little "$1" | tr -d ' '
 }
@@ -102,18 +110,18 @@ extract_vmlinux() {
     sectors=$(bzimage_number "$image" 497 1)
     offset=$(($(bzimage_number "$image" 584 4) + (sectors == 0 ? 5 : sectors + 1) * 512))
     length=$(bzimage_number "$image" 588 4)
-    # All but gzip are followed by four bytes with the uncompressed size.
+    # The uncompressed size follows the payload in four bytes, except for gzip.
     case $(od -A n -t x1 -j "$offset" -N 4 "$image" | tr -d ' ') in
     1f8b*) payload "$image" "$offset" "$length" | gzip -dc >"$output" ;;
     28b52ffd) payload "$image" "$offset" $((length - 4)) | zstd -qdc >"$output" ;;
     fd377a58) payload "$image" "$offset" $((length - 4)) | xz -dc >"$output" ;;
     02214c18) need_packages lz4 && payload "$image" "$offset" $((length - 4)) | lz4 -qdc >"$output" ;;
-    *) die "a compression that this script does not know, in $image" ;;
+    *) die "unknown compression in $image" ;;
     esac
     [[ $(od -A n -t x1 -N 4 "$output" | tr -d ' ') == 7f454c46 ]] || die "no ELF kernel inside $image"
 }
 
-# payload FILE OFFSET LENGTH. In this order no program is left writing into a closed pipe.
+# payload FILE OFFSET LENGTH: prints a part of a file. In this order, no program writes into a closed pipe.
 payload() {
     head -c "$(($2 + $3))" "$1" | tail -c "$3"
 }

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=bash
 #
-# scripts/guest-image, its module: symbiotic.ko and the guest's test programs, for the kernel that is packed.
+# The module of scripts/guest-image: symbiotic.ko for one of its kernels, and the guest's test programs.
 
-# module_command FLAVOUR [--test]: prints the module's path. --test adds the calls that misbehave on purpose.
+# module_command FLAVOUR [--test]: prints the module's path. --test adds symcalls that misbehave on purpose.
 module_command() {
     local flavour=${1:-} test='' output
-    (($# >= 1 && $# <= 2)) || usage_error "module wants a flavour, and --test or nothing"
-    [[ $# -eq 1 || $2 == --test ]] || usage_error "module does not know: $2"
+    (($# >= 1 && $# <= 2)) || usage_error "module: give a flavour, and --test if you need it"
+    [[ $# -eq 1 || $2 == --test ]] || usage_error "module: unknown argument: $2"
     [[ $# -eq 1 ]] || test=1
     ensure_kernel "$flavour"
     output=$BUILD_FOLDER/guest/module-$flavour${test:+-test}
@@ -15,25 +15,33 @@ module_command() {
     printf '%s\n' "$output/symbiotic/symbiotic.ko"
 }
 
-# A kernel that was fetched some time ago may have no headers in the archive any more: then the present one takes its place.
+# Replaces a kernel whose headers the archive no longer has by the present one.
 ensure_kernel_with_headers() {
     local headers
     headers=linux-headers-$(cat "$(kernel_folder "$1")/version")
     ! package_installed "$headers" && ! package_known "$headers" || return 0
     ((EUID != 0)) || apt_update
     ! package_known "$headers" || return 0
-    warn "$headers is not in the archive any more: getting the present kernel"
+    warn "the archive no longer has $headers: getting the present kernel"
     rm -rf "$(kernel_folder "$1")"
     ensure_kernel "$1"
 }
 
 make_module() {
-    local version
-    ensure_kernel_with_headers "$1"
-    version=$(cat "$(kernel_folder "$1")/version")
-    need_packages "linux-headers-$version" gcc make
+    local version tree
+    if [[ $1 == debug-6.1 ]]; then
+        # scripts/debug-kernel keeps the tree in which it built the kernel.
+        version=$(cat "$(kernel_folder "$1")/version")
+        tree=$DEBUG_KERNEL_FOLDER
+    else
+        ensure_kernel_with_headers "$1"
+        version=$(cat "$(kernel_folder "$1")/version")
+        need_packages "linux-headers-$version"
+        tree=/lib/modules/$version/build
+    fi
+    need_packages gcc make
     slow '10 s' "building symbiotic.ko for $version" run_logged "$BUILD_FOLDER/logs/module-$1.log" \
-        make -C "$ROOT_FOLDER/guest/symbiotic" OUTPUT="$2" KVER="$version" SYMBIOTIC_TEST="$3"
+        make -C "$ROOT_FOLDER/guest/symbiotic" OUTPUT="$2" KDIR="$tree" SYMBIOTIC_TEST="$3"
 }
 
 # programs_command: builds guest/tests into build/guest/programs and prints that folder.

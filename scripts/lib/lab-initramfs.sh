@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=bash
 #
-# scripts/lab, its initramfs: busybox, the modules for the shared root and for KVM, scripts/lib/lab-init.
+# The initramfs of scripts/lab: busybox, the modules for the shared root and for KVM, scripts/lib/lab-init.
 
 LAB_MODULES=(virtio virtio_ring virtio_pci virtio_console fuse virtiofs overlay irqbypass kvm kvm_amd tun)
 
@@ -20,7 +20,7 @@ ensure_lab_initramfs() {
 }
 
 make_lab_initramfs() {
-    # Seen by the functions of guest-initramfs.sh.
+    # Variables for the functions of guest-initramfs.sh.
     # shellcheck disable=SC2034
     local output=$1 compress=none with=() stage=$1.stage LOADED_MODULES=("${LAB_MODULES[@]}") OPTIONAL_MODULES=()
     rm -rf "$stage"
@@ -36,7 +36,7 @@ make_lab_initramfs() {
     rm -rf "$stage"
 }
 
-# Checking the signature of kvm.ko takes the emulator 0.2 s: without their last line, modules count as unsigned.
+# Removes the modules' signatures, as checking kvm.ko's takes the emulator 0.2 s: a module without this last line counts as unsigned.
 unsign_modules() {
     local module mark='~Module signature appended~'
     for module; do

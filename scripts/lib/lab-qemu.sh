@@ -1,18 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=bash
 #
-# scripts/lab, its QEMU. As they come, Debian 12's QEMU 7.2 and the QEMU 10.0.2 of the backports lose interrupts of nested guests
-# (docs/SPECIFICATION.md, known faults): a guest stands still at one of its first sleeps. So the lab builds a mended one
-# (scripts/lib/build-lab-qemu). The others are there for comparison. Everything lies below the build folder; the system's packages
-# and sources stay as they are.
+# The QEMU of scripts/lab. Debian 12's QEMU 7.2 and the QEMU 10.0.2 of the backports lose interrupts of nested guests
+# (docs/SPECIFICATION.md, known faults): a guest stops at one of its first sleeps. The lab therefore builds a mended QEMU
+# (scripts/lib/build-lab-qemu). The others are for comparison. Everything lies in the build folder; this script changes neither the system's
+# packages nor apt's sources.
 
 LAB_QEMU_FOLDER=$BUILD_FOLDER/lab/qemu
 MENDED_QEMU_FOLDER=$BUILD_FOLDER/lab/qemu-mended
 
-# choose_lab_qemu WORD: fills the array LAB_QEMU with the command. WORD is mended, backports, system or a path.
+# choose_lab_qemu WORD: sets the array LAB_QEMU to the command. WORD is mended, backports, system or a path.
 choose_lab_qemu() {
     local choice=$1
-    [[ $choice == mended ]] || warn "--qemu $choice may lose interrupts: guests then stand still. Use it for comparison only"
+    [[ $choice == mended ]] || warn "--qemu $choice may lose interrupts, and guests then hang: use it for comparison only"
     case $choice in
     mended)
         ensure_mended_qemu
@@ -48,7 +48,7 @@ build_mended_qemu() {
         lab_failed "cannot build the mended QEMU" "$log"
 }
 
-# False, once and for all until `build/lab` is removed, on a machine whose archive has no such packages.
+# Returns false if the archive has no such packages. It remembers that until `build/lab` is removed.
 ensure_backports_qemu() {
     [[ ! -e $LAB_QEMU_FOLDER/ready ]] || return 0
     [[ ! -e $LAB_QEMU_FOLDER.absent ]] || return 1
@@ -59,7 +59,7 @@ fetch_backports_qemu() {
     local log=$BUILD_FOLDER/logs/lab-qemu.log
     [[ ! -e $LAB_QEMU_FOLDER/ready ]] || return 0
     mkdir -p "$BUILD_FOLDER/logs" "$BUILD_FOLDER/lab"
-    # In a shell of its own: `set -e` does not work in a function that is called as a condition.
+    # In a subshell: `set -e` has no effect in a function that is called in a condition.
     slow '1 min' "getting QEMU from $(debian_release)-backports" logged_unpack_of_backports_qemu "$log"
 }
 
@@ -72,7 +72,7 @@ unpack_backports_qemu() {
     rm -rf "$scratch"
     mkdir -p "$scratch"/{apt/lists/partial,apt/cache/archives/partial,apt/empty}
     debian_sources "$(debian_release)-backports" >"$scratch/apt/sources.list" || return 1
-    # A state of apt's of its own beside the system's.
+    # A separate state of apt beside the system's.
     apt=(apt-get -o "Dir::Etc::SourceList=$scratch/apt/sources.list" -o "Dir::Etc::SourceParts=$scratch/apt/empty"
         -o "Dir::State::Lists=$scratch/apt/lists" -o "Dir::Cache=$scratch/apt/cache")
     "${apt[@]}" -o APT::Update::Error-Mode=any update || return 1
@@ -88,7 +88,7 @@ unpack_backports_qemu() {
         dpkg -x "$package" "$scratch" || return 1
     done
     rm -rf "$scratch/apt" "$LAB_QEMU_FOLDER"
-    # It must run here: its libraries are those of the system's QEMU.
+    # Check that it runs: it uses the libraries of the system's QEMU.
     "$scratch/usr/bin/qemu-system-x86_64" --version || return 1
     touch "$scratch/ready"
     mv "$scratch" "$LAB_QEMU_FOLDER"

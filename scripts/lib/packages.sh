@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=bash disable=SC2034 # used where this is sourced
 #
-# The Debian packages that each part needs. scripts/run and scripts/test install them all before anything is compiled: a package that
-# comes later may bring a newer linux-libc-dev or libc6-dev along, and then everything that includes their headers is compiled again.
+# The Debian packages that each part needs. scripts/run and scripts/test install all of them before they compile anything: a later package
+# may upgrade linux-libc-dev or libc6-dev, and then everything that includes their headers would have to be compiled again.
 
 SWIFT_PACKAGES=(git binutils gcc libc6-dev libstdc++-12-dev)
 GUEST_PACKAGES=(gcc make libc6-dev busybox-static cpio kmod xz-utils zstd)

@@ -1,29 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A program whose output is read line by line, and that is ended when it stands still or takes too long."""
+"""Runs a program, reads its output line by line, and ends it when it makes no progress or takes too long."""
 
 import os
 import select
 import subprocess
 import time
 
-# A program that neither writes nor works for so long will not do so later either.
+# Seconds without output or work after which a program is ended.
 STILL = float(os.environ.get("SYMVMM_STILL", 60))
-LONGEST = 65536  # bytes of a line
-TIDYING = 5  # seconds that a program has to end when it was asked to
-LOOK = 5  # seconds between two looks at its work
+LONGEST = 65536  # most bytes of a line
+TIDYING = 5  # seconds for a program to end after it was asked to
+LOOK = 5  # seconds between two checks of its work
 
 
 class Stopped(Exception):
-    """It stood still, or took too long; the text says which."""
+    """The program made no progress, or took too long; the text says which."""
 
 
 class Watched:
-    """A running program. Leaving the `with` ends it, whatever state it is in.
+    """A running program. Leaving the `with` ends it in any case.
 
-    work: called now and then; as long as what it returns changes, the program works, even if it writes nothing. Without it, its processor
-    time is looked at.
-    name: what the program is, for messages; limit: seconds for all of it; still: seconds without a sign of life; signs: what these are;
-    ask: what asks it to end, so that it can tidy up; it is killed when it has not ended some seconds later.
+    work: a function that is called now and then; a changed result counts as progress. Without it, processor time counts.
+    name: the program's name in messages; limit: seconds for all of it; still: seconds without progress; signs: what counts as progress, for
+    messages; ask: a function that asks the program to end, so that it can clean up; it is killed if it has not ended some seconds later.
     """
 
     def __init__(self, name, words, limit, work=None, still=STILL, signs="its output and its processor time", ask=None, **options):
@@ -32,7 +31,7 @@ class Watched:
         self.process = subprocess.Popen(words, stdout=subprocess.PIPE, **options)
         os.set_blocking(self.process.stdout.fileno(), False)
         self.started = time.monotonic()
-        self.last = ""  # the last line that is not empty
+        self.last = ""  # the last line with text
         self._rest, self._ended = b"", False
 
     def __enter__(self):
@@ -53,7 +52,7 @@ class Watched:
             self.process.stdin.close()
 
     def lines(self):
-        """Each line of its output when it comes, until it closes it."""
+        """Yields each line of the output when it arrives, until the program closes its output."""
         while not self._ended or self._rest:
             line, newline, rest = self._rest.partition(b"\n")
             if newline or self._ended or len(self._rest) > LONGEST:
@@ -65,7 +64,7 @@ class Watched:
                 self._read_more()
 
     def end(self):
-        """Its status, after reading the rest of its output."""
+        """Reads the rest of the output, and returns the exit status."""
         for _ in self.lines():
             pass
         try:
@@ -81,7 +80,7 @@ class Watched:
                 moved, before = now, work
             self._check_limit(now)
             if now - moved > self.still:
-                raise Stopped(f"{self.name} stood still: nothing new in {self.signs} for {self.still:g} s{self._last_words()}")
+                raise Stopped(f"{self.name} made no progress: nothing new in {self.signs} for {self.still:g} s{self._last_words()}")
         part = os.read(self.process.stdout.fileno(), 65536)
         self._ended = not part
         self._rest += part
@@ -93,7 +92,7 @@ class Watched:
 
     def _last_words(self):
         last = self._rest.decode(errors="replace").strip() or self.last
-        return f"; its last words: {last[-200:]!r}" if last else "; it never wrote a word"
+        return f"; last output: {last[-200:]!r}" if last else "; no output at all"
 
 
 def kill_vm(symvmm, name):
@@ -101,17 +100,17 @@ def kill_vm(symvmm, name):
     try:
         subprocess.run([symvmm, "kill", name], stdin=subprocess.DEVNULL, capture_output=True, timeout=TIDYING, check=False)
     except subprocess.TimeoutExpired:
-        pass  # its process is killed then
+        pass  # the caller kills its process
 
 
 def processor_time(pid):
-    """What a process has used, in whole seconds: no number rises while all of its threads only wait. None: it has ended."""
+    """Processor time that a process has used, in whole seconds; unchanged while all of its threads wait. None: it has ended."""
     used = exact_processor_time(pid)
     return None if used is None else int(used)
 
 
 def exact_processor_time(pid):
-    """The same, with the fraction."""
+    """The same, with fractions of a second."""
     try:
         with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
             fields = file.read().rpartition(")")[2].split()

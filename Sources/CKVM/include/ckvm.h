@@ -33,7 +33,7 @@ int ckvm_get_api_version(int kvm);                            /* 4.1 */
 int ckvm_create_vm(int kvm);                                  /* 4.2 */
 int ckvm_check_extension(int fd, unsigned long capability);   /* 4.4 */
 int ckvm_get_vcpu_mmap_size(int kvm);                         /* 4.5 */
-/* Fills at most `capacity` entries; returns how many there are. -E2BIG when they do not fit. 4.46 */
+/* Returns the number of entries, or -E2BIG if there are more than `capacity`. 4.46 */
 int ckvm_get_supported_cpuid(int kvm, struct kvm_cpuid_entry2 *entries, uint32_t capacity);
 
 /* A virtual machine. */
@@ -47,7 +47,7 @@ int ckvm_irqfd(int vm, int eventfd, uint32_t gsi, uint32_t flags);      /* 4.75 
 int ckvm_ioeventfd(int vm, int eventfd, uint64_t address, uint32_t length, uint32_t flags, uint64_t datamatch); /* 4.59 */
 int ckvm_irq_line(int vm, uint32_t gsi, uint32_t level);      /* 4.25 */
 int ckvm_enable_cap(int fd, uint32_t capability, uint64_t argument0);   /* 4.37 */
-/* One range [base, base + count) whose accesses leave to user space where `bitmap` has 0; all others are KVM's. 4.97 */
+/* An access to MSR base + n, n < count, exits to user space if bit n of `bitmap` is 0. KVM handles all other MSRs. 4.97 */
 int ckvm_set_msr_filter(int vm, uint32_t base, uint32_t count, const uint8_t *bitmap);
 int ckvm_get_stats_fd(int fd);                                /* 4.133; for a VM or a vCPU */
 
@@ -58,7 +58,7 @@ int ckvm_get_regs(int vcpu, struct kvm_regs *regs);           /* 4.11 */
 int ckvm_set_regs(int vcpu, const struct kvm_regs *regs);     /* 4.12 */
 int ckvm_get_sregs(int vcpu, struct kvm_sregs *sregs);        /* 4.13 */
 int ckvm_set_sregs(int vcpu, const struct kvm_sregs *sregs);  /* 4.14 */
-int ckvm_set_msr(int vcpu, uint32_t index, uint64_t value);   /* 4.19; -ENOENT when KVM does not take it */
+int ckvm_set_msr(int vcpu, uint32_t index, uint64_t value);   /* 4.19; -ENOENT if KVM rejects the MSR or the value */
 int ckvm_get_lapic(int vcpu, struct kvm_lapic_state *state);  /* 4.57 */
 int ckvm_set_lapic(int vcpu, const struct kvm_lapic_state *state); /* 4.58 */
 int ckvm_get_mp_state(int vcpu, struct kvm_mp_state *state);  /* 4.38 */
@@ -66,50 +66,58 @@ int ckvm_set_mp_state(int vcpu, const struct kvm_mp_state *state); /* 4.39 */
 int ckvm_get_vcpu_events(int vcpu, struct kvm_vcpu_events *events); /* 4.31 */
 int ckvm_kvmclock_ctrl(int vcpu);                             /* 4.74 */
 
-/* The signal that makes KVM_RUN return: its handler does nothing, SA_RESTART is set so that no other call notices. */
+/* Installs a handler that does nothing, for the signal that makes KVM_RUN return. With SA_RESTART, the kernel restarts other calls. */
 int ckvm_install_kick_handler(int signal);
-/* Lets the calling thread receive the signal: a thread inherits its maker's mask, and libdispatch's threads block everything. */
+/* Unblocks the signal in the calling thread. A thread inherits its creator's mask, and libdispatch's threads block all signals. */
 int ckvm_unblock_signal(int signal);
 
 /* A counter in the kernel (eventfd(2)) at zero, close-on-exec. */
 int ckvm_eventfd(bool nonblocking);
-/* A descriptor of the process that listens where a Unix socket is connected to: unix(7) SO_PEERCRED, pidfd_open(2). */
-int ckvm_peer_process(int socket);
-/* Anonymous memory with a descriptor: zeroes, `bytes` long. */
+/* The process that listens at the other end of a connected Unix socket: unix(7), SO_PEERCRED. */
+int ckvm_peer_pid(int socket);
+int ckvm_open_process(int pid);                    /* pidfd_open(2) */
+int ckvm_signal_process(int pidfd, int signal);    /* pidfd_send_signal(2) */
+/* Anonymous memory with a descriptor (memfd_create(2)): `bytes` long, zero-filled. */
 int ckvm_memory_file(const char *name, uint64_t bytes);
-/* CPUID 0x80000008; 36 when the processor does not have it, at most 52. */
+/* Physical-address bits from CPUID 0x80000008, at most 52; 36 if the processor lacks the leaf. */
 int ckvm_physical_address_bits(void);
+/* The processor's name from CPUID 0x80000002 to 4, 48 bytes; -ENOENT if it has none. */
+int ckvm_processor_name(unsigned char *name);
+/* What CPUID says: 1 for AMD's SVM, 2 for Intel's VMX, 0 for neither. */
+int ckvm_hardware_virtualization(void);
 /* Names the calling thread; the kernel keeps 15 bytes. */
 int ckvm_name_thread(const char *name);
-/* The stack size of threads made from now on without one of their own. */
+/* Makes all threads use one malloc arena: mallopt(3). */
+void ckvm_use_one_arena(void);
+/* Sets the stack size of threads that are created later without an explicit size. */
 int ckvm_set_default_stack_size(size_t bytes);
-/* The C library's words for an error number, cut to fit. */
-int ckvm_error_message(int error, char *text, size_t capacity);
+/* The process gains no privileges by execve(2), writes no core file, and no other process of its user can trace it or read its memory. prctl(2) */
+int ckvm_forbid_privileges_and_dumps(void);
 
 /* A tap interface: opens /dev/net/tun, attaches to `name`, sets the virtio-net header's size. */
 int ckvm_open_tap(const char *name, int header_size);
 int ckvm_set_tap_offload(int tap, unsigned int flags);
 
-/* Gives back the space of a range of a file, or keeps it; either way the range reads as zeroes. fallocate(2) */
+/* Both make a range of a file read as zeroes. Punching a hole frees its space, zeroing keeps it. fallocate(2) */
 int ckvm_punch_hole(int fd, int64_t offset, int64_t length);
 int ckvm_zero_range(int fd, int64_t offset, int64_t length);
 int ckvm_block_device_size(int fd, uint64_t *bytes);
 int ckvm_block_logical_sector_size(int fd, uint32_t *bytes);
-/* Locks a whole file for this open file description: a writer alone, readers together. -EAGAIN when another one holds it. */
+/* Locks a whole file for this open file description: one writer, or any number of readers. -EAGAIN if another holds a conflicting lock. */
 int ckvm_lock_file(int fd, bool exclusive);
-/* A folder by which files in it are named, whether or not it can be read (O_PATH). Closed on exec. */
+/* Opens a folder for calls like openat(2). O_PATH needs no read permission. Close-on-exec. */
 int ckvm_open_folder(const char *path);
-/* Makes `number` mean what `fd` means, at once; what it meant before is closed. Closed on exec. */
+/* Atomically closes descriptor `number` and makes it refer to the open file of `fd`. Close-on-exec. dup3(2) */
 int ckvm_replace_descriptor(int number, int fd);
 
 /* An epoll instance, close-on-exec. */
 int ckvm_epoll(void);
-/* Random bytes of the kernel; as getrandom(2), without waiting. */
+/* Reads random bytes from the kernel; does not block. getrandom(2) */
 ssize_t ckvm_random(void *bytes, size_t count);
 
 /*
- * The run page (5. The kvm_run structure). The kernel writes it while KVM_RUN
- * runs, this thread reads it after; immediate_exit alone is written by others.
+ * The run page (5. The kvm_run structure). The kernel writes it during KVM_RUN;
+ * the vCPU's thread reads it afterwards. Other threads write only immediate_exit.
  */
 struct ckvm_port_exit {
 	uint8_t direction; /* KVM_EXIT_IO_IN 0, KVM_EXIT_IO_OUT 1 */
@@ -196,39 +204,20 @@ static inline void ckvm_set_dirty_registers(struct kvm_run *run, uint64_t sets)
 	run->kvm_dirty_regs = sets;
 }
 
-static inline struct kvm_sync_regs ckvm_synced_registers(const struct kvm_run *run)
+/* The registers that KVM_RUN stores or loads (KVM API 5, KVM_CAP_SYNC_REGS). */
+static inline struct kvm_sync_regs *ckvm_synced_registers(struct kvm_run *run)
 {
-	return run->s.regs;
+	return &run->s.regs;
 }
 
-static inline void ckvm_set_synced_registers(struct kvm_run *run, const struct kvm_sync_regs *registers)
+/* In two pieces, because the compiler copies at most 128 bytes in line and calls memcpy for more. */
+static inline void ckvm_copy_general_registers(struct kvm_sync_regs *to, const struct kvm_sync_regs *from)
 {
-	run->s.regs = *registers;
+	__builtin_memcpy(&to->regs, &from->regs, 128);
+	__builtin_memcpy((char *)&to->regs + 128, (const char *)&from->regs + 128, sizeof(to->regs) - 128);
 }
 
-static inline struct kvm_regs ckvm_synced_general_registers(const struct kvm_run *run)
-{
-	return run->s.regs.regs;
-}
-
-/* In two pieces, which the compiler copies in line: for more than 128 bytes it calls memcpy. */
-static inline void ckvm_copy_registers(struct kvm_regs *to, const struct kvm_regs *from)
-{
-	__builtin_memcpy(to, from, 128);
-	__builtin_memcpy((char *)to + 128, (const char *)from + 128, sizeof(*to) - 128);
-}
-
-static inline void ckvm_take_general_registers(const struct kvm_run *run, struct kvm_regs *registers)
-{
-	ckvm_copy_registers(registers, &run->s.regs.regs);
-}
-
-static inline void ckvm_set_synced_general_registers(struct kvm_run *run, const struct kvm_regs *registers)
-{
-	ckvm_copy_registers(&run->s.regs.regs, registers);
-}
-
-/* The processor's time stamp counter: the cheapest clock there is, with or without a vDSO. */
+/* The processor's time stamp counter: the cheapest clock, and it needs no vDSO. */
 static inline uint64_t ckvm_ticks(void)
 {
 	return __rdtsc();

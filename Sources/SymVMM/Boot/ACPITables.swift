@@ -3,21 +3,23 @@
 /// The ACPI tables (ACPI 6.5, chapter 5) of symvmm's machine: RSDP, XSDT, FADT, FACS, MADT and DSDT.
 ///
 /// Not a hardware-reduced machine: it has the legacy interrupt controllers, COM1 on interrupt 4 and the PM1 registers, through which the
-/// guest switches itself off and is asked to.
-public enum ACPITables {
-    /// PM1a_CNT_BLK, behind the event block's four bytes.
+/// guest powers off and receives the power button.
+enum ACPITables {
+    /// PM1a_CNT_BLK, after the event block's four bytes.
     private static let powerControlPort = PowerManagement.basePort &+ 4
-    /// What the guest writes to the reset register: the pulse of the reset line.
+    /// The value that the guest writes to the reset register: pulse the reset line.
     private static let resetCommand: UInt8 = 0xFE
     private static let ioAPICAddress: UInt32 = 0xFEC0_0000
     private static let localAPICAddress: UInt32 = 0xFEE0_0000
 
-    /// Writes all tables into the guest, one behind the other.
+    /// Writes all tables into guest memory, one after the other.
     ///
-    /// - Parameter address: GPA of the area, a multiple of 64, below 1 MiB: the area ends there.
+    /// - Parameters:
+    ///   - memory: the guest's memory.
+    ///   - address: GPA of the area, a multiple of 64, below the reset vector: the area ends there.
+    ///   - machine: the machine that the tables describe.
     /// - Returns: GPA of the RSDP.
-    public static func write(into memory: GuestMemory, at address: UInt64, describing machine: ACPIDescription) throws(BootError) -> UInt64
-    {
+    static func write(into memory: GuestMemory, at address: UInt64, describing machine: ACPIDescription) throws(VMMError) -> UInt64 {
         try machine.check()
         let rootPointerByteCount: UInt64 = 64
         var next = address &+ rootPointerByteCount
@@ -25,7 +27,7 @@ public enum ACPITables {
         func place(_ bytes: [UInt8]) -> UInt64 {
             let start = next
             pieces.append((start, bytes))
-            next = (start &+ UInt64(bytes.count) &+ 63) & ~63  // the FACS wants 64, the rest nothing
+            next = (start &+ UInt64(bytes.count) &+ 63) & ~63  // the FACS needs an alignment of 64
             return start
         }
         let facs = place(firmwareControlStructure())
@@ -34,8 +36,8 @@ public enum ACPITables {
         let madt = place(interruptTable(vcpuCount: machine.vcpuCount))
         let xsdt = place(extendedTable(entries: [fadt, madt]))
         pieces.append((address, rootPointer(xsdt: xsdt)))
-        guard next <= BootLayout.acpiTablesEnd else { throw BootError.tooManyDevices(machine.mmioDevices.count) }
-        try BootError.memoryTooSmall(for: next, in: memory) { () throws(GuestAddressError) in
+        guard next <= BootLayout.resetVector else { throw VMMError.tooManyDevices(machine.mmioDevices.count) }
+        try VMMError.memoryTooSmall(for: next, in: memory) { () throws(GuestAddressError) in
             for piece in pieces { try memory.write(piece.address, bytes: piece.bytes) }
         }
         return address
@@ -60,7 +62,7 @@ public enum ACPITables {
         return table("XSDT", revision: 1, body: body)
     }
 
-    /// FACS (5.2.10), which the guest writes to; it has no checksum.
+    /// FACS (5.2.10). The guest writes to it, so it has no checksum.
     static func firmwareControlStructure() -> [UInt8] {
         var bytes = [UInt8](repeating: 0, count: 64)
         bytes.replaceSubrange(0..<4, with: [UInt8]("FACS".utf8))
@@ -83,12 +85,12 @@ public enum ACPITables {
         bytes.store(UInt16(0x0FFF), at: 96)  // no C2
         bytes.store(UInt16(0x0FFF), at: 98)  // no C3
         bytes.store(UInt16(0x0005), at: 109)  // legacy devices, no VGA; no keyboard controller; a CMOS clock
-        // WBINVD; C1; no fixed sleep button; no fixed wake-up by the clock; a reset register. A clear bit 4: the power button is a fixed one.
+        // WBINVD; C1; no fixed sleep button; no fixed wake-up by the clock; a reset register. Bit 4 is clear: the power button is a fixed one.
         bytes.store(UInt32(1 << 0 | 1 << 2 | 1 << 5 | 1 << 6 | 1 << 10), at: 112)
         bytes.replaceSubrange(116..<128, with: portRegister(ResetController.basePort, bits: 8))
         bytes.store(resetCommand, at: 128)
         bytes.store(UInt8(4), at: 131)  // 6.4
-        // X_FIRMWARE_CTRL stays 0: only one of the two may be given.
+        // X_FIRMWARE_CTRL stays 0: only one of the two fields may be set.
         bytes.store(dsdt, at: 140)
         bytes.replaceSubrange(148..<160, with: portRegister(PowerManagement.basePort, bits: 32))
         bytes.replaceSubrange(172..<184, with: portRegister(powerControlPort, bits: 16))
@@ -97,11 +99,11 @@ public enum ACPITables {
 
     /// MADT (5.2.12).
     ///
-    /// The timer needs no override: in KVM's own interrupt routing it is on input 0 of both controllers, not on input 2 as in a PC.
+    /// The timer needs no override: KVM's default interrupt routing connects it to input 0 of PIC and IO-APIC, not to input 2 as on a PC.
     static func interruptTable(vcpuCount: Int) -> [UInt8] {
         var body: [UInt8] = []
         body.append(littleEndian: localAPICAddress)
-        body.append(littleEndian: UInt32(1))  // there is a pair of 8259 as well
+        body.append(littleEndian: UInt32(1))  // PCAT_COMPAT: the machine also has two 8259 PICs
         for index in 0..<UInt8(truncatingIfNeeded: vcpuCount) {
             body += [0, 8, index, index]  // local APIC: processor, APIC id, enabled
             body.append(littleEndian: UInt32(1))
@@ -117,7 +119,7 @@ public enum ACPITables {
         return table("APIC", revision: 5, body: body)
     }
 
-    /// DSDT: what cannot be found by looking (5.2.11.1).
+    /// DSDT: the devices that a guest cannot discover otherwise (5.2.11.1).
     static func differentiatedTable(_ machine: ACPIDescription) -> [UInt8] {
         var devices = [
             AML.device(
@@ -183,7 +185,7 @@ public enum ACPITables {
         return bytes
     }
 
-    /// The byte that makes the sum of all 0, when its place holds 0 now.
+    /// The checksum byte that makes the sum of all bytes 0. Its place must contain 0 now.
     private static func checksum(_ bytes: [UInt8]) -> UInt8 {
         0 &- bytes.reduce(0, &+)
     }

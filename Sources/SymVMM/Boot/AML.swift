@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 
-/// The few terms of the ACPI Machine Language that the DSDT is made of (ACPI 6.5, section 20.2), as bytes.
+/// Encodes the terms of the ACPI Machine Language that the DSDT uses (ACPI 6.5, section 20.2), as bytes.
 enum AML {
-    /// A name segment: at most four of A-Z, 0-9 and `_`, not beginning with a digit, filled up with `_`.
+    /// A name segment: at most four of A-Z, 0-9 and `_`, not beginning with a digit, padded with `_`.
     static func nameSegment(_ name: String) -> [UInt8] {
         Array((Array(name.utf8) + [0x5F, 0x5F, 0x5F, 0x5F]).prefix(4))
     }
 
-    /// The shortest form of an integer.
+    /// The shortest encoding of an integer.
     static func integer(_ value: UInt64) -> [UInt8] {
         var bytes: [UInt8] = []
         switch value {
@@ -34,7 +34,7 @@ enum AML {
     }
 
     /// The compressed form of a plug-and-play identifier like `PNP0501`: three letters of five bits, four hexadecimal digits (19.6.38).
-    /// What is not of that form stays a string, which ACPI allows as well.
+    /// Encodes any other text as a string, which ACPI also allows.
     static func identifier(_ text: String) -> [UInt8] {
         let letters = text.utf8.prefix(3)
         guard text.utf8.count == 7, letters.allSatisfy({ (0x41...0x5A).contains($0) }), let product = UInt32(text.suffix(4), radix: 16)
@@ -105,7 +105,7 @@ enum AML {
         return bytes
     }
 
-    /// Puts the package length in front, which counts itself (20.2.4): one byte up to 63, else a nibble and one to three bytes.
+    /// Prepends the package length, which includes itself (20.2.4): one byte up to 63, else a nibble and one to three bytes.
     static func withLength(_ content: [UInt8]) -> [UInt8] {
         if content.count + 1 <= 0x3F { return [UInt8(content.count + 1)] + content }
         var following = 1

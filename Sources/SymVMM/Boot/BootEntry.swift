@@ -1,28 +1,28 @@
 // SPDX-License-Identifier: Apache-2.0
 
-public import CKVM
+internal import CKVM
 
-/// The state in which the first vCPU enters the kernel: long mode with memory mapped one to one, as Linux' 64-bit boot protocol asks
-/// (Documentation/arch/x86/boot.rst, "64-bit Boot Protocol"). The other vCPUs wait for the first one's start-up interrupt and need none of it.
-public struct BootEntry: Equatable, Sendable {
+/// The state in which the first vCPU enters the kernel: long mode with an identity map, as Linux's 64-bit boot protocol requires
+/// (Documentation/arch/x86/boot.rst, "64-bit Boot Protocol"). The other vCPUs wait for a SIPI from the first one and do not need this state.
+struct BootEntry: Equatable, Sendable {
     /// RIP: the kernel's 64-bit entry, GPA.
-    public let instructionPointer: UInt64
+    let instructionPointer: UInt64
     /// RSI: the zero page, GPA.
-    public let bootParameters: UInt64
-    /// RSP: end of a stack of 4 KiB that the protocol does not ask for and small guests like to have, GPA.
-    public let stackPointer: UInt64
-    /// CR3: page tables that map the first 4 GiB one to one, in pages of 2 MiB, writable and executable, GPA.
-    public let pageTableRoot: UInt64
-    /// A GDT with flat 64-bit code at 0x10, flat data at 0x18 and a task state at 0x20, GPA.
-    public let gdtAddress: UInt64
-    /// The guest is a Linux kernel, as far as its file tells: it needs hardware virtualization, which a small guest does not.
-    public let isLinux: Bool
+    let bootParameters: UInt64
+    /// RSP: end of a stack of 4 KiB, GPA. The protocol does not require it; small guests use it.
+    let stackPointer: UInt64
+    /// CR3: GPA of page tables that identity-map the first 4 GiB with pages of 2 MiB, writable and executable.
+    let pageTableRoot: UInt64
+    /// A GDT with flat 64-bit code at 0x10, flat data at 0x18 and a TSS at 0x20, GPA.
+    let gdtAddress: UInt64
+    /// The kernel's file looks like Linux, which needs hardware virtualization. Small guests do not need it.
+    let isLinux: Bool
 
     /// Length of the GDT in bytes.
     static let gdtByteCount = 0x30
 
     /// The general registers at the entry: KVM_SET_REGS.
-    public func registers() -> kvm_regs {
+    func registers() -> kvm_regs {
         var registers = kvm_regs()
         registers.rip = instructionPointer
         registers.rsi = bootParameters
@@ -33,8 +33,8 @@ public struct BootEntry: Equatable, Sendable {
 
     /// The special registers at the entry: KVM_SET_SREGS.
     ///
-    /// - Parameter current: what KVM_GET_SREGS answers; the APIC base and what the protocol leaves open stay as they are.
-    public func specialRegisters(from current: kvm_sregs) -> kvm_sregs {
+    /// - Parameter current: the result of KVM_GET_SREGS. The APIC base and registers that the protocol does not define keep these values.
+    func specialRegisters(from current: kvm_sregs) -> kvm_sregs {
         var registers = current
         let data = segment(selector: 0x18, type: 3)  // writable data, accessed
         registers.cs = segment(selector: 0x10, type: 11)  // readable code, accessed
@@ -65,7 +65,7 @@ public struct BootEntry: Equatable, Sendable {
         return segment
     }
 
-    /// VM entry wants a busy 64-bit task state even where no task is switched (SDM 26.3.1.2).
+    /// VM entry requires a busy 64-bit TSS (SDM 26.3.1.2).
     private func taskState() -> kvm_segment {
         var segment = kvm_segment()
         segment.limit = 0x67

@@ -1,23 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
 
-/// Puts a kernel, its initial RAM disk, its command line and what describes the machine into the guest's memory.
-public enum BootLoader {
-    /// Loads everything that the guest needs for its first instruction.
+/// Loads a kernel, its initial RAM disk, its command line and the tables that describe the machine into guest memory.
+enum BootLoader {
+    /// Loads everything that the guest needs before its first instruction.
     ///
-    /// To be called once, before a vCPU runs; it writes guest memory and reads the two files, nothing else. On an error guest memory may
-    /// hold part of it.
+    /// Call it once, before a vCPU runs. It reads the two files and writes guest memory. After an error, guest memory may contain part of the
+    /// data.
     ///
     /// - Parameters:
     ///   - kernelPath: a bzImage (boot protocol 2.12 or later, with a 64-bit entry) or an ELF executable for x86-64.
     ///   - initrdPath: the initial RAM disk, or nil.
-    ///   - commandLine: the kernel's command line, complete.
+    ///   - commandLine: the kernel's complete command line.
+    ///   - memory: the guest's memory.
     ///   - acpi: the machine that the ACPI tables describe.
-    ///   - limit: ends the loading.
+    ///   - limit: stops the loading early.
     /// - Returns: the state in which vCPU 0 starts.
-    public static func load(
+    static func load(
         kernelPath: String, initrdPath: String?, commandLine: String, memory: GuestMemory, acpi: ACPIDescription,
         limit: LoadingLimit = LoadingLimit()
-    ) throws(BootError) -> BootEntry {
+    ) throws(VMMError) -> BootEntry {
         let image = try KernelImage(path: kernelPath, memory: memory)
         let kernel = try image.load(into: memory, limit: limit)
         try write(commandLine, limit: kernel.commandLineLimit, memory: memory)
@@ -26,34 +27,35 @@ public enum BootLoader {
         let parameters = BootParameters(
             setupHeader: kernel.setupHeader, commandLine: BootLayout.commandLine, initrd: initrd, rsdp: rsdp,
             memoryMap: MemoryMap.entries(for: memory))
-        try BootError.memoryTooSmall(for: BootLayout.highMemory, in: memory) { () throws(GuestAddressError) in
+        try VMMError.memoryTooSmall(for: BootLayout.highMemory, in: memory) { () throws(GuestAddressError) in
             try memory.write(BootLayout.zeroPage, bytes: parameters.bytes)
             try BootEntry.writeTables(into: memory)
+            try SoftReset.write(into: memory)
         }
         return BootEntry(
             instructionPointer: kernel.entry, bootParameters: BootLayout.zeroPage, stackPointer: BootLayout.stackTop,
             pageTableRoot: BootLayout.pageTables, gdtAddress: BootLayout.gdt, isLinux: image.isLinux)
     }
 
-    private static func write(_ commandLine: String, limit: Int, memory: GuestMemory) throws(BootError) {
+    private static func write(_ commandLine: String, limit: Int, memory: GuestMemory) throws(VMMError) {
         var bytes = Array(commandLine.utf8)
-        guard bytes.count <= limit else { throw BootError.commandLineTooLong(byteCount: bytes.count, limit: limit) }
-        guard !bytes.contains(0) else { throw BootError.commandLineHasZeroByte }
+        guard bytes.count <= limit else { throw VMMError.commandLineTooLong(byteCount: bytes.count, limit: limit) }
+        guard !bytes.contains(0) else { throw VMMError.commandLineHasZeroByte }
         bytes.append(0)
-        try BootError.memoryTooSmall(for: BootLayout.highMemory, in: memory) { () throws(GuestAddressError) in
+        try VMMError.memoryTooSmall(for: BootLayout.highMemory, in: memory) { () throws(GuestAddressError) in
             try memory.write(BootLayout.commandLine, bytes: bytes)
         }
     }
 
-    /// Loads the initial RAM disk as high as it may lie; returns where, an empty range when there is none.
+    /// Loads the initial RAM disk at the highest allowed address. Returns its range, which is empty if there is none.
     private static func loadInitrd(
         _ path: String?, beside kernel: KernelImage.Requirements, memory: GuestMemory, limit limits: LoadingLimit
-    ) throws(BootError) -> Range<UInt64> {
+    ) throws(VMMError) -> Range<UInt64> {
         guard let path else { return 0..<0 }
         let file = try BootFile(path: path, role: .initrd)
         let limit = min(memory.lowByteCount, kernel.highestInitrdAddress &+ 1)
         guard let start = highestPlace(for: file.byteCount, below: limit, avoiding: kernel.occupied) else {
-            throw BootError.initrdTooLarge(path: path, byteCount: file.byteCount, memory: memory.byteCount)
+            throw VMMError.initrdTooLarge(path: path, byteCount: file.byteCount, memory: memory.byteCount)
         }
         try file.read(offset: 0, count: file.byteCount, into: memory, at: start, limit: limits)
         return start..<(start &+ file.byteCount)
@@ -66,7 +68,7 @@ public enum BootLoader {
             guard limit >= byteCount else { return nil }
             let start = (limit &- byteCount) & ~(GuestMemory.pageSize &- 1)
             guard start >= BootLayout.highMemory else { return nil }
-            // An obstacle ends above `start`, so the next limit is lower: the loop ends.
+            // The overlapping range begins below the previous limit, so the next limit is lower: the loop ends.
             guard let obstacle = occupied.first(where: { $0.overlaps(start..<(start &+ byteCount)) }) else { return start }
             guard obstacle.lowerBound < limit else { return nil }
             limit = obstacle.lowerBound

@@ -7,14 +7,14 @@ struct BootParameters {
 
     /// - Parameters:
     ///   - setupHeader: the header's bytes from 0x1F1 on, at most up to 0x290.
-    ///   - initrd: where the initial RAM disk lies; empty when there is none.
+    ///   - initrd: the initial RAM disk's range; empty if there is none.
     init(setupHeader: [UInt8], commandLine: UInt64, initrd: Range<UInt64>, rsdp: UInt64, memoryMap: [MemoryMap.Entry]) {
         for (index, byte) in setupHeader.prefix(SetupHeader.roomEnd - SetupHeader.start).enumerated() {
             bytes[SetupHeader.start + index] = byte
         }
         bytes.store(UInt16(0xFFFF), at: 0x1FA)  // vid_mode: normal
-        bytes.store(UInt8(0xFF), at: 0x210)  // type_of_loader: none of the registered ones
-        // What the file says of these is the boot loader's to fill.
+        bytes.store(UInt8(0xFF), at: 0x210)  // type_of_loader: not a registered one
+        // The boot loader sets these fields, whatever the file contains.
         bytes.store(UInt64(0), at: 0x250)  // setup_data
         bytes.store(UInt32(truncatingIfNeeded: commandLine), at: 0x228)
         bytes.store(UInt32(truncatingIfNeeded: commandLine >> 32), at: 0xC8)

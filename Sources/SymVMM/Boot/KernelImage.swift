@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 
-/// An open kernel file whose format is known and whose header was checked: a bzImage or an ELF executable.
+/// An open kernel file with a checked header: a bzImage or an ELF executable.
 struct KernelImage: ~Copyable {
     enum Format: Equatable {
         case bzImage(SetupHeader)
         case elf(ELFExecutable)
     }
 
-    /// What the loaded kernel wants of the rest of the boot.
+    /// The loaded kernel's requirements for the rest of the boot data.
     struct Requirements: Equatable {
         /// GPA of the 64-bit entry.
         var entry: UInt64
@@ -24,24 +24,24 @@ struct KernelImage: ~Copyable {
     let format: Format
     private let file: BootFile
 
-    /// Opens the file, recognises it and checks its header against the guest's memory. Nothing is loaded.
-    init(path: String, memory: GuestMemory) throws(BootError) {
+    /// Opens the file, detects its format and checks its header against the guest's memory. Loads nothing.
+    init(path: String, memory: GuestMemory) throws(VMMError) {
         let opened = try BootFile(path: path, role: .kernel)
         format = try KernelImage.recognise(opened, memory: memory)
         file = opened
     }
 
-    private static func recognise(_ file: borrowing BootFile, memory: GuestMemory) throws(BootError) -> Format {
+    private static func recognise(_ file: borrowing BootFile, memory: GuestMemory) throws(VMMError) -> Format {
         let head = try file.read(offset: 0, atMost: SetupHeader.byteCountToRead)
         if ELFExecutable.recognises(head) { return .elf(try ELFExecutable(head: head, file: file, memory: memory)) }
         if SetupHeader.recognises(head) {
             let header = try SetupHeader(head: head, path: file.path, fileByteCount: file.byteCount)
             // Its end cannot overflow: the address is below 4 GiB, the size below 64 GiB.
             let end = header.preferredAddress &+ header.initializationByteCount
-            guard end <= memory.lowByteCount else { throw BootError.memoryTooSmall(needed: end, memory: memory.byteCount) }
+            guard end <= memory.lowByteCount else { throw VMMError.memoryTooSmall(needed: end, memory: memory.byteCount) }
             return .bzImage(header)
         }
-        throw isText(head) ? BootError.textFile(path: file.path) : BootError.notAKernel(path: file.path)
+        throw isText(head) ? VMMError.textFile(path: file.path) : VMMError.notAKernel(path: file.path)
     }
 
     /// A bzImage is Linux. So is an ELF file that starts at or above 16 MiB, where Linux is linked to and small guests are not.
@@ -53,7 +53,7 @@ struct KernelImage: ~Copyable {
     }
 
     /// Reads the kernel into the guest's memory.
-    func load(into memory: GuestMemory, limit: LoadingLimit = LoadingLimit()) throws(BootError) -> Requirements {
+    func load(into memory: GuestMemory, limit: LoadingLimit = LoadingLimit()) throws(VMMError) -> Requirements {
         switch format {
         case .bzImage(let header):
             try file.read(
@@ -70,21 +70,21 @@ struct KernelImage: ~Copyable {
         }
     }
 
-    private func load(_ segment: ELFExecutable.Segment, into memory: GuestMemory, limit: LoadingLimit) throws(BootError) {
+    private func load(_ segment: ELFExecutable.Segment, into memory: GuestMemory, limit: LoadingLimit) throws(VMMError) {
         try file.read(
             offset: segment.offset, count: segment.fileByteCount, into: memory, at: segment.physicalAddress, limit: limit)
         var rest = (segment.physicalAddress &+ segment.fileByteCount)..<segment.physicalRange.upperBound
         while !rest.isEmpty {
             try limit.check(file.path)
             let bytes = min(rest.count, LoadingLimit.pieceByteCount)
-            try BootError.memoryTooSmall(for: rest.upperBound, in: memory) { () throws(GuestAddressError) in
+            try VMMError.memoryTooSmall(for: rest.upperBound, in: memory) { () throws(GuestAddressError) in
                 try memory.zero(rest.lowerBound, byteCount: bytes)
             }
             rest = (rest.lowerBound &+ UInt64(bytes))..<rest.upperBound
         }
     }
 
-    /// An ELF file brings no setup header. This is the least that Linux expects to find: the signature, a version, "loaded high".
+    /// An ELF file brings no setup header. This is the minimum that Linux requires: the signature, a version, "loaded high".
     private static var setupHeaderForELF: [UInt8] {
         var header = [UInt8](repeating: 0, count: 0x268 - SetupHeader.start)
         header.store(UInt16(0xAA55), at: 0x1FE - SetupHeader.start)
@@ -96,7 +96,7 @@ struct KernelImage: ~Copyable {
         return header
     }
 
-    /// Whether the bytes are printable ASCII or UTF-8 with white space: good enough to say what is wrong.
+    /// Whether the bytes are printable ASCII or UTF-8 with white space: for a better error message.
     private static func isText(_ head: [UInt8]) -> Bool {
         head.allSatisfy { $0 >= 0x20 && $0 != 0x7F || $0 == 0x09 || $0 == 0x0A || $0 == 0x0D || $0 == 0x0C }
     }

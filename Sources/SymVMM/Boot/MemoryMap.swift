@@ -1,34 +1,34 @@
 // SPDX-License-Identifier: Apache-2.0
 
-/// The memory map that the guest is given in boot_params: the E820 table of a PC's firmware (ACPI 6.5, section 15).
-public enum MemoryMap {
+/// The memory map that boot_params passes to the guest: the E820 table of a PC's firmware (ACPI 6.5, section 15).
+enum MemoryMap {
     /// A range of guest-physical addresses and what it is for.
-    public struct Entry: Equatable, Sendable {
+    struct Entry: Equatable, Sendable {
         /// The table's type numbers.
-        public enum Kind: UInt32, Sendable {
+        enum Kind: UInt32, Sendable {
             /// Memory for the guest to use.
             case usable = 1
-            /// Not to be touched, save through what describes it.
+            /// Not for general use by the guest.
             case reserved = 2
         }
 
-        /// First address, GPA.
-        public let address: UInt64
+        /// GPA of the first byte.
+        let address: UInt64
         /// Length in bytes, not 0.
-        public let byteCount: UInt64
-        /// What is there.
-        public let kind: Kind
+        let byteCount: UInt64
+        /// The type.
+        let kind: Kind
     }
 
     /// The entries for this memory, in the order of their addresses, none overlapping another.
-    public static func entries(for memory: GuestMemory) -> [Entry] {
+    static func entries(for memory: GuestMemory) -> [Entry] {
         var entries: [Entry] = []
         func add(_ start: UInt64, _ end: UInt64, _ kind: Entry.Kind) {
             if end > start { entries.append(Entry(address: start, byteCount: end &- start, kind: kind)) }
         }
         add(0, BootLayout.extendedBIOSData, .usable)
         add(BootLayout.extendedBIOSData, BootLayout.videoMemory, .reserved)
-        add(BootLayout.acpiTables, BootLayout.acpiTablesEnd, .reserved)
+        add(BootLayout.acpiTables, BootLayout.highMemory, .reserved)
         add(BootLayout.highMemory, memory.lowByteCount, .usable)
         add(BootLayout.interruptControllers, GuestMemory.holeEnd, .reserved)
         add(GuestMemory.holeEnd, GuestMemory.holeEnd &+ memory.highByteCount, .usable)

@@ -11,37 +11,37 @@ struct SetupHeader: Equatable {
     /// Protocol 2.12: the first with xloadflags.
     static let oldestProtocol: UInt16 = 0x020C
 
-    /// The header's bytes from `start`, to be copied into boot_params.
+    /// The header's bytes from `start`, for boot_params.
     let bytes: [UInt8]
     /// Where the protected-mode kernel begins in the file.
     let kernelOffset: UInt64
     /// Length of the protected-mode kernel.
     let kernelByteCount: UInt64
-    /// Where the kernel wants to be loaded, GPA.
+    /// pref_address: the GPA at which the kernel is loaded.
     let preferredAddress: UInt64
-    /// Memory it needs from there until it has read the memory map.
+    /// init_size: bytes from there that the kernel uses before it reads the memory map.
     let initializationByteCount: UInt64
     /// Highest address that a byte of the initial RAM disk may have.
     let highestInitrdAddress: UInt64
     /// Longest command line without its zero byte.
     let commandLineLimit: Int
 
-    /// Whether a file's first bytes are a bzImage's. A file cut off inside the header counts when it begins as bzImages do.
+    /// Whether a file's first bytes are a bzImage's. A file that ends inside the header is recognised by its first two bytes.
     static func recognises(_ head: [UInt8]) -> Bool {
         if head.count >= 0x206 { return head.littleEndian(at: 0x202, as: UInt32.self) == 0x5372_6448 }  // "HdrS"
         return head.count >= 2 && head[0] == 0x4D && head[1] == 0x5A  // "MZ": the EFI stub
     }
 
-    /// Reads the header from a file that `recognises` approved of. `head` is the file's first `byteCountToRead` bytes, or the whole of a shorter file.
-    init(head: [UInt8], path: String, fileByteCount: UInt64) throws(BootError) {
+    /// Reads the header from a file that `recognises` accepted. `head` is the file's first `byteCountToRead` bytes, or the whole of a shorter file.
+    init(head: [UInt8], path: String, fileByteCount: UInt64) throws(VMMError) {
         // The end of the header is 0x202 plus the byte at 0x201, the offset of the jump over the header.
-        guard head.count > 0x201 else { throw BootError.truncatedKernel(path: path, needed: 0x264, found: fileByteCount) }
+        guard head.count > 0x201 else { throw VMMError.truncatedKernel(path: path, needed: 0x264, found: fileByteCount) }
         let end = min(0x202 + Int(head[0x201]), SetupHeader.roomEnd)
         guard let version = head.littleEndian(at: 0x206, as: UInt16.self) else {
-            throw BootError.truncatedKernel(path: path, needed: UInt64(max(end, 0x208)), found: fileByteCount)
+            throw VMMError.truncatedKernel(path: path, needed: UInt64(max(end, 0x208)), found: fileByteCount)
         }
-        guard version >= SetupHeader.oldestProtocol else { throw BootError.protocolTooOld(path: path, version: version) }
-        guard end >= 0x264 else { throw BootError.malformedKernel(path: path, detail: "its setup header is too short") }
+        guard version >= SetupHeader.oldestProtocol else { throw VMMError.protocolTooOld(path: path, version: version) }
+        guard end >= 0x264 else { throw VMMError.malformedKernel(path: path, detail: "its setup header is too short") }
         guard head.count >= end, let paragraphs = head.littleEndian(at: 0x1F4, as: UInt32.self),
             let loadFlags = head.littleEndian(at: 0x211, as: UInt8.self),
             let extendedLoadFlags = head.littleEndian(at: 0x236, as: UInt16.self),
@@ -50,22 +50,22 @@ struct SetupHeader: Equatable {
             let commandLineSize = head.littleEndian(at: 0x238, as: UInt32.self),
             let preferredAddress = head.littleEndian(at: 0x258, as: UInt64.self),
             let initializationSize = head.littleEndian(at: 0x260, as: UInt32.self)
-        else { throw BootError.truncatedKernel(path: path, needed: UInt64(end), found: fileByteCount) }
+        else { throw VMMError.truncatedKernel(path: path, needed: UInt64(end), found: fileByteCount) }
 
-        guard extendedLoadFlags & 1 != 0 else { throw BootError.not64Bit(path: path) }  // XLF_KERNEL_64
-        guard loadFlags & 1 != 0 else { throw BootError.malformedKernel(path: path, detail: "it is not loaded high (a zImage)") }
+        guard extendedLoadFlags & 1 != 0 else { throw VMMError.not64Bit(path: path) }  // XLF_KERNEL_64
+        guard loadFlags & 1 != 0 else { throw VMMError.malformedKernel(path: path, detail: "it is not loaded high (a zImage)") }
         guard head.littleEndian(at: 0x1FE, as: UInt16.self) == 0xAA55 else {
-            throw BootError.malformedKernel(path: path, detail: "its boot sector has no signature")
+            throw VMMError.malformedKernel(path: path, detail: "its boot sector has no signature")
         }
         kernelOffset = (UInt64(head[SetupHeader.start] == 0 ? 4 : head[SetupHeader.start]) + 1) * 512
         kernelByteCount = UInt64(paragraphs) * 16
-        guard kernelByteCount > 0x200 else { throw BootError.malformedKernel(path: path, detail: "it has no 64-bit entry") }
+        guard kernelByteCount > 0x200 else { throw VMMError.malformedKernel(path: path, detail: "it has no 64-bit entry") }
         guard kernelOffset + kernelByteCount <= fileByteCount else {
-            throw BootError.truncatedKernel(path: path, needed: kernelOffset + kernelByteCount, found: fileByteCount)
+            throw VMMError.truncatedKernel(path: path, needed: kernelOffset + kernelByteCount, found: fileByteCount)
         }
         guard preferredAddress >= BootLayout.highMemory, preferredAddress < BootLayout.identityMapEnd,
             alignment == 0 || preferredAddress % UInt64(alignment) == 0
-        else { throw BootError.malformedKernel(path: path, detail: "its load address is 0x\(String(preferredAddress, radix: 16))") }
+        else { throw VMMError.malformedKernel(path: path, detail: "its load address is 0x\(String(preferredAddress, radix: 16))") }
 
         bytes = Array(head[SetupHeader.start..<end])
         self.preferredAddress = preferredAddress

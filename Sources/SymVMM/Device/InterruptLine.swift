@@ -2,21 +2,21 @@
 
 internal import VMMBase
 
-/// An edge-triggered interrupt of the guest, raised through the kernel's irqfd without an exit. Any thread may raise it.
+/// An edge-triggered interrupt of the guest, raised through an irqfd. Any thread.
 final class InterruptLine: Sendable {
     /// Global system interrupt number: the input of the IO-APIC, 0 to 23.
     let gsi: UInt32
     private let notifier: EventNotifier
 
     /// Connects a new line to the machine's interrupt controller.
-    init(gsi: UInt32, machine: borrowing KVMVirtualMachine) throws(KVMError) {
+    init(gsi: UInt32, machine: borrowing KVMVirtualMachine) throws(VMMError) {
         self.gsi = gsi
         notifier = try EventNotifier()
         try machine.attach(notifier, toInterrupt: gsi)
     }
 
-    /// A line that nobody listens to, for tests of a device without a VM: `pending` tells whether it was raised.
-    init(unconnected gsi: UInt32) throws(KVMError) {
+    /// A line without a VM, for tests of a device: `takePending()` returns how often it was raised.
+    init(unconnected gsi: UInt32) throws(VMMError) {
         self.gsi = gsi
         notifier = try EventNotifier(nonblocking: true)
     }
@@ -26,7 +26,7 @@ final class InterruptLine: Sendable {
         notifier.signal()
     }
 
-    /// Of an unconnected line: how often it was raised since the last call.
+    /// How often an unconnected line was raised since the last call.
     func takePending() -> UInt64 {
         notifier.drain()
     }

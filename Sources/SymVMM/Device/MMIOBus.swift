@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-/// The device registers in guest-physical space. Built before the first vCPU runs and never changed after, so reading needs no lock.
+/// The device registers in guest-physical address space. The machine builds the bus before the first vCPU runs and never changes it afterwards, so
+/// lookups need no lock.
 struct MMIOBus: Sendable {
     /// A device's range.
     struct Attachment: Sendable {
@@ -15,7 +16,7 @@ struct MMIOBus: Sendable {
     /// A bus with no device.
     init() {}
 
-    /// Puts a device on a range. Returns false, and changes nothing, when the range overlaps another or wraps round.
+    /// Attaches a device at a range. Returns false, and changes nothing, if the range is empty, overlaps another one, or overflows.
     mutating func attach(_ device: BusDevice, base: UInt64, byteCount: UInt64) -> Bool {
         let (end, overflow) = base.addingReportingOverflow(byteCount)
         guard byteCount > 0, !overflow else { return false }
@@ -25,7 +26,7 @@ struct MMIOBus: Sendable {
         return true
     }
 
-    /// The device at an address and the address' offset in its range. An access that runs over the range's end finds none.
+    /// Finds the device at an address, and the offset of the address in the device's range. Nil if the access does not lie in one range.
     @inline(__always)
     func find(_ address: UInt64, size: Int) -> (device: BusDevice, offset: UInt64)? {
         var low = 0

@@ -5,23 +5,23 @@ class MSRDevice: @unchecked Sendable {
     /// The name in statistics and messages.
     let name: String
 
-    /// Names the device.
+    /// Creates a device with a name.
     init(name: String) {
         self.name = name
     }
 
-    /// Answers RDMSR; nil gives the guest #GP.
+    /// Handles RDMSR. Nil injects #GP.
     func read(_ index: UInt32, from context: VCPUContext) -> UInt64? {
         nil
     }
 
-    /// Takes WRMSR; false gives the guest #GP.
+    /// Handles WRMSR. False injects #GP.
     func write(_ index: UInt32, _ value: UInt64, from context: VCPUContext) -> Bool {
         false
     }
 }
 
-/// The model-specific registers that symvmm answers: at most one contiguous range, which is what the kernel's filter is set to.
+/// The model-specific registers that symvmm handles: at most one contiguous range, the one in the kernel's MSR filter.
 struct MSRBus: Sendable {
     /// The range's device.
     let device: MSRDevice?

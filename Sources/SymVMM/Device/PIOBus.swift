@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-/// The guest's 65,536 ports and the devices behind them. Built before the first vCPU runs and never changed after, so reading needs no lock.
+/// The guest's 65,536 ports and their devices. The machine builds the bus before the first vCPU runs and never changes it afterwards, so lookups
+/// need no lock.
 struct PIOBus: Sendable {
     /// A device's ports.
     struct Attachment: Sendable {
@@ -9,7 +10,7 @@ struct PIOBus: Sendable {
         let device: BusDevice
     }
 
-    /// For each port the index of its attachment plus one; 0 is nothing.
+    /// For each port, the index of its attachment plus one; 0 if the port has no device.
     private var table: [UInt8]
     private(set) var attachments: [Attachment] = []
 
@@ -18,7 +19,7 @@ struct PIOBus: Sendable {
         table = [UInt8](repeating: 0, count: 1 << 16)
     }
 
-    /// Puts a device on ports. Returns false, and changes nothing, when some of them are taken, do not exist, or 255 devices are there already.
+    /// Attaches a device at ports. Returns false, and changes nothing, if a port is taken or does not exist, or if the bus has 255 devices.
     mutating func attach(_ device: BusDevice, base: UInt16, count: Int) -> Bool {
         let end = Int(base) + count
         guard count > 0, end <= table.count, attachments.count < 255, table[Int(base)..<end].allSatisfy({ $0 == 0 }) else { return false }
@@ -27,7 +28,7 @@ struct PIOBus: Sendable {
         return true
     }
 
-    /// The device at a port and the port's offset in its range.
+    /// Finds the device at a port, and the port's offset in the device's range.
     @inline(__always)
     func find(_ port: UInt16) -> (device: BusDevice, offset: UInt64)? {
         let entry = table[Int(port)]

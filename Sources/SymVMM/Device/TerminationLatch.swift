@@ -4,16 +4,16 @@ internal import Synchronization
 internal import VMMBase
 internal import VMMModel
 
-/// The end of a machine's run: whoever comes first says how it ended. Any thread.
+/// Stores why a machine's run ended. Only the first reason is kept. Any thread.
 final class TerminationLatch: Sendable {
     private let outcome = Mutex<TerminationReason?>(nil)
     private let notifier: EventNotifier
 
-    init() throws(KVMError) {
+    init() throws(VMMError) {
         notifier = try EventNotifier()
     }
 
-    /// Ends the run, unless it has ended already.
+    /// Ends the run with this reason, unless it has already ended.
     func end(_ how: TerminationReason) {
         let isFirst = outcome.withLock { outcome in
             guard outcome == nil else { return false }
@@ -23,16 +23,16 @@ final class TerminationLatch: Sendable {
         if isFirst { notifier.signal() }
     }
 
-    /// How the run ended, or nil while it goes on.
+    /// Why the run ended; nil while the machine runs.
     var current: TerminationReason? {
         outcome.withLock { $0 }
     }
 
-    /// Waits for the end. Several threads may wait, one after the other.
+    /// Waits until the run ends. Several threads may wait.
     func wait() -> TerminationReason {
         while true {
             if let outcome = current { return outcome }
-            // Signalled again for the next one who waits.
+            // Signals again, for the next waiting thread.
             if notifier.drain() > 0 { notifier.signal() }
         }
     }

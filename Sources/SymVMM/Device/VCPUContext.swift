@@ -2,19 +2,19 @@
 
 public import VMMModel
 
-/// What a device may know and ask of the vCPU whose access it answers. On that vCPU's thread only, save `end(_:)`.
+/// A device's view of the vCPU whose access it handles. On that vCPU's thread only, except `end(_:)`.
 ///
-/// A class, not a protocol: it is passed on every exit, and a class reference crosses no existential.
+/// A class, not a protocol: the run loop passes it on every exit, and a class reference crosses no existential.
 open class VCPUContext: @unchecked Sendable {
-    /// Number of the vCPU, from 0; also its APIC id.
+    /// Index of the vCPU, from 0; also its APIC ID.
     public let index: Int
 
-    /// For the machine, and for tests of a device without one.
+    /// Creates a context, for a machine or for tests of a device.
     public init(index: Int) {
         self.index = index
     }
 
-    /// Ends the machine's run: the guest asked for it, or cannot go on. Any thread.
+    /// Ends the machine's run, because the guest requested it or cannot continue. Any thread.
     open func end(_ outcome: TerminationReason) {
     }
 }

@@ -2,15 +2,15 @@
 
 internal import CKVM
 
-/// An extension of KVM that symvmm uses (KVM API 4.4), and who needs it. `symvmm doctor` shows this list, and the machine is built by it.
+/// An extension of KVM that symvmm uses (KVM API 4.4), and what needs it. `symvmm doctor` prints this list; `VirtualMachine` checks it.
 struct KVMCapability: Sendable {
-    /// Who cannot do without it.
+    /// What needs the extension.
     enum Need: Sendable {
-        /// No guest runs without it.
+        /// Every guest.
         case everyGuest
-        /// Without it, guests run but are not offered the symbiotic interface.
+        /// The symbiotic interface. Without it, guests run without that interface.
         case symbioticGuest
-        /// Something is slower or not known without it.
+        /// No guest: without it, something is slower or not measured.
         case nobody
     }
 
@@ -19,7 +19,7 @@ struct KVMCapability: Sendable {
     /// The kernel's number.
     let number: Int32
     let need: Need
-    /// Bits that the kernel's answer must have; 0: any answer but 0 will do.
+    /// Bits that must be set in the kernel's answer; 0 accepts any non-zero answer.
     let bits: Int32
     /// What it is for, or what is missing without it.
     let purpose: String
@@ -32,12 +32,12 @@ struct KVMCapability: Sendable {
         self.purpose = purpose
     }
 
-    /// Whether what the kernel answered is enough.
+    /// Whether the kernel's answer, from KVM_CHECK_EXTENSION, is sufficient.
     func isEnough(_ value: Int32) -> Bool {
         value > 0 && value & bits == bits
     }
 
-    /// The names of those that somebody needs and this kernel does not have.
+    /// Names of the extensions that `need` requires and this kernel lacks.
     static func missing(for need: Need, _ kvm: borrowing KVMSystem) -> [String] {
         var names: [String] = []
         for capability in all where capability.need == need {
@@ -46,14 +46,14 @@ struct KVMCapability: Sendable {
         return names
     }
 
-    /// All of them, in the order in which they are shown.
+    /// All extensions, in the order of the list that `symvmm doctor` prints.
     static let all: [KVMCapability] = [
         KVMCapability("IRQCHIP", KVM_CAP_IRQCHIP, .everyGuest, "interrupt controllers in the kernel"),
         KVMCapability("USER_MEMORY", KVM_CAP_USER_MEMORY, .everyGuest, "guest memory"),
         KVMCapability("SET_TSS_ADDR", KVM_CAP_SET_TSS_ADDR, .everyGuest, "real mode on Intel processors"),
         KVMCapability("SET_IDENTITY_MAP_ADDR", KVM_CAP_SET_IDENTITY_MAP_ADDR, .everyGuest, "real mode on Intel processors"),
         KVMCapability("EXT_CPUID", KVM_CAP_EXT_CPUID, .everyGuest, "choosing the guest's CPUID"),
-        KVMCapability("PIT2", KVM_CAP_PIT2, .everyGuest, "the timer that a kernel boots with"),
+        KVMCapability("PIT2", KVM_CAP_PIT2, .everyGuest, "the timer that a kernel uses while it boots"),
         KVMCapability("IRQFD", KVM_CAP_IRQFD, .everyGuest, "device interrupts"),
         KVMCapability("IOEVENTFD", KVM_CAP_IOEVENTFD, .everyGuest, "queue notifications without an exit to user space"),
         KVMCapability("MP_STATE", KVM_CAP_MP_STATE, .everyGuest, "more than one vCPU"),
@@ -63,7 +63,7 @@ struct KVMCapability: Sendable {
         KVMCapability("X86_MSR_FILTER", KVM_CAP_X86_MSR_FILTER, .symbioticGuest, "symbiotic guests register by MSRs"),
         KVMCapability(
             "SYNC_REGS", KVM_CAP_SYNC_REGS, .symbioticGuest, bits: Int32(KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS | KVM_SYNC_X86_EVENTS),
-            "symcalls: registers, segments and events travel in the run page"),
+            "symcalls: registers, segments and events in the run page"),
         KVMCapability("BINARY_STATS_FD", KVM_CAP_BINARY_STATS_FD, .nobody, "statistics of in-kernel exits"),
         KVMCapability("READONLY_MEM", KVM_CAP_READONLY_MEM, .nobody, "memory that a guest cannot write"),
         KVMCapability("KVMCLOCK_CTRL", KVM_CAP_KVMCLOCK_CTRL, .nobody, "no false soft-lockup report after a pause"),

@@ -4,41 +4,41 @@ internal import CKVM
 internal import Glibc
 internal import VMMBase
 
-/// The KVM system device, /dev/kvm: what this host can do, and the maker of virtual machines.
+/// The KVM system device, /dev/kvm. It reports what this host supports and creates virtual machines.
 struct KVMSystem: ~Copyable, Sendable {
-    private let descriptor: FileDescriptor
+    let descriptor: OwnedFileDescriptor
 
-    /// Opens the device and checks that it speaks API version 12, the only one there ever was (KVM API 4.1).
-    init(path: String = "/dev/kvm") throws(KVMError) {
+    /// Opens the device and checks for API version 12, the only one in use (KVM API 4.1).
+    init(path: String = "/dev/kvm") throws(VMMError) {
         // SAFETY: the string lives for the call.
         let number = unsafe ckvm_open(path)
-        guard number >= 0 else { throw KVMError(call: "open \(path)", errno: -number, advice: KVMSystem.openAdvice(-number)) }
-        let descriptor = FileDescriptor(owning: number)
-        let version = try KVMError.check(ckvm_get_api_version(number), "KVM_GET_API_VERSION", advice: "\(path) is no KVM device")
+        guard number >= 0 else { throw VMMError(call: "open \(path)", errno: -number, advice: KVMSystem.openAdvice(-number)) }
+        let descriptor = OwnedFileDescriptor(owning: number)
+        let version = try VMMError.check(ckvm_get_api_version(number), "KVM_GET_API_VERSION", advice: "\(path) is not a KVM device")
         guard version == 12 else {
-            throw KVMError(call: "KVM_GET_API_VERSION", errno: ENOTSUP, advice: "API version \(version), but symvmm needs 12")
+            throw VMMError(call: "KVM_GET_API_VERSION", errno: ENOTSUP, advice: "API version \(version), but symvmm needs 12")
         }
         self.descriptor = descriptor
     }
 
-    /// What an extension check answers: 0 when the kernel does not have it (KVM API 4.4).
+    /// Returns the answer of KVM_CHECK_EXTENSION: 0 when the kernel lacks the extension (KVM API 4.4).
     func check(_ capability: Int32) -> Int32 {
         max(0, ckvm_check_extension(descriptor.rawValue, UInt(capability)))
     }
 
-    /// Makes an empty virtual machine (KVM API 4.2).
-    func createVirtualMachine() throws(KVMError) -> KVMVirtualMachine {
-        let size = try KVMError.check(ckvm_get_vcpu_mmap_size(descriptor.rawValue), "KVM_GET_VCPU_MMAP_SIZE")
-        let number = try KVMError.check(ckvm_create_vm(descriptor.rawValue), "KVM_CREATE_VM", advice: KVMSystem.createAdvice)
-        return KVMVirtualMachine(owning: FileDescriptor(owning: number), runPageSize: Int(size))
+    /// Creates an empty virtual machine (KVM API 4.2).
+    func createVirtualMachine() throws(VMMError) -> KVMVirtualMachine {
+        let size = try VMMError.check(ckvm_get_vcpu_mmap_size(descriptor.rawValue), "KVM_GET_VCPU_MMAP_SIZE")
+        let number = try VMMError.check(ckvm_create_vm(descriptor.rawValue), "KVM_CREATE_VM", advice: KVMSystem.createAdvice)
+        return KVMVirtualMachine(owning: OwnedFileDescriptor(owning: number), runPageSize: Int(size))
     }
 
     /// The CPUID leaves that KVM can offer a guest on this host (KVM API 4.46).
-    func supportedCPUID() throws(KVMError) -> [kvm_cpuid_entry2] {
+    func supportedCPUID() throws(VMMError) -> [kvm_cpuid_entry2] {
         var entries = [kvm_cpuid_entry2](repeating: kvm_cpuid_entry2(), count: 256)
         // SAFETY: the array has the capacity that is passed.
         let result = unsafe ckvm_get_supported_cpuid(descriptor.rawValue, &entries, UInt32(entries.count))
-        let count = try KVMError.check(result, "KVM_GET_SUPPORTED_CPUID")
+        let count = try VMMError.check(result, "KVM_GET_SUPPORTED_CPUID")
         return Array(entries.prefix(Int(count)))
     }
 

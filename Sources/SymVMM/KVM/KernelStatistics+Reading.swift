@@ -5,12 +5,12 @@ internal import VMMBase
 internal import VMMModel
 
 extension KernelStatistics {
-    /// Reads all counters from a statistics descriptor; a negative one (an error) gives none.
-    init(readingFrom descriptor: borrowing FileDescriptor) {
+    /// Reads all counters from a statistics descriptor; none if the descriptor is negative (an error).
+    init(readingFrom descriptor: borrowing OwnedFileDescriptor) {
         self.init(counters: KernelStatistics.counters(readFrom: descriptor))
     }
 
-    private static func counters(readFrom descriptor: borrowing FileDescriptor) -> [Counter] {
+    private static func counters(readFrom descriptor: borrowing OwnedFileDescriptor) -> [Counter] {
         guard descriptor.rawValue >= 0 else { return [] }
         // struct kvm_stats_header: flags, name_size, num_desc, id_offset, desc_offset, data_offset.
         let header = KernelStatistics.read(descriptor, offset: 0, count: 24)
@@ -43,9 +43,9 @@ extension KernelStatistics {
         }
     }
 
-    private static func read(_ descriptor: borrowing FileDescriptor, offset: Int, count: Int) -> [UInt8] {
+    private static func read(_ descriptor: borrowing OwnedFileDescriptor, offset: Int, count: Int) -> [UInt8] {
         unsafe [UInt8](unsafeUninitializedCapacity: count) { buffer, filled in
-            // SAFETY: the buffer has room for `count` bytes, and only what the kernel wrote is counted as filled.
+            // SAFETY: the buffer has room for `count` bytes, and only the bytes that the kernel wrote count as filled.
             let bytes = unsafe pread(descriptor.rawValue, buffer.baseAddress, count, offset)
             filled = max(0, bytes)
         }

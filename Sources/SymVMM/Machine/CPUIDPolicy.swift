@@ -2,25 +2,33 @@
 
 internal import CKVM
 
-/// The CPUID leaves a vCPU shows: what KVM supports on this host, with the vCPU's own topology and the hypervisor's presence.
+/// The CPUID leaves of a vCPU: those that KVM supports on this host, with the VM's topology and the hypervisor bit.
 struct CPUIDPolicy {
-    /// What KVM offers (KVM_GET_SUPPORTED_CPUID).
+    /// The leaves that KVM supports (KVM_GET_SUPPORTED_CPUID).
     let supported: [kvm_cpuid_entry2]
     /// Number of vCPUs, all cores of one package.
     let vcpuCount: Int
     /// The local APIC's timer has a TSC-deadline mode (KVM_CAP_TSC_DEADLINE_TIMER).
     let hasDeadlineTimer: Bool
-    /// Leaves of symvmm's own, from 0x40000100.
+    /// symvmm's leaves, from 0x40000100.
     let ownLeaves: [kvm_cpuid_entry2]
-    /// Whether the guest may run guests of its own (VMX, SVM). Much code of the host's kernel that hostile guests can reach; and a symcall that is
-    /// injected while the guest's guest runs would corrupt both.
+    /// Offers VMX and SVM. Hidden by default: nested virtualization exposes much of the host's kernel to the guest, and a symcall injected while L2
+    /// runs would corrupt L1 and L2.
     var isNestingOffered = false
-    /// Whether the guest sees performance counters: they measure what others do on the same core, and are as much code again.
+    /// Offers performance counters. Hidden by default: they let the guest measure other users of the core, and expose more of the host's kernel.
     var isPMUOffered = false
+
+    /// vCPUs of one core: 1, or 2 for SMT with an even number of vCPUs. A single vCPU is a core of one thread.
+    var threadsPerCore = 1
+    /// The processor's name, 48 bytes ending with a zero byte: the host's, which KVM does not pass on. The guest sees the host's family, model and
+    /// features in any case.
+    var brand = HostProcessor.brand
 
     private enum Leaf {
         static let features: UInt32 = 0x1
         static let amdFeatures: UInt32 = 0x8000_0001
+        static let extendedMaximum: UInt32 = 0x8000_0000
+        static let brand: ClosedRange<UInt32> = 0x8000_0002...0x8000_0004
         static let amdVirtualization: UInt32 = 0x8000_000a
         static let performance: UInt32 = 0xa
         static let topology: UInt32 = 0xb
@@ -34,13 +42,33 @@ struct CPUIDPolicy {
         static let amdTopology: UInt32 = 0x8000_001e
     }
 
-    /// The leaves for the vCPU with this APIC id.
+    /// The leaves of the vCPU with this APIC ID.
     func entries(apicID: UInt32) -> [kvm_cpuid_entry2] {
-        // A topology leaf is made anew below: KVM fills in the host's.
-        var entries = supported.filter { $0.function != Leaf.topology && $0.function != Leaf.topologyV2 }
+        // KVM returns the host's topology; topology(_:) makes the VM's.
+        var entries = supported.filter {
+            $0.function != Leaf.topology && $0.function != Leaf.topologyV2 && !Leaf.brand.contains($0.function)
+        }
         for index in entries.indices { adjust(&entries[index], apicID) }
         if supported.contains(where: { $0.function == 0 && $0.eax >= Leaf.topology }) { entries += topology(apicID) }
+        if supported.contains(where: { $0.function == Leaf.extendedMaximum && $0.eax >= Leaf.brand.upperBound }) {
+            entries += Leaf.brand.map(brandLeaf)
+        }
         return entries + ownLeaves
+    }
+
+    /// 16 bytes of the name.
+    private func brandLeaf(_ function: UInt32) -> kvm_cpuid_entry2 {
+        let start = Int(function - Leaf.brand.lowerBound) * 16
+        func word(_ index: Int) -> UInt32 {
+            (0..<4).reduce(0) { word, byte in
+                let offset = start + index * 4 + byte
+                return word | UInt32(offset < min(brand.count, 47) ? brand[offset] : 0) << (8 * UInt32(byte))
+            }
+        }
+        var entry = kvm_cpuid_entry2()
+        entry.function = function
+        (entry.eax, entry.ebx, entry.ecx, entry.edx) = (word(0), word(1), word(2), word(3))
+        return entry
     }
 
     private func adjust(_ entry: inout kvm_cpuid_entry2, _ apicID: UInt32) {
@@ -49,7 +77,7 @@ struct CPUIDPolicy {
             entry.ebx = entry.ebx & 0x0000_ffff | UInt32(vcpuCount) << 16 | apicID << 24
             entry.ecx |= 1 << 31  // a hypervisor is present
             if hasDeadlineTimer { entry.ecx |= 1 << 24 }
-            if vcpuCount > 1 { entry.edx |= 1 << 28 }  // the count in EBX is valid
+            if vcpuCount > 1 { entry.edx |= 1 << 28 }  // HTT: the count in EBX is valid
             if !isNestingOffered { entry.ecx &= ~(1 << 5) }  // VMX
             if !isPMUOffered {
                 entry.ecx &= ~(1 << 2 | 1 << 4 | 1 << 15)  // DTES64, DS-CPL, PDCM
@@ -61,7 +89,7 @@ struct CPUIDPolicy {
             if !isPMUOffered { (entry.eax, entry.ebx, entry.ecx, entry.edx) = (0, 0, 0, 0) }
         case Leaf.amdFeatures:
             if !isNestingOffered { entry.ecx &= ~(1 << 2) }  // SVM
-            // Instruction-based sampling; counters of the core, the north bridge and the last-level cache.
+            // Instruction-based sampling; core, north bridge and L3 counters.
             if !isPMUOffered { entry.ecx &= ~(1 << 10 | 1 << 23 | 1 << 24 | 1 << 28) }
         case Leaf.amdVirtualization:
             if !isNestingOffered { (entry.eax, entry.ebx, entry.ecx, entry.edx) = (0, 0, 0, 0) }
@@ -69,19 +97,24 @@ struct CPUIDPolicy {
             entry.ecx = entry.ecx & ~0xf0ff | UInt32(vcpuCount - 1) | UInt32(topologyBits) << 12
         case Leaf.amdTopology:
             entry.eax = apicID
-            entry.ebx = apicID  // core id; one thread a core
+            entry.ebx = apicID >> UInt32(threadBits) | UInt32(threads - 1) << 8  // core ID, threads of the core less 1
             entry.ecx = 0
         default:
             break
         }
     }
 
-    /// Bits of the APIC id that number the cores of the package.
+    /// Bits of the APIC ID that number the cores of the package.
     private var topologyBits: Int {
         vcpuCount <= 1 ? 0 : Int.bitWidth - (vcpuCount - 1).leadingZeroBitCount
     }
 
-    /// Leaf 0xB: one thread a core, all cores in one package (SDM volume 2A, CPUID).
+    private var threads: Int { vcpuCount > 1 ? threadsPerCore : 1 }
+
+    /// Bits of the APIC ID that number the threads of a core.
+    private var threadBits: Int { threads > 1 ? 1 : 0 }
+
+    /// Leaf 0xB: the threads of a core, then all threads, whose cores are in one package (SDM volume 2A, CPUID).
     private func topology(_ apicID: UInt32) -> [kvm_cpuid_entry2] {
         func level(_ index: UInt32, shift: Int, count: Int, type: UInt32) -> kvm_cpuid_entry2 {
             var entry = kvm_cpuid_entry2()
@@ -95,7 +128,7 @@ struct CPUIDPolicy {
             return entry
         }
         return [
-            level(0, shift: 0, count: 1, type: 1),
+            level(0, shift: threadBits, count: threads, type: 1),
             level(1, shift: topologyBits, count: vcpuCount, type: 2),
             level(2, shift: 0, count: 0, type: 0),
         ]

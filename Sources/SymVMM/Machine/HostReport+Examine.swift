@@ -1,16 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 
-public import VMMModel
+package import VMMModel
 
 internal import Glibc
 internal import VMMBase
 
 extension HostReport {
-    /// Looks at the host.
-    public static func examine(kvmPath: String = "/dev/kvm") -> HostReport {
+    /// Examines the host: /dev/kvm, its capabilities, memory and tap devices.
+    ///
+    /// - Parameter sandbox: what the kernel offers for the sandbox, which the engine does not know.
+    package static func examine(kvmPath: String = "/dev/kvm", sandbox: SandboxReport? = nil) -> HostReport {
         var problem: String?
         var found: [Capability] = []
-        do throws(KVMError) {
+        do throws(VMMError) {
             let kvm = try KVMSystem(path: kvmPath)
             found = KVMCapability.all.map { capability in
                 let value = kvm.check(capability.number)
@@ -26,10 +28,10 @@ extension HostReport {
         return HostReport(
             kvmProblem: problem, capabilities: found, hardwareVirtualization: HostProcessor.hardwareVirtualization,
             tapDevices: isOpenable("/dev/net/tun"), memory: kibibytes("MemTotal:", memory) / 1024,
-            available: kibibytes("MemAvailable:", memory) / 1024)
+            available: kibibytes("MemAvailable:", memory) / 1024, sandbox: sandbox)
     }
 
-    /// The lines of a small kernel file, each as its words, as far as the first empty line: of /proc/cpuinfo, the first processor.
+    /// The lines of a small /proc file, split into words, up to the first empty line. In /proc/cpuinfo these are the first CPU's.
     private static func words(of path: String) -> [[Substring]] {
         guard let bytes = try? SmallFile.read(path, atMost: 4 << 20) else { return [] }
         let text = String(decoding: bytes, as: UTF8.self)
@@ -44,6 +46,6 @@ extension HostReport {
     }
 
     private static func isOpenable(_ path: String) -> Bool {
-        (try? FileDescriptor.open(path, O_RDWR | O_NONBLOCK)) != nil
+        (try? OwnedFileDescriptor.open(path, O_RDWR | O_NONBLOCK)) != nil
     }
 }

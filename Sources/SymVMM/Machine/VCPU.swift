@@ -6,37 +6,44 @@ internal import Synchronization
 internal import VMMBase
 internal import VMMModel
 
-/// A vCPU: its descriptor, its statistics, and what other threads ask of it. The run loop is in VCPU+RunLoop.swift.
+/// A vCPU: its descriptor, its statistics, and the requests of other threads. The run loop is in VCPU+RunLoop.swift.
 final class VCPU: SymbioticVCPU, @unchecked Sendable {
     let handle: KVMVCPU
     let statistics: ExitRecorder
+    let clock = VCPUClock()
+    private let memory: GuestMemory
     let ports: PIOBus
     let mmio: MMIOBus
     let msrs: MSRBus
     private let ending: TerminationLatch
 
-    /// What other threads ask of the vCPU: bits of `Request`, looked at between two exits.
+    /// Bits of `Request` that other threads set. The run loop checks them between two exits.
     private let requests = Atomic<UInt32>(0)
-    /// Signalled when a paused vCPU may go on.
-    private let resumed: EventNotifier
-    /// Signalled when the vCPU has seen that it is to pause.
-    private let parked: EventNotifier
-    /// Counts pauses, and says which one the vCPU has seen; `.max` when its thread has ended. A vCPU may be asked to pause again before it has
-    /// noticed that it was to go on.
-    private let pauseNumber = Atomic<UInt64>(0)
-    private let seenPauseNumber = Atomic<UInt64>(0)
+    /// What the vCPU's thread and those that pause it tell each other.
+    private let parking = Monitor(Parking())
 
-    /// The symbiotic interface; nil when the guest is not offered one.
-    let interface: SymbioticInterface?
-    let watchdog: SymCallWatchdog?
-    /// Ticks since the last exit that were spent on symcalls inside it and are accounted for there. The vCPU's thread only.
+    private struct Parking {
+        /// Number of the latest pause, and of the latest that the vCPU has entered. A thread may request the next pause before the vCPU has resumed
+        /// from the one before.
+        var pause: UInt64 = 0
+        var entered: UInt64 = 0
+        /// False when the vCPU has resumed, or the pause has been cancelled.
+        var isWanted = false
+        var hasEnded = false
+    }
+
+    /// Limits the vCPU's time for symcalls that other threads request.
+    let pace = SymCallPace()
+    /// Ticks in the guest (`statistics.guestTicks`) from which other threads' symcalls are made again. The vCPU's thread only.
+    private var guestShareEnd: UInt64 = 0
+
+    /// Ticks since the last exit that belong to exits inside it: those of handlers and of instructions that KVM completed. The vCPU's thread only.
     var nestedTicks: UInt64 = 0
-    /// Exits for which KVM_RUN still gives the registers: some after each doorbell, as doorbells come in bursts. The vCPU's thread only.
+    /// Exits until KVM_RUN stops storing registers. Doorbells come in bursts, so KVM_RUN stores them for some exits after each. The vCPU's thread
+    /// only.
     private var exitsWithRegisters = 0
-    /// The sets of registers that it gives (and has given at the last exit): KVM_SYNC_X86_ bits.
-    private(set) var givenRegisters: UInt64 = 0
-    /// Symcalls that other threads ask for on this very vCPU.
-    private let directRequests = Mutex<[SymCallRequest]>([])
+    /// The sets of registers that KVM_RUN stores at an exit (kvm_valid_regs), outside of a session: KVM_SYNC_X86_ bits.
+    private(set) var validRegisters: UInt64 = 0
 
     private enum Request {
         static let end: UInt32 = 1 << 0
@@ -48,20 +55,17 @@ final class VCPU: SymbioticVCPU, @unchecked Sendable {
     static let kickSignal = SIGUSR1
 
     init(
-        index: Int, handle: consuming KVMVCPU, ports: PIOBus, mmio: MMIOBus, symbiotic: SymbioticSetup?,
+        index: Int, handle: consuming KVMVCPU, memory: GuestMemory, ports: PIOBus, mmio: MMIOBus, symbiotic: SymbioticSetup?,
         ending: TerminationLatch
-    ) throws(KVMError) {
+    ) throws(VMMError) {
         self.handle = handle
+        self.memory = memory
         self.ports = ports
         self.mmio = mmio
         msrs = symbiotic.map { MSRBus($0.interface, SymbioticInterface.registers) } ?? MSRBus()
-        interface = symbiotic?.interface
-        watchdog = symbiotic?.watchdog
         self.ending = ending
         statistics = try ExitRecorder()
-        resumed = try EventNotifier()
-        parked = try EventNotifier()
-        super.init(index: index, symbiotic: try symbiotic.map { (_) throws(KVMError) in try SymbioticProcessor() })
+        try super.init(index: index, symbiotic: symbiotic)
     }
 
     // MARK: Any thread
@@ -72,64 +76,66 @@ final class VCPU: SymbioticVCPU, @unchecked Sendable {
         ending.end(outcome)
     }
 
-    /// Asks the vCPU to end its thread; follow with a kick.
+    /// Requests that the vCPU's thread ends; follow with a kick.
     func requestEnd() {
         requests.bitwiseOr(Request.end, ordering: .sequentiallyConsistent)
-        resumed.signal()
+        parking.update { $0.isWanted = false }
     }
 
-    /// Asks the vCPU to wait between two exits; follow with a kick, then `waitUntilParked()`.
+    /// Requests that the vCPU pauses between two exits; follow with a kick, then `waitUntilParked(until:)`. Not at the same time as `resume()`.
     func requestPause() {
-        pauseNumber.wrappingAdd(1, ordering: .sequentiallyConsistent)
+        parking.update { parking in
+            parking.pause += 1
+            parking.isWanted = true
+        }
         requests.bitwiseOr(Request.pause, ordering: .sequentiallyConsistent)
     }
 
-    /// Waits until a vCPU that was asked to pause does so, or has ended.
-    func waitUntilParked() {
-        let number = pauseNumber.load(ordering: .sequentiallyConsistent)
-        while true {
-            let seen = seenPauseNumber.load(ordering: .sequentiallyConsistent)
-            if seen == number || seen == .max { return }
-            parked.drain()
-        }
+    /// Waits until the vCPU has entered the latest pause, or its thread has ended.
+    ///
+    /// - Parameter deadline: nanoseconds of CLOCK_MONOTONIC.
+    /// - Returns: false if another thread has cancelled the pause, or at the deadline.
+    func waitUntilParked(until deadline: UInt64) -> Bool {
+        parking.wait(until: deadline) { parking -> Bool? in
+            if parking.hasEnded { return true }
+            guard parking.isWanted else { return false }
+            return parking.entered == parking.pause ? true : nil
+        } ?? false
     }
 
-    /// Lets a paused vCPU go on.
+    /// Resumes a paused vCPU, or cancels its pause. Not at the same time as `requestPause()`.
     func resume() {
         requests.bitwiseAnd(~Request.pause, ordering: .sequentiallyConsistent)
-        resumed.signal()
+        parking.update { $0.isWanted = false }
     }
 
-    /// Makes a running KVM_RUN return, or the next one not start.
+    /// Makes a running KVM_RUN return, or the next one return at once.
     override func kick(_ thread: Thread) {
         handle.interrupt()
         thread.signal(VCPU.kickSignal)
     }
 
-    /// Asks for a symcall on this vCPU; follow with a kick. The request is answered on the vCPU's thread.
+    /// Requests a symcall on this vCPU; follow with a kick. The vCPU's thread completes the request.
     func submit(_ request: SymCallRequest) {
-        directRequests.withLock { $0.append(request) }
-        requests.bitwiseOr(Request.symcall, ordering: .sequentiallyConsistent)
+        symCallEngine?.queue.append(request)
+        resubmit()
     }
 
-    /// Asks again for what could not be done at once.
+    /// Makes the vCPU look at its queue of symcalls again; follow with a kick.
     func resubmit() {
         requests.bitwiseOr(Request.symcall, ordering: .sequentiallyConsistent)
     }
 
-    /// Takes a call that nobody waits for any more out of the queue.
+    /// Removes a symcall whose thread has stopped waiting.
     func withdraw(_ request: SymCallRequest) {
-        directRequests.withLock { $0.removeAll { $0 === request } }
+        symCallEngine?.queue.remove(request)
     }
 
     // MARK: The vCPU's thread
 
-    override func symcall(_ number: UInt32, _ arguments: SymCallValues = SymCallValues()) throws(SymCallError) -> SymCallValues {
-        try makeSymCall(number, arguments)
-    }
-
-    override func handleDoorbellWrite(_ number: UInt8) -> Bool {
-        enterDoorbell(number)
+    override func symcall(_ number: UInt32, _ arguments: SymCallValues = SymCallValues()) throws(SymCallFailure) -> SymCallValues {
+        guard let symCallEngine else { throw .notOffered }
+        return try symCallEngine.makeSymCall(number, arguments, on: self)
     }
 
     override func linearAddressBits() -> Int {
@@ -138,25 +144,37 @@ final class VCPU: SymbioticVCPU, @unchecked Sendable {
         return special.cr4 & fiveLevels != 0 ? 57 : 48
     }
 
-    /// Makes KVM_RUN give these sets of registers at the next exits.
+    /// Makes KVM_RUN store these sets of registers at the next exits.
     @inline(__always)
-    func giveRegistersForAWhile(_ sets: UInt64) {
+    func storeRegistersAtNextExits(_ sets: UInt64) {
         exitsWithRegisters = 32
-        givenRegisters = sets
+        validRegisters = sets
         handle.setValidRegisters(sets)
     }
 
-    /// One exit is answered; the last of those with registers stops them.
+    /// Counts an exit. After the last exit with registers, KVM_RUN stores none.
     @inline(__always)
     func countExitWithRegisters() {
         guard exitsWithRegisters > 0 else { return }
         exitsWithRegisters &-= 1
-        if exitsWithRegisters == 0 { giveNoRegisters() }
+        if exitsWithRegisters == 0 { stopStoringRegisters() }
     }
 
-    private func giveNoRegisters() {
-        givenRegisters = 0
+    private func stopStoringRegisters() {
+        validRegisters = 0
         handle.setValidRegisters(0)
+    }
+
+    /// Counts time in the guest that belongs to a handler.
+    func recordNestedGuestTime(since entered: UInt64) {
+        let ticks = ckvm_ticks() &- entered
+        statistics.recordGuest(ticks: ticks)
+        nestedTicks &+= ticks
+    }
+
+    /// Whether the guest has announced a reset, so that a triple fault is one.
+    var hasAnnouncedReset: Bool {
+        SoftReset.isAnnounced(in: memory)
     }
 
     /// Whether the thread is to end.
@@ -164,48 +182,54 @@ final class VCPU: SymbioticVCPU, @unchecked Sendable {
         requests.load(ordering: .relaxed) & Request.end != 0
     }
 
-    /// What other threads ask for, all of it.
-    func takeDirectRequests() -> [SymCallRequest] {
-        directRequests.withLock { requests in
-            defer { requests = [] }
-            return requests
-        }
-    }
-
-    /// A call that can't be made just now; its asker kicks again.
-    func putBack(_ request: SymCallRequest) {
-        directRequests.withLock { $0.append(request) }
-    }
-
-    /// Whether another thread asks something.
+    /// Whether another thread has a request.
     @inline(__always)
     var hasRequests: Bool {
         requests.load(ordering: .relaxed) != 0
     }
 
-    /// Does what was asked. Returns false when the thread is to end.
+    /// Serves the requests of other threads, and counts the time for it. Returns false when the thread is to end.
     func serveRequests() -> Bool {
+        let (started, guestBefore, pausedBefore) = (ckvm_ticks(), statistics.guestTicks, clock.pausedTicks)
+        let continues = serve()
+        clock.recordService(
+            ticks: ckvm_ticks() &- started &- (statistics.guestTicks &- guestBefore) &- (clock.pausedTicks &- pausedBefore))
+        return continues
+    }
+
+    private func serve() -> Bool {
         while true {
-            let asked = requests.load(ordering: .sequentiallyConsistent)
-            if asked & Request.end != 0 { return false }
-            if asked & Request.symcall != 0 {
+            let current = requests.load(ordering: .sequentiallyConsistent)
+            if current & Request.end != 0 { return false }
+            if current & Request.symcall != 0 {
                 requests.bitwiseAnd(~Request.symcall, ordering: .sequentiallyConsistent)
-                if asked & Request.pause == 0 { serveDirectRequests() }
+                if current & Request.pause == 0 { makeRequestedSymCalls() }
                 continue
             }
-            guard asked & Request.pause != 0 else { return true }
+            guard current & Request.pause != 0 else { return true }
             handle.recordClockPause()
+            clock.beginPause()
+            defer { clock.endPause() }
             while requests.load(ordering: .sequentiallyConsistent) & (Request.pause | Request.end) == Request.pause {
-                let number = pauseNumber.load(ordering: .sequentiallyConsistent)
-                if seenPauseNumber.exchange(number, ordering: .sequentiallyConsistent) != number { parked.signal() }
-                resumed.drain()
+                parking.update { $0.entered = $0.pause }
+                parking.wait { !$0.isWanted || $0.entered != $0.pause ? true : nil }
             }
         }
     }
 
-    /// Tells those who wait for a pause that the thread is gone.
+    /// Makes the symcalls of other threads, unless the guest has not yet had its share of time since the last ones: half of what those took. Otherwise
+    /// requests that follow each other without a pause would keep the vCPU out of the guest. A requesting thread kicks the vCPU again.
+    private func makeRequestedSymCalls() {
+        guard statistics.guestTicks >= guestShareEnd, let symCallEngine else { return }
+        let started = ckvm_ticks()
+        symCallEngine.makeRequestedSymCalls(on: self)
+        let ended = ckvm_ticks()
+        pace.record(from: started, to: ended)
+        guestShareEnd = statistics.guestTicks &+ (ended &- started) / 2
+    }
+
+    /// Releases the threads that wait for a pause: the vCPU's thread has ended.
     func recordEnd() {
-        seenPauseNumber.store(.max, ordering: .sequentiallyConsistent)
-        parked.signal()
+        parking.update { $0.hasEnded = true }
     }
 }

@@ -5,49 +5,57 @@ public import VMMBase
 internal import Glibc
 internal import Synchronization
 
-/// What a symbiotic service may do with the machine.
+/// The machine as its symbiotic services use it.
 extension VirtualMachine: ServiceHost {
-    /// GPA of the first byte behind all that the guest can address.
+    /// The end of the guest-physical address space.
     static var addressLimit: UInt64 {
-        // Processors with more need five levels of nested page tables for it, which KVM may not have.
+        // More than 48 bits need five-level nested page tables, which KVM may not support.
         1 << UInt64(min(HostProcessor.physicalAddressBits, 48))
     }
 
-    /// GPA of the first byte behind the guest's RAM and the hole below it.
+    /// The end of the guest's RAM above the hole below 4 GiB.
     private var ramEnd: UInt64 {
         GuestMemory.holeEnd &+ memory.highByteCount
     }
 
-    /// The next free range of guest-physical space above RAM.
-    public func reserveWindow(byteCount: UInt64) throws(MachineError) -> UInt64 {
-        guard let gpa = windows.withLock({ $0.allocate(byteCount: byteCount) }) else {
-            throw MachineError(.configuration, "RAM and the services' windows together are more than this host's guests can address")
+    /// Reserves the next free range above RAM.
+    public func reserveWindow(byteCount: UInt64) throws(VMMError) -> UInt64 {
+        guard let gpa = resources.withLock({ $0.allocateWindow(byteCount: byteCount) }) else {
+            throw .user("RAM and the services' windows together are more than this host's guests can address")
         }
         return gpa
     }
 
-    /// Makes a memory slot of the mapping. Also while the guest runs.
-    public func show(_ mapping: borrowing MemoryMapping, at gpa: UInt64, readOnly: Bool) throws(KVMError) {
+    /// Makes a memory slot of the mapping. Allowed while the guest runs.
+    public func map(_ mapping: borrowing MemoryMapping, at gpa: UInt64, readOnly: Bool) throws(VMMError) {
         let length = UInt64(mapping.byteCount)
-        let isGood = windows.withLock { $0.contains(gpa, byteCount: length, ramEnd: ramEnd) }
+        let isGood = resources.withLock { $0.isInWindow(gpa, byteCount: length, ramEnd: ramEnd) }
         guard gpa % GuestMemory.pageSize == 0, length > 0, isGood else {
-            throw KVMError(call: "memory at 0x\(String(gpa, radix: 16))", errno: EINVAL, advice: "\(length) bytes do not fit there")
+            throw VMMError(call: "memory at 0x\(String(gpa, radix: 16))", errno: EINVAL, advice: "\(length) bytes do not fit there")
         }
-        let slot = serviceSlots.withLock { next in
-            defer { next &+= 1 }
-            return next
+        let slot = resources.withLock { $0.allocateMemorySlot() }
+        // SAFETY: only the number; the closure below makes a pointer of it while the mapping lives.
+        let address = unsafe UInt(bitPattern: mapping.baseAddress)
+        let failure = Mutex<VMMError?>(nil)
+        // On the I/O thread, so that no vCPU may change memory slots.
+        ioThread.perform { [self] in
+            do throws(VMMError) {
+                // SAFETY: the caller keeps the mapping as long as the machine lives.
+                guard let start = unsafe UnsafeMutableRawPointer(bitPattern: address) else { throw .bug("a mapping without an address") }
+                try unsafe handle.setMemorySlot(slot, gpa: gpa, byteCount: length, hva: start, readOnly: readOnly)
+            } catch {
+                failure.withLock { $0 = error }
+            }
         }
-        // SAFETY: the caller keeps the mapping for the machine's life.
-        try unsafe handle.setMemorySlot(slot, gpa: gpa, byteCount: length, hva: mapping.baseAddress, readOnly: readOnly)
+        if let failure = failure.withLock({ $0 }) { throw failure }
     }
 
-    /// Where the device's registers are.
+    /// GPA of a device's registers; nil when the machine does not have the device.
     public func registers(of device: VirtioDevice) -> UInt64? {
-        guard let index = virtio.firstIndex(where: { $0.device === device }) else { return nil }
-        return DeviceManager.mmioBase + UInt64(index) * DeviceManager.mmioStride
+        processors.first?.mmio.attachments.first { ($0.device as? VirtioTransport)?.device === device }?.base
     }
 
-    /// Holds the global page while the service uses its part of it.
+    /// Calls `body` with the service's part of the global page.
     @discardableResult
     public func withGlobalPage(of service: SymbioticService, _ body: (ServicePage) -> Void) -> Bool {
         guard let symbiotic, let part = service.claims.globalPage else { return false }

@@ -1,69 +1,80 @@
 // SPDX-License-Identifier: Apache-2.0
 
+internal import Glibc
 internal import VMMBase
 
 extension VirtualMachine {
-    /// Milliseconds after which a guest counts as one that does not answer.
-    private static let patience: Int32 = 5000
-    /// Milliseconds after which a vCPU is kicked again: the first time, an event may have been on its way into the guest.
-    private static let repeatInterval: Int32 = 1
+    /// Milliseconds until a symcall requested from outside fails.
+    private static let symCallTimeout: Int32 = 5000
+    /// Milliseconds until a vCPU is kicked again. At the first kick, KVM may have been injecting an event.
+    private static let kickInterval: Int32 = 1
 
-    /// Calls the guest from outside. Any thread but a vCPU's; waits for the answer, at most 5 s.
+    /// Makes a symcall from outside. Any thread but a vCPU's; waits for the result, at most 5 s.
     ///
     /// - Parameters:
-    ///   - vcpu: the vCPU to inject the call into, whatever it does; nil asks the guest for a doorbell and makes the call inside its exit.
-    ///   Calls that need a lock or RCU in the guest can only be made that way (docs/ABI.md, section 4.4).
-    /// - Returns: the guest's word: check it before use.
-    public func symcall(_ number: UInt32, _ arguments: SymCallValues = SymCallValues(), vcpu: Int? = nil) throws(SymCallError)
+    ///   - number: the symcall's number (docs/ABI.md, section 4.4).
+    ///   - arguments: the values for the handler's registers.
+    ///   - vcpu: the vCPU to inject the symcall into, whatever it executes; nil asks the guest for a doorbell and makes the symcall inside its exit.
+    ///   Symcalls that need a lock or RCU in the guest require the latter (docs/ABI.md, section 4.4).
+    /// - Returns: what the guest returned: check it before use.
+    public func symcall(_ number: UInt32, _ arguments: SymCallValues = SymCallValues(), vcpu: Int? = nil) throws(SymCallFailure)
         -> SymCallValues
     {
-        try ask(number, arguments, vcpu: vcpu).result.get()
+        try requestSymCall(number, arguments, vcpu: vcpu).result.get()
     }
 
-    /// The same, with what is known of the vCPU besides the results.
-    func ask(_ number: UInt32, _ arguments: SymCallValues, vcpu: Int?) throws(SymCallError) -> SymCallRequest.Answer {
+    /// The same; the response also has the vCPU's privilege level.
+    func requestSymCall(_ number: UInt32, _ arguments: SymCallValues, vcpu: Int?) throws(SymCallFailure) -> SymCallRequest.Response {
         guard let symbiotic else { throw .notOffered }
         guard state == .running else { throw .notRunning }
-        if let obstacle = symbiotic.obstacle { throw obstacle }
+        if let reason = symbiotic.unavailableReason { throw reason }
         guard symbiotic.has(number) else { throw .unknown }
         let request: SymCallRequest
-        do throws(KVMError) {
+        do throws(VMMError) {
             request = try SymCallRequest(number, arguments)
         } catch {
             throw .notRunning
         }
-        let answer: SymCallRequest.Answer?
+        let response: SymCallRequest.Response?
         if let vcpu {
             guard symbiotic.mayInject(number) else { throw .needsDoorbell }
-            answer = try inject(request, vcpu)
+            response = try inject(request, vcpu)
         } else {
+            leaveTimeToGuest(symbiotic.pace.remainingTicks)
             symbiotic.submit(request)
-            answer = request.wait(milliseconds: VirtualMachine.patience)
-            if answer == nil { symbiotic.withdraw(request) }
+            response = request.wait(timeoutMilliseconds: VirtualMachine.symCallTimeout)
+            if response == nil { symbiotic.withdraw(request) }
         }
-        guard let answer else {
+        guard let response else {
             symbiotic.counters.unanswered.increment()
-            throw state == .running ? .noAnswer : .notRunning
+            throw state == .running ? .noResponse : .notRunning
         }
-        return answer
+        return response
     }
 
-    private func inject(_ request: SymCallRequest, _ vcpu: Int) throws(SymCallError) -> SymCallRequest.Answer? {
-        guard processors.indices.contains(vcpu) else { throw .noSuchProcessor }
+    /// Waits on the requesting thread until the guest has had as much time as the last symcalls took, at most 0.5 s.
+    private func leaveTimeToGuest(_ ticks: UInt64) {
+        guard ticks > 0 else { return }
+        usleep(UInt32(min(clock.scale()(ticks) / 1000, 500_000)))
+    }
+
+    private func inject(_ request: SymCallRequest, _ vcpu: Int) throws(SymCallFailure) -> SymCallRequest.Response? {
+        guard processors.indices.contains(vcpu) else { throw .noSuchVCPU }
         let processor = processors[vcpu]
+        leaveTimeToGuest(processor.pace.remainingTicks)
         processor.submit(request)
         var isRunning = true
-        for _ in 0..<(VirtualMachine.patience / VirtualMachine.repeatInterval) {
-            // A machine that was paused or has ended meanwhile does not answer any more.
+        for _ in 0..<(VirtualMachine.symCallTimeout / VirtualMachine.kickInterval) {
+            // False when another thread has paused or ended the machine.
             isRunning = kick(vcpu)
             guard isRunning else { break }
-            if let answer = request.wait(milliseconds: VirtualMachine.repeatInterval) { return answer }
+            if let response = request.wait(timeoutMilliseconds: VirtualMachine.kickInterval) { return response }
             processor.resubmit()
         }
         processor.withdraw(request)
-        // It may have come at the last moment.
-        if let answer = request.wait(milliseconds: 0) { return answer }
-        // Said here: a machine that goes on a moment later must not look like a guest that does not answer.
+        // The vCPU may have completed the request just before.
+        if let response = request.wait(timeoutMilliseconds: 0) { return response }
+        // Thrown here: if the machine resumes now, the caller would report a guest that does not respond.
         if !isRunning { throw .notRunning }
         return nil
     }

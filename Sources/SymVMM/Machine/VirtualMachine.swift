@@ -5,9 +5,9 @@ public import VMMModel
 
 internal import Synchronization
 
-/// A virtual machine: memory, devices and vCPUs put together, and its life from the first exit to the last. Any thread may call it.
+/// A virtual machine: its memory, devices and vCPUs, and its life cycle. Any thread.
 public final class VirtualMachine: Sendable {
-    /// What it was made of.
+    /// The configuration that it was made with.
     public let configuration: MachineConfiguration
     /// The guest's memory.
     public let memory: GuestMemory
@@ -18,29 +18,40 @@ public final class VirtualMachine: Sendable {
     /// The symbiotic interface; nil when the guest is not offered one.
     let symbiotic: SymbioticInterface?
     private let watchdog: SymCallWatchdog?
-    let virtio: [VirtioMMIOTransport]
-    /// What the command has put beside the machine.
-    let services: [SymbioticService]
-    /// The next free memory slot: those before are the guest's RAM.
-    let serviceSlots = Mutex<UInt32>(GuestMemory.slotCount)
-    /// Where services show the guest memory of theirs.
-    let windows: Mutex<WindowAllocator>
-    private let ioThread: IOThread
+    let virtio: [VirtioTransport]
+    /// The symbiotic services, from `init`.
+    package let services: [SymbioticService]
+    /// Allocates the services' windows and memory slots.
+    let resources: Mutex<ResourceAllocator>
+    let ioThread: IOThread
     private let powerManagement: PowerManagement
-    private let ending: TerminationLatch
-    private let clock = TickClock()
-    private let life = Mutex(Life())
-    /// Held by a question to the guest while it uses the shared buffer.
-    let inquiries = Mutex(())
+    let ending: TerminationLatch
+    let clock = TickClock()
+    let life = Mutex(Life())
+    /// Held while a query of the guest uses the shared buffer.
+    let guestQueries = Mutex(())
 
-    private struct Life {
-        var state = MachineState.notStarted
-        /// Of the vCPUs, in their order, while they run.
-        var threads: [Thread] = []
-        var servicesEnded = false
+    /// The end of the run: the first caller of `wait()` joins the threads and ends the services, the others wait for it.
+    private enum Teardown {
+        case notBegun, begun, done
     }
 
-    /// The parts that the assembly has made (VirtualMachine+Assembly.swift).
+    private let teardown = Monitor(Teardown.notBegun)
+    /// Longest time for the vCPUs to stop, in nanoseconds.
+    private static let pauseTimeout: UInt64 = 20_000_000_000
+
+    struct Life {
+        var state = MachineState.notStarted
+        /// Number of the pause whose vCPUs have not all stopped yet; nil if there is none. The state is still `running` then.
+        var parking: UInt64?
+        var pauses: UInt64 = 0
+        /// The vCPUs' threads, by vCPU, while they run.
+        var threads: [Thread] = []
+        /// The devices are suspended, because the state was saved or restored. They resume with the vCPUs.
+        var hasSuspendedDevices = false
+    }
+
+    /// Makes a machine of its parts (VirtualMachine+Assembly.swift).
     init(_ parts: consuming Parts) {
         configuration = parts.configuration
         memory = parts.memory
@@ -54,79 +65,120 @@ public final class VirtualMachine: Sendable {
         ending = parts.ending
         processors = parts.processors
         handle = parts.handle
-        windows = Mutex(
-            WindowAllocator(
-                ramEnd: GuestMemory.holeEnd &+ parts.memory.highByteCount, addressLimit: VirtualMachine.addressLimit))
+        resources = Mutex(parts.buses.resources)
     }
 
-    // MARK: Life
+    // MARK: Life cycle
 
-    /// Where the machine is in its life.
+    /// The machine's state.
     public var state: MachineState {
         life.withLock { $0.state }
     }
 
-    /// Starts the vCPUs. Once only: later calls do nothing.
-    public func start() throws(MachineError) {
-        let failure = life.withLock { life -> KVMError? in
+    /// Makes the remaining threads, then starts the vCPUs: no thread is made after the first vCPU runs. Only the first call has an effect.
+    public func start() throws(VMMError) {
+        // Holds the vCPUs' threads until all threads of the machine exist.
+        let isOpen = Monitor(false)
+        let failure = life.withLock { life -> VMMError? in
             guard life.state == .notStarted else { return nil }
             life.state = .running
-            for processor in processors {
-                do throws(KVMError) {
-                    life.threads.append(try Thread(name: "vcpu\(processor.index)") { processor.run() })
-                } catch {
-                    return error
+            do throws(VMMError) {
+                try ioThread.start()
+                resumeDevices(&life)
+                for processor in processors {
+                    let thread = try Thread(.vcpu, "\(processor.index)", preparing: { processor.clock.begin() }) {
+                        isOpen.wait { $0 ? true : nil }
+                        processor.run()
+                    }
+                    life.threads.append(thread)
                 }
-            }
-            do throws(KVMError) {
                 try watchdog?.start(Array(zip(processors, life.threads)))
+                try ThreadConfinement.current?.seal()
             } catch {
+                for processor in processors { processor.requestEnd() }
                 return error
             }
             return nil
         }
+        isOpen.update { $0 = true }
         guard let failure else { return }
         kill()
         _ = wait()
-        throw MachineError(.host, failure.description)
+        throw VMMError(.host, failure.description)
     }
 
-    /// Holds all vCPUs between two exits, and returns when they are held. Does nothing unless the machine runs.
-    public func pause() {
-        life.withLock { life in
-            guard life.state == .running else { return }
-            life.state = .paused
+    /// Pauses all vCPUs, and returns when each has stopped between two exits. No lock is held meanwhile: other threads can end the machine or read its
+    /// state. A vCPU stops late if it waits for the host, for instance in the reset of a disk.
+    ///
+    /// - Returns: whether the machine is paused. False if it does not run, has ended, or another thread has resumed it; or if a vCPU has not stopped
+    ///   within 20 seconds: then all continue.
+    @discardableResult
+    public func pause() -> Bool {
+        let number = life.withLock { life -> UInt64? in
+            guard life.state == .running else { return nil }
+            if let parking = life.parking { return parking }
+            life.pauses += 1
+            life.parking = life.pauses
             for processor in processors { processor.requestPause() }
             for (processor, thread) in zip(processors, life.threads) { processor.kick(thread) }
-            for processor in processors { processor.waitUntilParked() }
+            return life.pauses
+        }
+        guard let number else { return state == .paused }
+        let deadline = TickClock.monotonicNanoseconds() &+ VirtualMachine.pauseTimeout
+        let areParked = processors.allSatisfy { $0.waitUntilParked(until: deadline) }
+        return life.withLock { life in
+            // Another thread has completed the pause, or cancelled it.
+            guard life.parking == number else { return life.state == .paused }
+            life.parking = nil
+            guard areParked else {
+                for processor in processors { processor.resume() }
+                return false
+            }
+            life.state = .paused
+            return true
         }
     }
 
-    /// Lets held vCPUs go on. Does nothing unless the machine is paused.
-    public func resume() {
+    /// Resumes all vCPUs, or cancels a pause that is not complete.
+    ///
+    /// - Returns: false if the machine was not paused.
+    @discardableResult
+    public func resume() -> Bool {
         life.withLock { life in
-            guard life.state == .paused else { return }
+            guard life.state == .paused || life.parking != nil else { return false }
+            life.parking = nil
             life.state = .running
+            resumeDevices(&life)
             for processor in processors { processor.resume() }
+            return true
         }
     }
 
-    /// Presses the guest's power button. Returns false when the guest does not listen to it, so that nothing will come of it.
+    /// Presses the guest's power button. Returns false when the guest has not enabled it.
     @discardableResult
     public func requestPowerOff() -> Bool {
         powerManagement.pressPowerButton()
     }
 
-    /// Ends the machine, whatever the guest does. `wait()` returns soon after.
+    /// Ends the machine, whatever the guest does. `wait()` then returns.
     public func kill() {
         ending.end(.killed)
     }
 
-    /// Waits for the end of the machine's run, then for all its threads. May be called more than once.
+    /// Waits until the machine has ended and all its threads have been joined. May be called more than once, and by several threads.
     public func wait() -> TerminationReason {
         let outcome = ending.wait()
+        let isFirst = teardown.withLock { teardown in
+            defer { if teardown == .notBegun { teardown = .begun } }
+            return teardown == .notBegun
+        }
+        guard isFirst else {
+            teardown.wait { $0 == .done ? true : nil }
+            return outcome
+        }
         let threads = life.withLock { life in
             life.state = .ended
+            life.parking = nil
             defer { life.threads = [] }
             for processor in processors { processor.requestEnd() }
             for (processor, thread) in zip(processors, life.threads) { processor.kick(thread) }
@@ -136,29 +188,21 @@ public final class VirtualMachine: Sendable {
         for thread in threads { thread.join() }
         for transport in virtio { transport.stop() }
         ioThread.stop()
-        endServices()
+        for service in services { service.end() }
+        teardown.update { $0 = .done }
         return outcome
     }
 
-    /// The service of a kind that the machine was built with. Any thread.
+    /// The machine's service of a type. Any thread.
     public func service<Service: SymbioticService>(_ kind: Service.Type) -> Service? {
         services.lazy.compactMap { $0 as? Service }.first
     }
 
-    /// Tells the services once that the run is over.
-    private func endServices() {
-        let isFirst = life.withLock { life in
-            defer { life.servicesEnded = true }
-            return !life.servicesEnded
-        }
-        guard isFirst else { return }
-        for service in services { service.end() }
-    }
-
-    /// Makes a vCPU look at what is asked of it; false when the machine does not run. Under the lock, so that the thread has not been joined.
+    /// Kicks a vCPU; false when the machine does not run. Holds the lock, so that `wait()` does not join the thread meanwhile.
     func kick(_ index: Int) -> Bool {
         life.withLock { life in
-            guard life.state == .running, processors.indices.contains(index), life.threads.indices.contains(index) else { return false }
+            guard life.state == .running, life.parking == nil, processors.indices.contains(index), life.threads.indices.contains(index)
+            else { return false }
             processors[index].kick(life.threads[index])
             return true
         }
@@ -166,11 +210,11 @@ public final class VirtualMachine: Sendable {
 
     // MARK: Statistics
 
-    /// A picture of the exit statistics now. Stops no vCPU.
+    /// A snapshot of the exit statistics. The vCPUs keep running.
     public func exitStatistics() -> ExitStatistics {
         let scale = clock.scale()
         var rows: [ExitStatistics.Row] = []
-        var summaries: [ExitStatistics.Processor] = []
+        var summaries: [ExitStatistics.VCPU] = []
         for processor in processors {
             let lines = processor.statistics.lines(nanoseconds: scale).sorted { $0.latency.total > $1.latency.total }
             rows += lines.map { line in
@@ -178,16 +222,18 @@ public final class VirtualMachine: Sendable {
                     vcpu: processor.index, reason: line.reason, device: deviceName(line.reason, line.address), address: line.address,
                     latency: line.latency)
             }
+            let (handling, kernel) = (lines.reduce(0) { $0 &+ $1.latency.total }, processor.handle.statistics())
             summaries.append(
-                ExitStatistics.Processor(
-                    vcpu: processor.index, guestNanoseconds: scale(processor.statistics.guestTicks),
-                    vmmNanoseconds: lines.reduce(0) { $0 &+ $1.latency.total }, kernel: processor.handle.statistics()))
+                ExitStatistics.VCPU(
+                    vcpu: processor.index, guestNanoseconds: scale(processor.statistics.guestTicks), vmmNanoseconds: handling,
+                    kernel: kernel, times: processor.clock.times(exitNanoseconds: handling, kernel, scale: scale)))
         }
         return ExitStatistics(
-            uptimeNanoseconds: clock.elapsedNanoseconds, rows: rows, processors: summaries, tasks: taskRows(scale),
+            uptimeNanoseconds: clock.elapsedNanoseconds, rows: rows, vcpus: summaries, tasks: taskRows(scale),
             symbiotic: symbiotic.map { interface in
                 SymbioticStatistics(
-                    isActive: interface.obstacle == nil, obstacle: interface.obstacle?.description, counters: interface.counters.all,
+                    isActive: interface.unavailableReason == nil, unavailableReason: interface.unavailableReason?.description,
+                    counters: interface.counters.all,
                     symcalls: symcallRows(scale))
             },
             services: services.map { ExitStatistics.CounterGroup(name: $0.name, counters: $0.counters()) },
@@ -197,7 +243,7 @@ public final class VirtualMachine: Sendable {
     private func deviceName(_ reason: ExitReason, _ address: UInt64?) -> String {
         guard let address, let processor = processors.first else { return "" }
         switch reason {
-        case .portRead, .portWrite: return processor.ports.find(UInt16(truncatingIfNeeded: address))?.device.name ?? "none"
+        case .pioRead, .pioWrite: return processor.ports.find(UInt16(truncatingIfNeeded: address))?.device.name ?? "none"
         case .mmioRead, .mmioWrite: return processor.mmio.find(address, size: 1)?.device.name ?? "none"
         case .msrRead, .msrWrite: return processor.msrs.find(UInt32(truncatingIfNeeded: address))?.name ?? "none"
         default: return ""
@@ -206,7 +252,7 @@ public final class VirtualMachine: Sendable {
 
     private func taskRows(_ scale: (UInt64) -> UInt64) -> [ExitStatistics.TaskRow] {
         processors.flatMap { processor in
-            (processor.symbiotic?.tasks.lines() ?? []).flatMap { line in
+            (processor.tasks?.lines() ?? []).flatMap { line in
                 line.exits.map { exit in
                     ExitStatistics.TaskRow(
                         vcpu: processor.index, tgid: line.tgid, startTime: line.startTime, name: line.name, reason: exit.reason,
@@ -219,7 +265,7 @@ public final class VirtualMachine: Sendable {
 
     private func symcallRows(_ scale: (UInt64) -> UInt64) -> [SymbioticStatistics.SymCallRow] {
         processors.flatMap { processor in
-            (processor.symbiotic?.durations.lines(nanoseconds: scale) ?? []).map { line in
+            (processor.symCallEngine?.durations.lines(nanoseconds: scale) ?? []).map { line in
                 SymbioticStatistics.SymCallRow(vcpu: processor.index, number: line.number, latency: line.latency)
             }
         }

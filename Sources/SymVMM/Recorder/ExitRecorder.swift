@@ -6,13 +6,13 @@ internal import VMMModel
 
 /// One vCPU's exit statistics: a table of fixed size, written by the vCPU's thread alone and read by any thread without stopping it.
 ///
-/// Recording allocates nothing, takes no lock and makes no system call. A line of the table belongs to one reason at one address. It counts
-/// only by its histogram's buckets, so a reader's count is the sum of what it shows and never goes back. When the table is full (a guest may
-/// touch 65,536 ports), the exits go to one further line for each reason, so that the sums stay true.
+/// Recording allocates nothing, takes no lock and makes no system call. A line of the table belongs to one reason at one address. Its count is
+/// the sum of its histogram's buckets, so a reader's count always equals its histogram and never decreases. When the table is full (a guest can
+/// access 65,536 ports), further addresses share one line for each reason, so that the sums stay exact.
 ///
-/// Times are kept in ticks of the time stamp counter and turned into nanoseconds by the reader.
+/// Times are in ticks of the time stamp counter. The reader converts them to nanoseconds.
 @safe final class ExitRecorder: @unchecked Sendable {
-    /// Lines for addresses: a power of two. Beyond three quarters of them, new addresses are recorded without their address.
+    /// Lines for addresses: a power of two. When three quarters are used, new addresses go to the shared line of their reason.
     private static let lineCount = 512
     private static let reasonCount = 16
     /// 16 buckets to each power of two, up to 2^47 ticks (more than half a day): a bucket is 6.25 % wide.
@@ -31,13 +31,13 @@ internal import VMMModel
     private typealias Cell = Atomic<UInt64>
 
     private let storage: MemoryMapping
-    /// SAFETY: points into `storage`, which lives as long and is zero at first: a valid Atomic<UInt64> everywhere.
+    /// SAFETY: points into `storage`, which lives as long as this object. It is zero-filled, and zero is a valid Atomic<UInt64>.
     private let cells: UnsafeMutablePointer<Cell>
     private let guestTime = Cell(0)
     /// Written by the vCPU's thread only.
     private var usedLines = 0
 
-    init() throws(KVMError) {
+    init() throws(VMMError) {
         let words = (ExitRecorder.lineCount + ExitRecorder.reasonCount) * Word.count
         storage = try MemoryMapping(anonymous: words * MemoryLayout<Cell>.stride)
         // SAFETY: see `cells`.
@@ -53,12 +53,12 @@ internal import VMMModel
     /// Counts an exit. The vCPU's thread only.
     ///
     /// - Parameters:
-    ///   - address: port, GPA or MSR; 0 where the reason has none.
-    ///   - ticks: from KVM_RUN's return until the exit was answered.
+    ///   - address: port, GPA or MSR; 0 if the reason has none.
+    ///   - ticks: time from KVM_RUN's return until the exit was handled.
     @inline(__always)
     func record(_ reason: ExitReason, address: UInt64, ticks: UInt64) {
         let line = line(reason, address)
-        // SAFETY: line(_:_:) answers the index of a line's first cell; the words and buckets below are inside that line.
+        // SAFETY: line(_:_:) returns the index of a line's first cell; the words and buckets below are inside that line.
         unsafe ExitRecorder.add(ticks, to: cells + line + Word.total)
         let shortest = unsafe cells[line + Word.minimum].load(ordering: .relaxed)
         if shortest == 0 || ticks < shortest { unsafe cells[line + Word.minimum].store(max(ticks, 1), ordering: .relaxed) }
@@ -69,14 +69,14 @@ internal import VMMModel
         unsafe ExitRecorder.add(1, to: cells + line + Word.buckets + ExitRecorder.bucket(ticks))
     }
 
-    /// One writer, so a load and a store are enough: no locked instruction.
+    /// Only one thread writes, so a load and a store suffice instead of a locked instruction.
     @inline(__always)
     private static func add(_ amount: UInt64, to cell: UnsafeMutablePointer<Cell>) {
         // SAFETY: the caller passes a cell of the table.
         unsafe cell.pointee.store(cell.pointee.load(ordering: .relaxed) &+ amount, ordering: .relaxed)
     }
 
-    /// The first cell of the line for a reason and an address; takes an unused line when there is none yet.
+    /// The index of the first cell of the line for a reason and an address. Uses an empty line for a new pair.
     @inline(__always)
     private func line(_ reason: ExitReason, _ address: UInt64) -> Int {
         let key = (UInt64(reason.rawValue) &+ 1) << 56 | address & 0x00ff_ffff_ffff_ffff
@@ -90,7 +90,7 @@ internal import VMMModel
             if found == 0 {
                 guard usedLines < ExitRecorder.lineCount / 4 * 3 else { break }
                 usedLines &+= 1
-                // Released after the line's zeroes, which were there from the start.
+                // Release: a reader that sees the key also sees the line's zeroes.
                 unsafe cells[first].store(key, ordering: .releasing)
                 return first
             }
@@ -100,7 +100,7 @@ internal import VMMModel
         return (ExitRecorder.lineCount &+ Int(reason.rawValue)) &* Word.count
     }
 
-    /// The bucket of a duration: exact below 16, then 16 to each power of two; the last takes all that is longer.
+    /// The bucket of a duration: exact below 16, then 16 to each power of two. The last bucket also has all longer durations.
     @inline(__always)
     static func bucket(_ ticks: UInt64) -> Int {
         if ticks < 16 { return Int(truncatingIfNeeded: ticks) }
@@ -122,17 +122,17 @@ internal import VMMModel
         guestTime.load(ordering: .relaxed)
     }
 
-    /// A line as a reader sees it, in ticks.
+    /// A line as a reader sees it.
     struct Line {
         let reason: ExitReason
-        /// nil for the line that takes what did not fit, and for reasons without an address.
+        /// Nil for a shared line, and for reasons without an address.
         let address: UInt64?
         let latency: LatencySummary
         /// The recorded address, whatever the reason.
         let number: UInt32
     }
 
-    /// All lines that hold something. Any thread; times are scaled by `nanoseconds`.
+    /// All lines with exits. Any thread. `nanoseconds` converts the times.
     func lines(nanoseconds: (UInt64) -> UInt64) -> [Line] {
         (0..<(ExitRecorder.lineCount + ExitRecorder.reasonCount)).compactMap { index in
             let first = index * Word.count
@@ -146,7 +146,7 @@ internal import VMMModel
                 let count = unsafe cells[first + Word.buckets + bucket].load(ordering: .relaxed)
                 guard count > 0 else { continue }
                 let bound = nanoseconds(ExitRecorder.upperBound(ofBucket: bucket))
-                // The shortest buckets may be less than a nanosecond apart.
+                // The bounds of the shortest buckets may differ by less than a nanosecond.
                 if let last = buckets.last, last.upperBound == bound {
                     buckets[buckets.count - 1] = .init(upperBound: bound, count: last.count &+ count)
                 } else {

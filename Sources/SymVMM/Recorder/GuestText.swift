@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 
-/// Text that a guest wrote, made fit for a terminal.
+/// Converts text from a guest so that it cannot control a terminal.
 enum GuestText {
     /// Up to the first zero byte, as UTF-8, with control characters replaced by `?`.
     static func printable(_ bytes: some Collection<UInt8>) -> String {
         clean(bytes.prefix { $0 != 0 }, keeping: [])
     }
 
-    /// All of it, with line ends and tabs kept and other control characters replaced by `?`.
+    /// All bytes, with line ends and tabs kept and other control characters replaced by `?`.
     static func lines(_ bytes: some Collection<UInt8>) -> String {
         clean(bytes, keeping: ["\n", "\t"])
     }

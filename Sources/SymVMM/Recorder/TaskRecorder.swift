@@ -5,10 +5,10 @@ internal import Synchronization
 internal import VMMBase
 internal import VMMModel
 
-/// Exits of one vCPU by the guest process that ran when they happened, read from the SymSpy local page: no symcall and no further exit.
+/// Counts one vCPU's exits by the guest process that caused them. Reads the process from the SymSpy local page: no symcall and no further exit.
 ///
-/// Written by the vCPU's thread alone, read by any. As long as the guest does not switch tasks, an exit costs one load to see so. What the
-/// guest wrote is not trusted: it only names a line of the table, and when the table is full, further processes share one line.
+/// Only the vCPU's thread writes, any thread reads. While the guest does not switch tasks, the page costs one load for each exit. The page is
+/// untrusted: it only selects a line of the table. When the table is full, further processes share one line.
 @safe final class TaskRecorder: @unchecked Sendable {
     private static let lineCount = 256
     private static let reasonCount = 16
@@ -26,18 +26,18 @@ internal import VMMModel
     private typealias Cell = Atomic<UInt64>
 
     private let storage: MemoryMapping
-    /// SAFETY: points into `storage`, which lives as long and is zero at first: a valid Atomic<UInt64> everywhere.
+    /// SAFETY: points into `storage`, which lives as long as this object. It is zero-filled, and zero is a valid Atomic<UInt64>.
     private let cells: UnsafeMutablePointer<Cell>
-    /// SAFETY: the local page in guest memory, checked when it was registered; guest memory stays mapped as long as vCPUs run.
+    /// SAFETY: the local page in guest memory. The registration checked it, and guest memory stays mapped while vCPUs run.
     private var page: UnsafeMutableRawPointer?
     private var generations: RegistrationGeneration?
     private var generation: UInt64 = 0
-    /// Sequence number at the last good copy, odd when there is none, and the line of its task.
+    /// Sequence number of the last consistent copy, odd if there is none, and the line of its task.
     private var lastSequence: UInt32 = 1
     private var lastLine = TaskRecorder.lineCount * Word.count
     private var usedLines = 0
 
-    init() throws(KVMError) {
+    init() throws(VMMError) {
         let words = (TaskRecorder.lineCount + 1) * Word.count
         storage = try MemoryMapping(anonymous: words * MemoryLayout<Cell>.stride)
         // SAFETY: see `cells`.
@@ -46,7 +46,7 @@ internal import VMMModel
 
     // MARK: The vCPU's thread
 
-    /// Follows a local page from now on; nil stops it.
+    /// Reads this local page from now on. Nil stops the recording.
     ///
     /// - Parameter localPage: 4096 bytes of guest memory, which stays mapped as long as vCPUs run.
     func watch(localPage: UnsafeMutableRawPointer?, _ generations: RegistrationGeneration) {
@@ -56,12 +56,12 @@ internal import VMMModel
         lastSequence = 1
     }
 
-    /// Stops following.
+    /// Stops reading the local page.
     func forget() {
         unsafe page = nil
     }
 
-    /// Counts an exit for the task that runs now. Does nothing for a guest without the module.
+    /// Counts an exit for the running task. Does nothing for a guest without the module.
     @inline(__always)
     func record(_ reason: ExitReason, ticks: UInt64) {
         guard let page = unsafe page else { return }
@@ -85,7 +85,7 @@ internal import VMMModel
             .load(ordering: .acquiring)
     }
 
-    /// The guest has switched tasks: copies the new one. In the middle of an update, the last good copy stays.
+    /// Copies the new task after the guest has switched tasks. During an update by the guest, keeps the last consistent copy.
     private func follow(_ page: UnsafeMutableRawPointer, _ sequence: UInt32) {
         if generations?.current != generation {
             forget()
@@ -103,13 +103,13 @@ internal import VMMModel
         lastLine = line(tgid, startTime, name)
     }
 
-    /// The first cell of the process' line. Number and start time together name a process, so that one whose number is used again gets a line of
-    /// its own. A start time of 0 is not known (a thread that exits): it is the youngest process of this number then.
+    /// The index of the first cell of the process's line. PID and start time identify a process, so a process with a reused PID gets a new line. If
+    /// the start time is 0 (unknown, in an exiting thread), uses the line of the newest process with this PID.
     private func line(_ tgid: UInt32, _ startTime: UInt64, _ name: (UInt64, UInt64)) -> Int {
         let key = UInt64(tgid) &+ 1
         var index = Int(truncatingIfNeeded: (key &* 0x9e37_79b9_7f4a_7c15) >> 48) & (TaskRecorder.lineCount &- 1)
         var youngest: (first: Int, startTime: UInt64)?
-        // A quarter of the lines is always empty, so this ends.
+        // At least a quarter of the lines is always empty, so the loop ends.
         while true {
             let first = index &* Word.count
             // SAFETY: `index` is below lineCount.
@@ -149,15 +149,15 @@ internal import VMMModel
 
     /// A process and its exits by reason.
     struct Line {
-        /// Process number in the guest; nil for the line that the processes beyond the table's size share.
+        /// PID in the guest; nil for the line that processes share when the table is full.
         let tgid: UInt32?
-        /// Start of the process in nanoseconds since the guest's boot; 0 when it is not known.
+        /// Start of the process in nanoseconds since the guest's boot; 0 if unknown.
         let startTime: UInt64
         let name: String
         let exits: [(reason: ExitReason, count: UInt64, ticks: UInt64)]
     }
 
-    /// All lines that hold something.
+    /// All lines with exits.
     func lines() -> [Line] {
         (0...TaskRecorder.lineCount).compactMap { index in
             let first = index * Word.count
@@ -180,7 +180,7 @@ internal import VMMModel
         }
     }
 
-    /// Sixteen bytes of the guest's as text: up to the first zero, unprintable characters replaced.
+    /// Sixteen bytes from the guest as text: up to the first zero byte, with control characters replaced.
     static func text(_ low: UInt64, _ high: UInt64) -> String {
         let bytes = (0..<16).map { UInt8(truncatingIfNeeded: ($0 < 8 ? low : high) >> (8 * UInt64($0 % 8))) }
         return GuestText.printable(bytes)

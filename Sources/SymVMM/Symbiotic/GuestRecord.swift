@@ -3,21 +3,21 @@
 internal import SymbioticABI
 internal import VMMModel
 
-/// A copy of what the guest wrote into its shared buffer: bytes that may be anything.
+/// A copy of a record that the guest wrote into its shared buffer. The bytes are not trustworthy.
 struct GuestRecord {
     let bytes: ArraySlice<UInt8>
 
-    /// A little-endian number of four bytes; 0 behind the end.
+    /// A little-endian integer of four bytes; bytes beyond the end are 0.
     func word(_ offset: Int) -> UInt32 {
         UInt32(truncatingIfNeeded: number(offset, 4))
     }
 
-    /// A little-endian number of eight bytes; 0 behind the end.
+    /// A little-endian integer of eight bytes; bytes beyond the end are 0.
     func long(_ offset: Int) -> UInt64 {
         number(offset, 8)
     }
 
-    /// Text of at most so many bytes.
+    /// Text of at most `count` bytes.
     func text(_ offset: Int, _ count: Int) -> String {
         GuestText.printable(bytes.dropFirst(offset).prefix(count))
     }
@@ -68,7 +68,7 @@ extension GuestTask {
 }
 
 extension GuestMemoryUse {
-    /// Decodes struct symbiotic_memory; nil when the page size makes no sense.
+    /// Decodes struct symbiotic_memory; nil when the page size is invalid.
     init?(_ record: GuestRecord) {
         let pageSize = record.long(SYMBIOTIC_MEMORY_PAGE_SIZE)
         guard (4096...65536).contains(pageSize) else { return nil }

@@ -4,8 +4,8 @@ package import VMMBase
 
 internal import SymbioticABI
 
-/// What of the symbiotic interface belongs to one service alone (docs/ABI.md): the doorbells that it answers, the symcalls that its guest side
-/// has, its feature bits, and its part of the global page.
+/// The parts of the symbiotic interface that one service uses alone (docs/ABI.md): its doorbells, the symcalls of its guest side, its feature bits,
+/// and its part of the global page.
 public struct ServiceClaims: Sendable, Equatable {
     /// Name in messages and statistics.
     public var name: String
@@ -18,7 +18,7 @@ public struct ServiceClaims: Sendable, Equatable {
     /// Bytes of the global page (section 3.1); nil: none.
     public var globalPage: Range<Int>?
 
-    /// Describes what a service claims.
+    /// Describes a service's claims.
     public init(
         name: String, features: UInt32 = 0, doorbells: ClosedRange<UInt8>? = nil, symcalls: ClosedRange<UInt32>? = nil,
         globalPage: Range<Int>? = nil
@@ -33,11 +33,11 @@ public struct ServiceClaims: Sendable, Equatable {
     /// The interface's own doorbells, symcalls, feature bits and fields.
     static let interface = ServiceClaims(
         name: "the symbiotic interface",
-        features: SYMBIOTIC_FEATURE_SYMSPY | SYMBIOTIC_FEATURE_SYMCALL | SYMBIOTIC_FEATURE_INTERRUPT | SYMBIOTIC_FEATURE_GATE,
+        features: SYMBIOTIC_FEATURE_SYMSPY | SYMBIOTIC_FEATURE_SYMCALL | SYMBIOTIC_FEATURE_INTERRUPT | SYMBIOTIC_FEATURE_FAST_DOORBELL,
         doorbells: UInt8(SYMBIOTIC_DOORBELL_SERVE)...UInt8(SYMBIOTIC_DOORBELL_LEAVING),
-        symcalls: SYMBIOTIC_SYMCALL_PING...SYMBIOTIC_SYMCALL_LOG, globalPage: 0..<Int(SYMBIOTIC_GLOBAL_OWN_END))
+        symcalls: SYMBIOTIC_SYMCALL_PING...SYMBIOTIC_SYMCALL_LOG, globalPage: 0..<Int(SYMBIOTIC_GLOBAL_SERVICES))
 
-    /// What two services both claim, in words; nil when nothing.
+    /// What two services both claim, in words; nil when their claims are disjoint.
     package func overlap(with other: ServiceClaims) -> String? {
         if name == other.name { return "the name \(name)" }
         if features & other.features != 0 { return "feature bits 0x\(String(features & other.features, radix: 16))" }
@@ -53,20 +53,20 @@ public struct ServiceClaims: Sendable, Equatable {
         return nil
     }
 
-    /// Refuses services that claim what another one has, or the interface itself, or what does not exist.
-    package static func check(_ all: [ServiceClaims]) throws(MachineError) {
+    /// Throws when two services, or a service and the interface itself, claim the same, or when a claim is out of range.
+    package static func check(_ all: [ServiceClaims]) throws(VMMError) {
         var taken = [interface]
         for claims in all {
             if let symcalls = claims.symcalls, symcalls.upperBound >= SYMBIOTIC_SYMCALL_COUNT {
-                throw MachineError(
-                    .configuration, "service \(claims.name): symcalls end at 0x\(String(SYMBIOTIC_SYMCALL_COUNT - 1, radix: 16))")
+                throw VMMError(
+                    .bug, "service \(claims.name): symcalls end at 0x\(String(SYMBIOTIC_SYMCALL_COUNT - 1, radix: 16))")
             }
             if let part = claims.globalPage, part.upperBound > Int(SYMBIOTIC_PAGE_SIZE) {
-                throw MachineError(.configuration, "service \(claims.name): the global page has \(SYMBIOTIC_PAGE_SIZE) bytes")
+                throw .bug("service \(claims.name): the global page has \(SYMBIOTIC_PAGE_SIZE) bytes")
             }
             for other in taken {
                 guard let overlap = claims.overlap(with: other) else { continue }
-                throw MachineError(.configuration, "service \(claims.name): \(overlap) belongs to \(other.name)")
+                throw .bug("service \(claims.name): \(overlap) belongs to \(other.name)")
             }
             taken.append(claims)
         }

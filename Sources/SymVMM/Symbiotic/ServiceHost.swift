@@ -2,39 +2,46 @@
 
 public import VMMBase
 
-/// A machine as its symbiotic services see it. Any thread may call it, and none of it is on the exit path.
+/// The part of a machine that its symbiotic services use. Any thread; not on the exit path.
 public protocol ServiceHost: AnyObject, Sendable {
     /// The guest's memory.
     var memory: GuestMemory { get }
 
-    /// GPA of the registers of a device that a service brought; nil when it is not of this machine.
+    /// GPA of the registers of a service's virtio device; nil when the machine does not have the device.
     func registers(of device: VirtioDevice) -> UInt64?
 
-    /// Reserves a range of guest-physical space for a window, above the guest's RAM and apart from other windows. While the service is prepared.
+    /// Reserves guest-physical address space for a window, above the guest's RAM. Call it in `prepare(on:)`.
     ///
     /// - Parameter byteCount: whole pages.
-    /// - Throws: when this host's guests cannot address so much.
-    func reserveWindow(byteCount: UInt64) throws(MachineError) -> UInt64
+    /// - Throws: when the address space of guests on this host is too small.
+    func reserveWindow(byteCount: UInt64) throws(VMMError) -> UInt64
 
-    /// Shows `mapping` to the guest as memory from `gpa` on, in a window that was reserved. It is no RAM: the guest is not told of it, and no
-    /// device reads or writes it. The slot stays for the machine's life: the caller keeps the mapping for as long.
+    /// Maps `mapping` into the guest at `gpa`, in a reserved window. It is not RAM: no memory map lists it, and no device accesses it. The memory
+    /// slot lives as long as the machine, so the caller must keep the mapping as long.
     ///
-    /// - Parameter readOnly: what the guest writes there has no effect.
-    func show(_ mapping: borrowing MemoryMapping, at gpa: UInt64, readOnly: Bool) throws(KVMError)
+    /// - Parameters:
+    ///   - mapping: host memory.
+    ///   - gpa: an address in a window that `reserveWindow(byteCount:)` returned.
+    ///   - readOnly: the guest's writes have no effect.
+    func map(_ mapping: borrowing MemoryMapping, at gpa: UInt64, readOnly: Bool) throws(VMMError)
 
-    /// Gives a service its part of the global page, if the guest has registered one: meanwhile the guest does not get it back. No symcall in there.
+    /// Calls `body` with the service's part of the global page, if the guest has registered one. The guest cannot unregister the page until `body`
+    /// returns. `body` must not make a symcall.
     ///
-    /// - Returns: whether there was one.
+    /// - Returns: whether there is a global page.
     @discardableResult
     func withGlobalPage(of service: SymbioticService, _ body: (ServicePage) -> Void) -> Bool
 
-    /// Calls the guest from outside. Any thread but a vCPU's; waits for the answer, at most 5 s.
+    /// Makes a symcall from outside. Any thread but a vCPU's; waits for the result, at most 5 s.
     ///
-    /// - Parameter vcpu: the vCPU to inject the call into; nil asks the guest for a doorbell and makes the call inside its exit.
-    func symcall(_ number: UInt32, _ arguments: SymCallValues, vcpu: Int?) throws(SymCallError) -> SymCallValues
+    /// - Parameters:
+    ///   - number: the symcall's number (docs/ABI.md, section 4.4).
+    ///   - arguments: the values for the handler's registers.
+    ///   - vcpu: the vCPU to inject the symcall into; nil requests a doorbell and makes the symcall inside its exit.
+    func symcall(_ number: UInt32, _ arguments: SymCallValues, vcpu: Int?) throws(SymCallFailure) -> SymCallValues
 }
 
-/// A service's part of the global page. Nothing outside of it can be reached.
+/// A service's part of the global page. It gives no access to the rest of the page.
 public struct ServicePage {
     private let memory: GuestMemory
     private let address: UInt64
@@ -48,15 +55,17 @@ public struct ServicePage {
 
     /// Writes an integer.
     ///
-    /// - Parameter offset: bytes from the start of the page.
-    /// - Returns: false when the place is not the service's.
+    /// - Parameters:
+    ///   - value: the integer, in the host's byte order.
+    ///   - offset: bytes from the start of the page.
+    /// - Returns: false when the integer does not lie in the service's part.
     @discardableResult
     public func store<Value: FixedWidthInteger & BitwiseCopyable>(_ value: Value, at offset: Int) -> Bool {
         guard contains(offset, MemoryLayout<Value>.size) else { return false }
         return (try? memory.store(value, at: address + UInt64(offset))) != nil
     }
 
-    /// Reads an integer, which the guest may have written; nil when the place is not the service's.
+    /// Reads an integer, which the guest may have written; nil when it does not lie in the service's part.
     public func load<Value: FixedWidthInteger & BitwiseCopyable>(_ offset: Int, as type: Value.Type = Value.self) -> Value? {
         guard contains(offset, MemoryLayout<Value>.size) else { return nil }
         return try? memory.load(address + UInt64(offset))

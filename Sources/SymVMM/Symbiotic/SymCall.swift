@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+internal import SymbioticABI
+
 /// The five arguments of a symcall, or its five results (docs/ABI.md, section 4).
 public struct SymCallValues: Sendable, Equatable {
     /// RBX.
@@ -13,7 +15,7 @@ public struct SymCallValues: Sendable, Equatable {
     /// RDI.
     public var rdi: UInt64
 
-    /// Five values; those not given are 0.
+    /// Five values; the default is 0.
     public init(_ rbx: UInt64 = 0, _ rcx: UInt64 = 0, _ rdx: UInt64 = 0, _ rsi: UInt64 = 0, _ rdi: UInt64 = 0) {
         self.rbx = rbx
         self.rcx = rcx
@@ -23,86 +25,89 @@ public struct SymCallValues: Sendable, Equatable {
     }
 }
 
-/// Why a symcall gave no results.
-public enum SymCallError: Error, Sendable, Equatable, CustomStringConvertible {
-    /// Most tasks of one list. Each costs up to 2 KiB while it is made into JSON, so this bounds what a guest that lies can take.
-    static let mostTasks = 32_768
+/// Why a symcall failed.
+///
+/// A small enum, because the exit path throws it: it formats no string until a program reads `description`.
+public enum SymCallFailure: Error, Sendable, Equatable, CustomStringConvertible {
+    /// Most tasks of one list. Each costs up to 2 KiB while it is encoded as JSON, so this bounds the memory that a hostile guest can use.
+    static let taskLimit = 32_768
 
     /// The VM was started without the symbiotic interface.
     case notOffered
-    /// The guest has no module, or it has not registered yet.
+    /// The guest has no module, or the module has not registered yet.
     case noModule
-    /// The module is being unloaded.
-    case leaving
-    /// This vCPU takes no symcalls: it is off-line or not yet prepared.
+    /// The guest unloads the module.
+    case moduleUnloading
+    /// The guest has not armed this vCPU: the vCPU is off-line, or the module is not ready.
     case notArmed
-    /// A symcall of this VM outran its time; none is made until the module is loaded anew.
-    case switchedOff
-    /// A symcall is running on this vCPU.
+    /// A handler in this VM exceeded its time limit. The VMM makes no symcall until the guest loads the module again.
+    case disabled
+    /// A symcall already runs on this vCPU.
     case nested
     /// The vCPU is not in 64-bit mode.
     case notInLongMode
-    /// The guest has no symcall of this number.
+    /// The guest does not have this symcall.
     case unknown
-    /// The symcall may only be made inside a doorbell's exit.
+    /// The VMM may make this symcall only inside a doorbell's exit.
     case needsDoorbell
-    /// An interrupt or exception is on its way into the guest: ask again.
+    /// KVM is injecting an interrupt or exception: try again.
     case eventInFlight
-    /// The exit in hand could not be finished.
-    case exitInHand
-    /// The handler outran the time limit and was cut off.
+    /// KVM could not complete the instruction that caused the exit.
+    case exitIncomplete
+    /// The handler exceeded its time limit, and the VMM aborted it.
     case timedOut
     /// The handler faulted.
     case faulted(vector: UInt64, errorCode: UInt64, rip: UInt64, address: UInt64)
-    /// The handler answered with an error.
+    /// The handler returned an error.
     case failed(code: UInt64)
-    /// The guest did not answer in time.
-    case noAnswer
-    /// There is no such vCPU.
-    case noSuchProcessor
+    /// The guest did not respond in time.
+    case noResponse
+    /// The VM does not have this vCPU.
+    case noSuchVCPU
     /// The VM is not running.
     case notRunning
-    /// What the guest wrote as its answer makes no sense.
-    case badAnswer
-    /// The guest lists more tasks than are taken.
+    /// The guest's response is invalid.
+    case invalidResponse
+    /// The guest lists more tasks than the VMM accepts.
     case tooManyTasks
 
     /// One line for the user.
     public var description: String {
         switch self {
-        case .notOffered: "this VM was started with --symbiotic off"
+        case .notOffered: "the VM was started with --symbiotic off"
         case .noModule: "the guest has not loaded symbiotic.ko"
-        case .leaving: "the guest's module is being unloaded"
-        case .notArmed: "the vCPU takes no symcalls: the guest has it off-line, or its module is not ready"
-        case .switchedOff: "symcalls are switched off: one outran its time limit; load the guest's module anew"
-        case .nested: "a symcall is already running on the vCPU"
+        case .moduleUnloading: "the guest's module is being unloaded"
+        case .notArmed: "the vCPU is not armed for symcalls: it is off-line in the guest, or the module is not ready"
+        case .disabled: "symcalls are disabled: a handler exceeded its time limit; reload the guest's module"
+        case .nested: "a symcall already runs on the vCPU"
         case .notInLongMode: "the vCPU is not in 64-bit mode"
         case .unknown: "the guest's module does not have this symcall"
-        case .needsDoorbell: "this symcall can only be made inside a doorbell's exit"
-        case .eventInFlight: "an interrupt or exception is on its way into the guest"
-        case .exitInHand: "the guest's instruction could not be finished first"
-        case .timedOut: "the guest's handler outran its time limit and was cut off; symcalls are now switched off"
+        case .needsDoorbell: "this symcall is possible only inside a doorbell's exit"
+        case .eventInFlight: "KVM is injecting an interrupt or exception"
+        case .exitIncomplete: "KVM could not complete the instruction that caused the exit"
+        case .timedOut: "the guest's handler exceeded its time limit and was aborted; symcalls are now disabled"
         case .faulted(let vector, let code, let rip, let address):
             "the guest's handler faulted: vector \(vector), error code 0x\(String(code, radix: 16)), RIP 0x\(String(rip, radix: 16)), "
                 + "CR2 0x\(String(address, radix: 16))"
-        case .failed(let code): "the guest's handler answered with error \(code) (\(SymCallError.guestError(code)))"
-        case .noAnswer: "the guest did not answer in time"
-        case .noSuchProcessor: "there is no such vCPU"
+        case .failed(let code): "the guest's handler returned error \(code) (\(SymCallFailure.guestError(code)))"
+        case .noResponse: "the guest did not respond in time"
+        case .noSuchVCPU: "the VM does not have this vCPU"
         case .notRunning: "the VM is not running"
-        case .badAnswer: "what the guest answered makes no sense"
-        case .tooManyTasks: "the guest lists more tasks than \(SymCallError.mostTasks) or its memory has room for"
+        case .invalidResponse: "the guest's response is invalid"
+        case .tooManyTasks: "the guest lists more tasks than \(SymCallFailure.taskLimit), or more than fit into its memory"
         }
     }
 
+    /// An error code of the ABI (docs/ABI.md, section 4.3) in words.
     private static func guestError(_ code: UInt64) -> String {
         switch code {
-        case 1: "no such symcall"
-        case 2: "an argument is out of range"
-        case 3: "it needs a doorbell's exit"
-        case 4: "a lock was taken, ask again"
-        case 5: "there is no shared buffer"
-        case 6: "the range is too small"
-        default: "not known"
+        case UInt64(SYMBIOTIC_E_UNKNOWN): "no such symcall"
+        case UInt64(SYMBIOTIC_E_INVALID): "argument out of range"
+        case UInt64(SYMBIOTIC_E_CONTEXT): "only inside a doorbell's exit"
+        case UInt64(SYMBIOTIC_E_BUSY): "a lock is held, try again"
+        case UInt64(SYMBIOTIC_E_NO_BUFFER): "no shared buffer"
+        case UInt64(SYMBIOTIC_E_TOO_SMALL): "range too small"
+        default: "unknown"
         }
     }
 }

@@ -4,41 +4,41 @@ internal import Glibc
 internal import Synchronization
 internal import VMMBase
 
-/// A symcall asked for by another thread than the vCPU's, which waits here for the answer.
+/// A symcall that a thread other than the vCPU's requests. That thread waits here for the response.
 final class SymCallRequest: Sendable {
     let number: UInt32
     let arguments: SymCallValues
-    private let state = Mutex<Answer?>(nil)
-    private let finished: EventNotifier
+    private let response = Mutex<Response?>(nil)
+    private let completed: EventNotifier
 
-    /// How the call went.
-    struct Answer: Sendable {
-        let result: Result<SymCallValues, SymCallError>
-        /// The vCPU was in user mode (CPL 3) when the call was injected.
+    /// The outcome of the symcall.
+    struct Response: Sendable {
+        let result: Result<SymCallValues, SymCallFailure>
+        /// The vCPU was in user mode (CPL 3) when the VMM injected the symcall.
         let fromUserMode: Bool
     }
 
-    init(_ number: UInt32, _ arguments: SymCallValues) throws(KVMError) {
+    init(_ number: UInt32, _ arguments: SymCallValues) throws(VMMError) {
         self.number = number
         self.arguments = arguments
-        finished = try EventNotifier(nonblocking: true)
+        completed = try EventNotifier(nonblocking: true)
     }
 
-    /// Gives the answer. Only the first one counts.
-    func finish(_ result: Result<SymCallValues, SymCallError>, fromUserMode: Bool = false) {
-        let isFirst = state.withLock { state in
-            guard state == nil else { return false }
-            state = Answer(result: result, fromUserMode: fromUserMode)
+    /// Completes the request. Only the first call counts.
+    func complete(_ result: Result<SymCallValues, SymCallFailure>, fromUserMode: Bool = false) {
+        let isFirst = response.withLock { response in
+            guard response == nil else { return false }
+            response = Response(result: result, fromUserMode: fromUserMode)
             return true
         }
-        if isFirst { finished.signal() }
+        if isFirst { completed.signal() }
     }
 
-    /// Waits at most so long; nil when there is no answer yet.
-    func wait(milliseconds: Int32) -> Answer? {
-        var poller = pollfd(fd: finished.descriptor.rawValue, events: Int16(POLLIN), revents: 0)
-        // SAFETY: one structure, as is said, that outlives the call.
-        _ = unsafe poll(&poller, 1, milliseconds)
-        return state.withLock { $0 }
+    /// Waits for the response; nil after the timeout.
+    func wait(timeoutMilliseconds: Int32) -> Response? {
+        var poller = pollfd(fd: completed.descriptor.rawValue, events: Int16(POLLIN), revents: 0)
+        // SAFETY: the count is 1, and the structure outlives the call.
+        _ = unsafe poll(&poller, 1, timeoutMilliseconds)
+        return response.withLock { $0 }
     }
 }

@@ -5,7 +5,7 @@ internal import SymbioticABI
 
 /// The CPUID leaves by which a guest finds the symbiotic interface (docs/ABI.md, section 1).
 enum SymbioticCPUID {
-    /// The leaves with these feature bits.
+    /// Makes the leaves.
     static func leaves(features: UInt32) -> [kvm_cpuid_entry2] {
         var signature = kvm_cpuid_entry2()
         signature.function = SYMBIOTIC_CPUID_SIGNATURE

@@ -2,7 +2,7 @@
 
 internal import Synchronization
 
-/// What has happened on the symbiotic interface of a VM. Counted by vCPU threads, read by any; none of it is on the path of an ordinary exit.
+/// The counters of a VM's symbiotic interface. vCPU threads write them, any thread reads them. Exits without symcalls do not use them.
 final class SymbioticCounters: Sendable {
     let completed = Atomic<UInt64>(0)
     let failed = Atomic<UInt64>(0)
@@ -39,7 +39,7 @@ final class SymbioticCounters: Sendable {
 }
 
 extension Atomic where Value == UInt64 {
-    /// Adds one; order does not matter to a counter.
+    /// Adds one; a counter needs no ordering.
     func increment() {
         wrappingAdd(1, ordering: .relaxed)
     }

@@ -1,32 +1,34 @@
 // SPDX-License-Identifier: Apache-2.0
 
+internal import CKVM
 internal import SymbioticABI
 internal import Synchronization
 internal import VMMBase
 
-/// The symbiotic interface of one VM: its registration MSRs, the global page, and the calls that wait for a doorbell (docs/ABI.md).
+/// The symbiotic interface of one VM: its registration MSRs, its global page, and the symcalls that wait for a doorbell (docs/ABI.md).
 final class SymbioticInterface: MSRDevice, @unchecked Sendable {
-    /// The MSRs, with the unused ones between, which give #GP.
+    /// The MSRs. The range has gaps, which give #GP.
     static let registers = SYMBIOTIC_MSR_BASE..<(SYMBIOTIC_MSR_FS_BASE + 1)
-    /// Most calls made in one doorbell's exit; the guest's interrupts are off meanwhile.
-    private static let callsPerDoorbell = 8
+    /// Most symcalls made in one doorbell's exit. The guest's interrupts are disabled during it.
+    private static let symcallsPerDoorbell = 8
 
     let memory: GuestMemory
     let counters = SymbioticCounters()
-    /// For each doorbell the service that answers it.
+    /// The service that handles each doorbell, by the doorbell's number.
     private let services: [SymbioticService?]
 
-    /// GPA of the global page, 0 when there is none.
+    /// GPA of the global page; 0 when the guest has not registered one.
     private let globalPageAddress = Atomic<UInt64>(0)
-    /// Held by who writes to the global page, so that nobody does once the guest has it back. Not on the exit path.
-    private let writing = Mutex<Void>(())
-    /// Counts the drops of everything registered: a vCPU's registration is of one generation.
+    /// Held while the VMM writes to the global page, so that the guest cannot unregister it meanwhile. Not on the exit path.
+    private let globalPageLock = Mutex<Void>(())
+    /// Each vCPU's registration belongs to one generation. Dropping the global page starts a new one.
     let generationCounter = RegistrationGeneration()
-    private let isSwitchedOff = Atomic<Bool>(false)
-    private let isLeaving = Atomic<Bool>(false)
-    /// SYMV0001's interrupt.
+    let isDisabled = Atomic<Bool>(false)
+    let isUnloading = Atomic<Bool>(false)
+    /// The interrupt of SYMV0001.
     private let interrupt: InterruptLine
-    private let waiting = Mutex<[SymCallRequest]>([])
+    /// Symcalls that wait for a doorbell.
+    private let queue = SymCallQueue()
 
     init(memory: GuestMemory, interrupt: InterruptLine, services: [SymbioticService] = []) {
         self.memory = memory
@@ -35,40 +37,41 @@ final class SymbioticInterface: MSRDevice, @unchecked Sendable {
         super.init(name: "symbiotic")
     }
 
-    // MARK: Registration, on vCPU threads
+    // MARK: MSRs, on vCPU threads
 
     override func read(_ index: UInt32, from context: VCPUContext) -> UInt64? {
         if index == SYMBIOTIC_MSR_GLOBAL_PAGE { return globalPage }
-        return (context as? SymbioticVCPU)?.symbiotic?.registration(self).read(index)
+        return (context as? SymbioticVCPU)?.symCallEngine?.registration.current.read(index)
     }
 
     override func write(_ index: UInt32, _ value: UInt64, from context: VCPUContext) -> Bool {
-        let isTaken: Bool
+        let isAccepted: Bool
         if index == SYMBIOTIC_MSR_GLOBAL_PAGE {
-            isTaken = writeGlobalPage(value)
+            isAccepted = writeGlobalPage(value)
         } else {
             let vcpu = context as? SymbioticVCPU
-            isTaken = vcpu?.symbiotic?.register(self, index, value, addressBits: vcpu?.linearAddressBits() ?? 48) ?? false
+            isAccepted = vcpu?.symCallEngine?.registration.write(index, value, addressBits: vcpu?.linearAddressBits() ?? 48) ?? false
         }
-        if !isTaken { counters.registrationsRefused.increment() }
-        return isTaken
+        if !isAccepted { counters.registrationsRefused.increment() }
+        return isAccepted
     }
 
-    private func writeGlobalPage(_ value: UInt64) -> Bool {
+    /// Handles a WRMSR to GLOBAL_PAGE. False means #GP.
+    func writeGlobalPage(_ value: UInt64) -> Bool {
         if value == 0 {
-            writing.withLock { _ in globalPageAddress.store(0, ordering: .sequentiallyConsistent) }
+            globalPageLock.withLock { _ in globalPageAddress.store(0, ordering: .sequentiallyConsistent) }
             generationCounter.advance()
-            isLeaving.store(false, ordering: .relaxed)
+            isUnloading.store(false, ordering: .relaxed)
             return true
         }
-        // Two vCPUs may write at once: one of them wins.
+        // When two vCPUs write at the same time, one of them gets #GP.
         guard isPage(value), globalPageAddress.compareExchange(expected: 0, desired: value, ordering: .sequentiallyConsistent).exchanged
         else { return false }
         withGlobalPage { page in
             try? memory.store(SYMBIOTIC_ABI_VERSION, at: page + GlobalPage.vmmVersion)
             try? memory.store(UInt32(0), at: page + GlobalPage.vmmFlags)
         }
-        isSwitchedOff.store(false, ordering: .relaxed)
+        isDisabled.store(false, ordering: .relaxed)
         return true
     }
 
@@ -79,15 +82,16 @@ final class SymbioticInterface: MSRDevice, @unchecked Sendable {
 
     // MARK: State, any thread
 
-    /// GPA of the global page, 0 when there is none.
+    /// GPA of the global page; 0 when the guest has not registered one.
     var globalPage: UInt64 { globalPageAddress.load(ordering: .acquiring) }
 
-    /// Gives the global page, if there is one, to somebody who writes to it: meanwhile the guest does not get it back. No symcall in there.
+    /// Calls `write` with the GPA of the global page, if there is one. The guest cannot unregister the page until `write` returns. `write` must not
+    /// make a symcall.
     ///
-    /// - Returns: whether there was one.
+    /// - Returns: whether there is a global page.
     @discardableResult
     func withGlobalPage(_ write: (UInt64) -> Void) -> Bool {
-        writing.withLock { _ in
+        globalPageLock.withLock { _ in
             let page = globalPage
             guard page != 0 else { return false }
             write(page)
@@ -98,25 +102,25 @@ final class SymbioticInterface: MSRDevice, @unchecked Sendable {
     /// The present generation of registrations.
     var generation: UInt64 { generationCounter.current }
 
-    /// Why no symcall can be made in this VM now, whatever the vCPU; nil when one can.
-    var obstacle: SymCallError? {
+    /// Why no vCPU of this VM accepts a symcall now; nil when they may.
+    var unavailableReason: SymCallFailure? {
         if globalPage == 0 { return .noModule }
-        if isSwitchedOff.load(ordering: .relaxed) { return .switchedOff }
-        if isLeaving.load(ordering: .relaxed) { return .leaving }
+        if isDisabled.load(ordering: .relaxed) { return .disabled }
+        if isUnloading.load(ordering: .relaxed) { return .moduleUnloading }
         let version: UInt32 = (try? memory.load(globalPage + GlobalPage.version)) ?? 0
         return version >> 16 == SYMBIOTIC_ABI_MAJOR ? nil : .noModule
     }
 
-    /// A handler outran its time: no more symcalls until the guest registers anew.
-    func switchOff() {
-        isSwitchedOff.store(true, ordering: .relaxed)
+    /// A handler exceeded its time limit: makes no more symcalls until the guest registers again.
+    func disable() {
+        isDisabled.store(true, ordering: .relaxed)
         withGlobalPage { page in try? memory.store(SYMBIOTIC_VMM_SYMCALLS_OFF, at: page + GlobalPage.vmmFlags) }
     }
 
-    /// Whether the guest's bitmap says that it has a symcall.
+    /// Whether the guest offers a symcall.
     func has(_ number: UInt32) -> Bool { bit(number, GlobalPage.symcalls) }
 
-    /// Whether the guest's bitmap says that a symcall may be injected directly.
+    /// Whether the guest allows the VMM to inject a symcall directly.
     func mayInject(_ number: UInt32) -> Bool { bit(number, GlobalPage.direct) }
 
     private func bit(_ number: UInt32, _ offset: UInt64) -> Bool {
@@ -126,7 +130,7 @@ final class SymbioticInterface: MSRDevice, @unchecked Sendable {
         return word >> UInt64(number % 64) & 1 == 1
     }
 
-    /// The guest's shared buffer as it says now, checked: whole pages in RAM, at most 16 MiB.
+    /// The guest's shared buffer, checked: whole pages of RAM, at most 16 MiB.
     var sharedBuffer: (address: UInt64, byteCount: Int)? {
         let page = globalPage
         guard page != 0, let address: UInt64 = try? memory.load(page + GlobalPage.bufferAddress),
@@ -150,17 +154,20 @@ final class SymbioticInterface: MSRDevice, @unchecked Sendable {
         static let requests = UInt64(SYMBIOTIC_GLOBAL_REQUESTS)
     }
 
-    // MARK: Calls that wait for a doorbell
+    // MARK: Symcalls that wait for a doorbell
 
-    /// Queues a call and asks the guest for a doorbell. Any thread.
+    /// Limits the guest's time for these symcalls.
+    let pace = SymCallPace()
+
+    /// Queues a symcall and asks the guest for a doorbell. Any thread.
     func submit(_ request: SymCallRequest) {
-        waiting.withLock { $0.append(request) }
+        queue.append(request)
         raiseInterrupt()
     }
 
-    /// Takes a call that nobody waits for any more out of the queue.
+    /// Removes a symcall whose thread has stopped waiting. Any thread.
     func withdraw(_ request: SymCallRequest) {
-        waiting.withLock { $0.removeAll { $0 === request } }
+        queue.remove(request)
     }
 
     private func raiseInterrupt() {
@@ -172,13 +179,13 @@ final class SymbioticInterface: MSRDevice, @unchecked Sendable {
         interrupt.trigger()
     }
 
-    /// A doorbell rung at CPL 0, its OUT finished. On the vCPU's thread.
-    func handleDoorbell(_ number: UInt8, _ values: SymCallValues, _ vcpu: SymbioticVCPU) {
+    /// Gives a doorbell to what handles it: the interface itself or a service. `SymCallEngine.handleDoorbell` calls it, inside a session.
+    func dispatchDoorbell(_ number: UInt8, _ values: SymCallValues, _ vcpu: SymbioticVCPU) {
         counters.doorbells.increment()
         switch UInt32(number) {
-        case SYMBIOTIC_DOORBELL_SERVE: serve(vcpu)
-        case SYMBIOTIC_DOORBELL_READY: isLeaving.store(false, ordering: .relaxed)
-        case SYMBIOTIC_DOORBELL_LEAVING: isLeaving.store(true, ordering: .relaxed)
+        case SYMBIOTIC_DOORBELL_SERVE: makeQueuedSymCalls(vcpu)
+        case SYMBIOTIC_DOORBELL_READY: isUnloading.store(false, ordering: .relaxed)
+        case SYMBIOTIC_DOORBELL_LEAVING: isUnloading.store(true, ordering: .relaxed)
         default:
             if let service = services[Int(number)] {
                 service.handle(doorbell: number, values, on: vcpu)
@@ -188,15 +195,17 @@ final class SymbioticInterface: MSRDevice, @unchecked Sendable {
         }
     }
 
-    private func serve(_ vcpu: SymbioticVCPU) {
-        for _ in 0..<SymbioticInterface.callsPerDoorbell {
-            guard let request = waiting.withLock({ $0.isEmpty ? nil : $0.removeFirst() }) else { return }
-            do throws(SymCallError) {
-                request.finish(.success(try vcpu.symcall(request.number, request.arguments)))
+    private func makeQueuedSymCalls(_ vcpu: SymbioticVCPU) {
+        let started = ckvm_ticks()
+        defer { pace.record(from: started, to: ckvm_ticks()) }
+        for _ in 0..<SymbioticInterface.symcallsPerDoorbell {
+            guard let request = queue.takeFirst() else { return }
+            do throws(SymCallFailure) {
+                request.complete(.success(try vcpu.symcall(request.number, request.arguments)))
             } catch {
-                request.finish(.failure(error))
+                request.complete(.failure(error))
             }
         }
-        if waiting.withLock({ !$0.isEmpty }) { raiseInterrupt() }
+        if !queue.isEmpty { raiseInterrupt() }
     }
 }

@@ -2,12 +2,12 @@
 
 public import VMMBase
 
-/// A service of the VMM that works together with the guest: it answers doorbells, and may make symcalls while it does so.
+/// A service of the VMM that cooperates with the guest: it handles doorbells, and may make symcalls in them.
 ///
-/// The command puts services and the VMM together; SymVMM knows none of them. A service may bring virtio devices, windows beside the guest's
-/// RAM, and counters; each hook does nothing unless it is overridden.
+/// SymVMM contains no service; the program that embeds it passes them to `VirtualMachine.init`. A service may have virtio devices, windows in
+/// guest-physical address space, and counters. Every method does nothing unless a subclass overrides it.
 open class SymbioticService: @unchecked Sendable {
-    /// What of the symbiotic interface is the service's alone.
+    /// The parts of the symbiotic interface that the service uses alone.
     public let claims: ServiceClaims
 
     /// Name in messages and statistics.
@@ -18,30 +18,39 @@ open class SymbioticService: @unchecked Sendable {
         self.claims = claims
     }
 
-    /// Devices that the service brings; the guest finds them behind the machine's own. Asked for once, while the machine is put together.
+    /// The service's virtio devices. The guest finds them after the machine's. Called once, while the machine is built.
     open func devices() -> [VirtioDevice] {
         []
     }
 
-    /// The machine is complete, and nothing runs yet. A service that keeps it does so weakly: the machine holds its services.
-    open func prepare(on machine: any ServiceHost) throws(MachineError) {
+    /// The machine is complete, and no vCPU runs yet. A service must keep only a weak reference to it, because the machine owns its services.
+    open func prepare(on machine: any ServiceHost) throws(VMMError) {
     }
 
-    /// The run is over: no vCPU runs, no device works. Called once.
+    /// Copies the contents of the windows of the same service in another machine.
+    ///
+    /// A service must also be `Snapshotable`, or its machine cannot be saved. The order is: restore its state, copy these contents,
+    /// start the machine.
+    /// So the windows are at their saved addresses before the first vCPU runs.
+    open func copyContents(from other: SymbioticService) throws(VMMError) {
+    }
+
+    /// The run has ended: no vCPU and no device runs. Called once.
     open func end() {
     }
 
-    /// Answers a doorbell that the guest's kernel rang. On the vCPU's thread, inside the exit: `vcpu.symcall` may be used.
+    /// Handles a doorbell that the guest's kernel rang. On the vCPU's thread, inside the exit, where `vcpu.symcall` is allowed.
     ///
     /// - Parameters:
-    ///   - values: the guest's RBX, RCX, RDX, RSI and RDI. They may hold anything.
+    ///   - doorbell: its number.
+    ///   - values: the guest's RBX, RCX, RDX, RSI and RDI, which are not trustworthy.
+    ///   - vcpu: the vCPU that rang the doorbell.
     open func handle(doorbell: UInt8, _ values: SymCallValues, on vcpu: SymbioticVCPU) {
     }
 
-    /// What the service has counted, in the order to print. Any thread.
+    /// The service's counters, in the order to print. Any thread.
     ///
-    /// Counts only grow, with two exceptions that their names tell: `…_bytes` is a level, and `guest_…` is the guest's word, which may do
-    /// anything.
+    /// A counter only grows, except `…_bytes`, which is a level, and `guest_…`, which the guest writes.
     open func counters() -> [(name: String, value: UInt64)] {
         []
     }

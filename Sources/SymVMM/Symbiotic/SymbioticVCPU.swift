@@ -2,28 +2,32 @@
 
 internal import VMMBase
 
-/// A vCPU as the symbiotic interface and its services see it: what every device may ask of it, and calls into its guest.
+/// A vCPU as the symbiotic interface and its services see it: the device's view, and symcalls.
 ///
-/// The machine's vCPU is the one subclass. It overrides what needs the run loop, which lies in a layer above.
+/// The machine's vCPU is the only subclass. It overrides what needs the run loop, which lies in a layer above.
 open class SymbioticVCPU: VCPUContext, @unchecked Sendable {
-    /// This vCPU's side of the symbiotic interface; nil when the guest is not offered one.
-    let symbiotic: SymbioticProcessor?
+    /// Makes symcalls on this vCPU; nil when the VM does not offer the symbiotic interface.
+    let symCallEngine: SymCallEngine?
+    /// Counts this vCPU's exits by guest process; nil when the VM does not offer the symbiotic interface.
+    let tasks: TaskRecorder?
 
-    init(index: Int, symbiotic: SymbioticProcessor?) {
-        self.symbiotic = symbiotic
+    init(index: Int, symbiotic: SymbioticSetup?) throws(VMMError) {
+        if let symbiotic {
+            let recorder = try TaskRecorder()
+            tasks = recorder
+            symCallEngine = try SymCallEngine(interface: symbiotic.interface, watchdog: symbiotic.watchdog, tasks: recorder)
+        } else {
+            tasks = nil
+            symCallEngine = nil
+        }
         super.init(index: index)
     }
 
-    /// Calls the guest. Only while a device takes a write of this vCPU, or from the run loop between two exits.
+    /// Makes a symcall. On the vCPU's thread: in a device's `write`, in a service's `handle`, or in the run loop between two exits.
     ///
-    /// The results are the guest's word: check them before use.
-    public func symcall(_ number: UInt32, _ arguments: SymCallValues = SymCallValues()) throws(SymCallError) -> SymCallValues {
+    /// The guest chooses the results: check them before use.
+    public func symcall(_ number: UInt32, _ arguments: SymCallValues = SymCallValues()) throws(SymCallFailure) -> SymCallValues {
         throw .notOffered
-    }
-
-    /// The guest wrote to the doorbell's port. False when it counts for nothing: from a program, from a handler, from an unfinished exit.
-    func handleDoorbellWrite(_ number: UInt8) -> Bool {
-        false
     }
 
     /// Linear-address bits in use: 57 with five-level paging, else 48 (SDM volume 3A, 4.5). In a WRMSR's exit.
@@ -31,7 +35,7 @@ open class SymbioticVCPU: VCPUContext, @unchecked Sendable {
         48
     }
 
-    /// Makes a running KVM_RUN return, or the next one not start. Any thread.
+    /// Makes a running KVM_RUN return, or the next one return at once. Any thread.
     func kick(_ thread: Thread) {
     }
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Offsets of the fields of the shared ABI's structures, by the compiler: Swift
- * cannot take offsetof, and the pages are too big to be imported as tuples.
+ * Offsets of the fields of the shared ABI's structures. Swift has no offsetof,
+ * and cannot import the pages' arrays as tuples.
  */
 #ifndef SYMBIOTIC_OFFSETS_H
 #define SYMBIOTIC_OFFSETS_H
@@ -25,16 +25,8 @@ enum {
 	SYMBIOTIC_GLOBAL_VMM_VERSION = GLOBAL(vmm_version),
 	SYMBIOTIC_GLOBAL_VMM_FLAGS = GLOBAL(vmm_flags),
 	SYMBIOTIC_GLOBAL_REQUESTS = GLOBAL(requests),
-	/* What lies behind the interface's own fields is the services'. */
-	SYMBIOTIC_GLOBAL_OWN_END = GLOBAL(swap_control),
-
-	SYMBIOTIC_GLOBAL_SWAP_CONTROL = GLOBAL(swap_control),
-	SYMBIOTIC_GLOBAL_SWAP_GENERATION = GLOBAL(swap_generation),
-	SYMBIOTIC_GLOBAL_SWAP_WINDOW_GPA = GLOBAL(swap_window_gpa),
-	SYMBIOTIC_GLOBAL_SWAP_WINDOW_PAGES = GLOBAL(swap_window_pages),
-	SYMBIOTIC_GLOBAL_SWAP_VMM = GLOBAL(swap_vmm),
-	SYMBIOTIC_GLOBAL_SWAP_COUNTERS = GLOBAL(swap_counters),
-	SYMBIOTIC_GLOBAL_SWAP_END = GLOBAL(reserved),
+	/* The services' parts begin here. */
+	SYMBIOTIC_GLOBAL_SERVICES = GLOBAL(services),
 
 	SYMBIOTIC_LOCAL_SEQUENCE = LOCAL(sequence),
 	SYMBIOTIC_LOCAL_TASK = LOCAL(task),

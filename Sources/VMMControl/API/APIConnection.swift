@@ -5,11 +5,12 @@ internal import NIOHTTP1
 internal import NIOPosix
 internal import VMMAPI
 
-/// One connection: collects a bounded request, has it answered on the worker thread, writes the answer, and closes on whatever takes too long.
+/// One connection: receives a bounded request, runs its route on a worker thread, sends the response, and closes when a deadline passes.
 ///
-/// Lives on the event loop. While a request is answered nothing more is read, and what had been read already (pipelined requests: at most one
-/// read's worth) waits. A request that is refused before its end is answered at once, and what still comes is read and thrown away, within the
-/// deadline, so that the client gets the answer and not a reset.
+/// Runs on the event loop. Does not read while a request runs; keeps pipelined requests from the last read until then, and also what follows them:
+/// bytes that are no request, or the end of what the client sends. Each request gets its answer first. When it refuses a request
+/// early, it sends the response at once, then reads and discards the rest of the request until the deadline, so that the client gets the response
+/// and not a connection reset.
 final class APIConnection: ChannelDuplexHandler {
     typealias InboundIn = HTTPServerRequestPart
     typealias InboundOut = Never
@@ -19,23 +20,32 @@ final class APIConnection: ChannelDuplexHandler {
     private enum State {
         case receiving
         case draining
-        /// From a request's end until its answer has left.
+        /// From the end of the request until NIO has sent the response.
         case answering
         case closing
     }
 
+    /// What arrives from a client.
+    private enum Input {
+        case part(HTTPServerRequestPart)
+        /// Bytes that are not HTTP. The rest of the stream cannot be parsed.
+        case invalid
+        /// The client sends nothing more: shutdown(2) or close(2).
+        case end
+    }
+
     private let router: APIRouter
-    private let workers: NIOThreadPool
+    private let workers: APIWorkers
     private let limits: APILimits
     private let isRefused: Bool
     private var state = State.receiving
     private var head: HTTPRequestHead?
     private var body: [UInt8] = []
-    private var waiting: [HTTPServerRequestPart] = []
+    private var waiting: [Input] = []
     private var isReadWanted = false
     private var deadline: Scheduled<Void>?
 
-    init(router: APIRouter, workers: NIOThreadPool, limits: APILimits, isRefused: Bool) {
+    init(router: APIRouter, workers: APIWorkers, limits: APILimits, isRefused: Bool) {
         self.router = router
         self.workers = workers
         self.limits = limits
@@ -62,20 +72,39 @@ final class APIConnection: ChannelDuplexHandler {
     }
 
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
-        let part = APIConnection.unwrapInboundIn(data)
-        if state == .answering {
-            waiting.append(part)
-        } else {
-            take(part, context)
-        }
+        receive(.part(APIConnection.unwrapInboundIn(data)), context)
     }
 
     func errorCaught(context: ChannelHandlerContext, error: any Error) {
-        if state == .receiving, error is HTTPParserError || error is NIOHTTPDecoderError {
-            refuse(context, APIError(400, "the request is not valid HTTP/1.1"))
+        guard error is HTTPParserError || error is NIOHTTPDecoderError else { return context.close(promise: nil) }
+        receive(.invalid, context)
+    }
+
+    func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
+        if let event = event as? ChannelEvent, event == .inputClosed { receive(.end, context) }
+        context.fireUserInboundEventTriggered(event)
+    }
+
+    private func receive(_ input: Input, _ context: ChannelHandlerContext) {
+        if state == .answering {
+            waiting.append(input)
+        } else {
+            take(input, context)
         }
-        // Nothing after the fault can be understood.
-        context.close(promise: nil)
+    }
+
+    private func take(_ input: Input, _ context: ChannelHandlerContext) {
+        switch input {
+        case .part(let part): take(part, context)
+        case .invalid:
+            guard state == .receiving else { return context.close(promise: nil) }
+            // Closes when the answer is sent: this may run inside the flush of the answer before.
+            let sent = context.eventLoop.makePromise(of: Void.self)
+            let bound = NIOLoopBound(context, eventLoop: context.eventLoop)
+            sent.futureResult.whenComplete { _ in bound.value.close(promise: nil) }
+            refuse(context, .fault(APIError(400, "the request is not valid HTTP/1.1")), sent: sent)
+        case .end: context.close(promise: nil)
+        }
     }
 
     private func take(_ part: HTTPServerRequestPart, _ context: ChannelHandlerContext) {
@@ -84,10 +113,15 @@ final class APIConnection: ChannelDuplexHandler {
             self.head = head
             body.removeAll(keepingCapacity: body.capacity <= 4096)
             if let length = head.headers.first(name: "content-length").flatMap({ Int($0) }), length > limits.bodyByteCount {
-                refuseBody(context)
+                refuse(context, limits.refusal(length: length))
+            } else if head.version != .http1_0, head.headers.first(name: "expect")?.lowercased() == "100-continue" {
+                let go = HTTPResponseHead(version: head.version, status: .continue)
+                context.writeAndFlush(APIConnection.wrapOutboundOut(.head(go)), promise: nil)
             }
         case (.body(let buffer), .receiving):
-            guard body.count + buffer.readableBytes <= limits.bodyByteCount else { return refuseBody(context) }
+            guard body.count + buffer.readableBytes <= limits.bodyByteCount else {
+                return refuse(context, limits.refusal(length: body.count + buffer.readableBytes))
+            }
             body += buffer.readableBytesView
         case (.end, .receiving):
             answer(context)
@@ -102,33 +136,38 @@ final class APIConnection: ChannelDuplexHandler {
         state = .answering
         deadline?.cancel()
         guard let head else { return context.close(promise: nil) }
-        guard let method = APIMethod(rawValue: head.method.rawValue) else {
-            let error = APIError(405, "the method \(head.method.rawValue) is not known")
-            return send(context, .fault(error, allow: APIMethod.allCases.map(\.rawValue).joined(separator: ", ")), head)
+        // HEAD is a GET whose answer has no body.
+        guard let method = head.method == .HEAD ? .get : APIMethod(rawValue: head.method.rawValue) else {
+            let request = APIRequest(method: .get, target: head.uri)
+            let allowed = head.method == .OPTIONS ? router.allowedMethods(of: request) : []
+            guard allowed.isEmpty else { return send(context, .options(allowed), head) }
+            return send(context, router.refuse(request, method: head.method.rawValue), head)
         }
         let request = APIRequest(method: method, target: head.uri, body: body)
-        let router = router
         let bound = NIOLoopBound((self, context), eventLoop: context.eventLoop)
-        workers.runIfActive(eventLoop: context.eventLoop) { router.respond(to: request) }.whenComplete { result in
-            let (connection, context) = bound.value
-            guard connection.state == .answering else { return }
-            switch result {
-            case .success(let response): connection.send(context, response, head)
-            case .failure: context.close(promise: nil)
-            }
+        let finish: @Sendable (APIResponse) -> Void = { response in
+            bound.value.0.finish(bound.value.1, response, head)
         }
+        let answer = APIAnswer(request: request, router: router, workers: workers) { [loop = context.eventLoop] response in
+            loop.execute { finish(response) }
+        }
+        answer.submit(to: router.lane(of: request))
     }
 
-    private func refuseBody(_ context: ChannelHandlerContext) {
-        refuse(context, APIError(413, "the request's body is too long: at most \(limits.bodyByteCount) bytes"))
+    private func finish(_ context: ChannelHandlerContext, _ response: APIResponse, _ head: HTTPRequestHead) {
+        if state == .answering { send(context, response, head) }
     }
 
-    /// Answers before the request's end, then drains.
     private func refuse(_ context: ChannelHandlerContext, _ error: APIError) {
+        refuse(context, .fault(error))
+    }
+
+    /// Sends the response before the request ends, then drains the request.
+    private func refuse(_ context: ChannelHandlerContext, _ response: APIResponse, sent: EventLoopPromise<Void>? = nil) {
         let version = head?.version ?? .http1_1
         state = .draining
         body = []
-        write(context, .fault(error), version: version, keepAlive: false, promise: nil)
+        write(context, response, version: version, keepAlive: false, hasBody: head?.method != .HEAD, promise: sent)
     }
 
     private func send(_ context: ChannelHandlerContext, _ response: APIResponse, _ head: HTTPRequestHead) {
@@ -141,22 +180,22 @@ final class APIConnection: ChannelDuplexHandler {
             let (connection, context) = bound.value
             if keepAlive { connection.receiveAgain(context) } else { context.close(promise: nil) }
         }
-        write(context, response, version: head.version, keepAlive: keepAlive, promise: promise)
+        write(context, response, version: head.version, keepAlive: keepAlive, hasBody: head.method != .HEAD, promise: promise)
     }
 
-    /// The answer has left: the next request may come, or has come already.
+    /// Called when NIO has sent the response. Handles pipelined requests that were read before, then reads again.
     private func receiveAgain(_ context: ChannelHandlerContext) {
         guard state == .answering else { return }
         state = .receiving
         setDeadline(context, seconds: limits.timeout)
-        let parts = waiting
+        let inputs = waiting
         waiting = []
-        for (index, part) in parts.enumerated() {
+        for (index, input) in inputs.enumerated() {
             if state == .answering {
-                waiting = Array(parts[index...])
+                waiting = Array(inputs[index...])
                 return
             }
-            take(part, context)
+            take(input, context)
         }
         if isReadWanted, state != .answering {
             isReadWanted = false
@@ -165,7 +204,8 @@ final class APIConnection: ChannelDuplexHandler {
     }
 
     private func write(
-        _ context: ChannelHandlerContext, _ response: APIResponse, version: HTTPVersion, keepAlive: Bool, promise: EventLoopPromise<Void>?
+        _ context: ChannelHandlerContext, _ response: APIResponse, version: HTTPVersion, keepAlive: Bool, hasBody: Bool,
+        promise: EventLoopPromise<Void>?
     ) {
         var headers = HTTPHeaders()
         if response.status != 204 {
@@ -174,10 +214,14 @@ final class APIConnection: ChannelDuplexHandler {
         }
         if let allow = response.allow { headers.add(name: "allow", value: allow) }
         headers.add(name: "server", value: "symvmm")
-        if !keepAlive { headers.add(name: "connection", value: "close") }
+        if !keepAlive {
+            headers.add(name: "connection", value: "close")
+        } else if version == .http1_0 {
+            headers.add(name: "connection", value: "keep-alive")
+        }
         let head = HTTPResponseHead(version: version, status: HTTPResponseStatus(statusCode: response.status), headers: headers)
         context.write(APIConnection.wrapOutboundOut(.head(head)), promise: nil)
-        if !response.body.isEmpty {
+        if hasBody, !response.body.isEmpty {
             context.write(
                 APIConnection.wrapOutboundOut(.body(.byteBuffer(context.channel.allocator.buffer(bytes: response.body)))), promise: nil)
         }

@@ -5,124 +5,168 @@ internal import VMMBase
 internal import VMMModel
 internal import VMMService
 
-/// The resources that configure the machine, with Firecracker's names and fields. All but the logger and PATCH of a drive are for the time
-/// before the start.
+/// The routes that configure the machine, with Firecracker's names and fields. After the start, only GET, PUT /logger and PATCH of a drive or an
+/// interface are allowed.
 enum ConfigurationRoutes {
-    /// The routes onto the VM's configuration.
-    static func routes(for host: MachineHost) -> [APIRoute] {
-        wholeRoutes(host) + deviceRoutes(host) + serviceRoutes(host)
+    /// Creates the routes.
+    static func routes(for controller: VMController) -> [APIRoute] {
+        wholeRoutes(controller) + deviceRoutes(controller) + serviceRoutes(controller)
     }
 
-    private static func wholeRoutes(_ host: MachineHost) -> [APIRoute] {
+    private static func wholeRoutes(_ controller: VMController) -> [APIRoute] {
         [
-            APIRoute(.get, "/vm/config") { _ throws(APIError) in try .json(host.resources.document) },
-            APIRoute(.get, "/machine-config") { _ throws(APIError) in try .json(host.resources.machineDocument) },
-            change(host, .put, "/machine-config") { (resources, fields, _) throws(ControlError) in
-                try resources.setMachine(fields, isWhole: true)
+            APIRoute(.get, "/vm/config", lane: .life) { _ throws(APIError) in
+                let resources = controller.resources
+                return try resources.style == .own ? .json(resources) : .json(FirecrackerConfiguration(resources))
             },
-            change(host, .patch, "/machine-config") { (resources, fields, _) throws(ControlError) in
-                try resources.setMachine(fields, isWhole: false)
+            APIRoute(.get, "/machine-config") { _ throws(APIError) in
+                let resources = controller.resources
+                return try resources.style == .own ? .json(resources.machineResource) : .json(FirecrackerMachine(resources))
             },
-            change(host, .put, "/boot-source") { (resources, fields, _) throws(ControlError) in try resources.setBootSource(fields) },
-            change(host, .put, "/entropy") { (resources, fields, _) throws(ControlError) in try resources.checkEntropy(fields) },
-            change(host, .put, "/serial") { (resources, fields, _) throws(ControlError) in try resources.setSerial(fields) },
+            change(controller, .put, "/machine-config") { (resources, received) throws(VMMError) in
+                try resources.setMachine(received, isWhole: true)
+            },
+            change(controller, .patch, "/machine-config") { (resources, received: Received<MachineConfigResource>) throws(VMMError) in
+                if resources.style == .firecracker, received.resource.isEmpty { throw .user("Empty PATCH request.") }
+                try resources.setMachine(received, isWhole: false)
+            },
+            change(controller, .put, "/boot-source") { (resources, received) throws(VMMError) in try resources.setBootSource(received) },
+            change(controller, .put, "/entropy") { (resources, _: Received<EntropyResource>) in resources.hasEntropy = true },
+            change(controller, .put, "/serial") { (resources, received) throws(VMMError) in try resources.setSerial(received) },
             APIRoute(.put, "/metrics") { request throws(APIError) in
-                guard host.state == .notStarted else { throw APIError(400, MachineHost.tooLate.message) }
-                let fields = try request.fields()
-                return try refusing { () throws(ControlError) in try host.configureMetrics(fields) }
+                try checkNotStarted(controller)
+                let received: Received<MetricsResource> = try request.body()
+                return try refusing { () throws(VMMError) in try controller.configureMetrics(received) }
             },
             APIRoute(.put, "/logger") { request throws(APIError) in
-                let fields = try request.fields()
-                return try refusing { () throws(ControlError) in try host.configureLogger(fields) }
+                if controller.style == .firecracker { try checkNotStarted(controller) }
+                let received: Received<LoggerResource> = try request.body()
+                return try refusing { () throws(VMMError) in try controller.configureLogger(received) }
             },
         ]
     }
 
-    private static func deviceRoutes(_ host: MachineHost) -> [APIRoute] {
+    private static func deviceRoutes(_ controller: VMController) -> [APIRoute] {
         [
-            change(host, .put, "/drives/{drive_id}") { (resources, fields, parameters) throws(ControlError) in
-                try resources.setDrive(fields, id: parameters["drive_id"])
+            change(controller, .put, "/drives/{drive_id}", identifier: .id, { $0.id }) {
+                (resources, received: Received<DriveResource>) throws(VMMError) in
+                try resources.setDrive(received)
             },
-            change(host, .put, "/network-interfaces/{iface_id}") { (resources, fields, parameters) throws(ControlError) in
-                try resources.setNetworkInterface(fields, id: parameters["iface_id"])
+            change(controller, .put, "/network-interfaces/{iface_id}", identifier: .id, { $0.id }) {
+                (resources, received: Received<NetworkInterfaceResource>) throws(VMMError) in
+                try resources.setNetworkInterface(received)
             },
-            APIRoute(.patch, "/drives/{drive_id}") { request throws(APIError) in try patchDrive(host, request) },
-            APIRoute(.patch, "/network-interfaces/{iface_id}") { request throws(APIError) in try patchInterface(host, request) },
+            APIRoute(.patch, "/drives/{drive_id}") { request throws(APIError) in try patchDrive(controller, request) },
+            APIRoute(.patch, "/network-interfaces/{iface_id}") { request throws(APIError) in try patchInterface(controller, request) },
         ]
     }
 
     /// PUT of each service's resource.
-    private static func serviceRoutes(_ host: MachineHost) -> [APIRoute] {
-        host.resources.registry.descriptors.map { descriptor in
-            change(host, .put, "/\(descriptor.key)") { (resources, fields, _) throws(ControlError) in
-                try resources.set(descriptor.request(from: fields))
+    private static func serviceRoutes(_ controller: VMController) -> [APIRoute] {
+        controller.resources.registry.descriptors.map { descriptor in
+            APIRoute(.put, "/\(descriptor.key)") { request throws(APIError) in
+                try checkNotStarted(controller)
+                let service = try descriptor.request(from: request)
+                return try refusing { () throws(VMMError) in
+                    try controller.configure { (resources) throws(VMMError) in try resources.set(service) }
+                }
             }
         }
     }
 
-    /// A route that changes the configuration of a machine that is not yet there.
-    private static func change(
-        _ host: MachineHost, _ method: APIMethod, _ pattern: String,
-        _ apply: @escaping @Sendable (inout MachineResources, JSONFields, [String: String]) throws(ControlError) -> Void
+    /// A route that changes the configuration before the start.
+    private static func change<Resource: APIResource>(
+        _ controller: VMController, _ method: APIMethod, _ pattern: String,
+        _ apply: @escaping @Sendable (inout MachineResources, Received<Resource>) throws(VMMError) -> Void
     ) -> APIRoute {
         APIRoute(method, pattern) { request throws(APIError) in
-            // First whether it may be done at all: what is wrong with the fields does not matter then.
-            guard host.state == .notStarted else { throw APIError(400, MachineHost.tooLate.message) }
-            let fields = try request.fields()
-            return try refusing { () throws(ControlError) in
-                try host.configure { (resources) throws(ControlError) in try apply(&resources, fields, request.parameters) }
+            // Check this before the fields: after the start, the error is the same for every body.
+            try checkNotStarted(controller)
+            let received: Received<Resource> = try request.body()
+            return try refusing { () throws(VMMError) in
+                try controller.configure { (resources) throws(VMMError) in try apply(&resources, received) }
             }
         }
     }
 
-    /// Firecracker's PartialDrive: another file behind the disk while the guest runs.
-    private static func patchDrive(_ host: MachineHost, _ request: APIRequest) throws(APIError) -> APIResponse {
-        let id = request.parameters["drive_id"] ?? ""
-        let path = try request.read { (fields) throws(ControlError) in
-            try checkIdentifier("drive_id", id, &fields)
-            let path = try fields.string("path_on_host")
-            try fields.notOffered("rate_limiter")
-            return path
+    /// The same for a resource with an identifier that is also in the path.
+    private static func change<Resource: APIResource>(
+        _ controller: VMController, _ method: APIMethod, _ pattern: String, identifier field: Resource.CodingKeys,
+        _ identifier: @escaping @Sendable (Resource) -> String,
+        _ apply: @escaping @Sendable (inout MachineResources, Received<Resource>) throws(VMMError) -> Void
+    ) -> APIRoute {
+        APIRoute(method, pattern) { request throws(APIError) in
+            try checkNotStarted(controller)
+            let received: Received<Resource> = try request.body()
+            try checkIdentifier(received, field, identifier(received.resource), request)
+            return try refusing { () throws(VMMError) in
+                try controller.configure { (resources) throws(VMMError) in try apply(&resources, received) }
+            }
         }
-        try checkHasStarted(host)
-        guard host.resources.drives.contains(where: { $0.id == id }) else { throw APIError(400, "there is no drive '\(id)'") }
-        guard let path else { return .noContent }
-        do throws(MachineError) {
-            try host.replaceFile(ofDrive: id, with: path)
-        } catch {
-            throw APIError(400, error.description)
-        }
-        return .noContent
     }
 
-    /// Firecracker's PartialNetworkInterface has rate limiters only, which are not offered.
-    private static func patchInterface(_ host: MachineHost, _ request: APIRequest) throws(APIError) -> APIResponse {
-        let id = request.parameters["iface_id"] ?? ""
-        _ = try request.read { (fields) throws(ControlError) in
-            try checkIdentifier("iface_id", id, &fields)
-            try fields.notOffered("rx_rate_limiter")
-            try fields.notOffered("tx_rate_limiter")
+    private static func checkNotStarted(_ controller: VMController) throws(APIError) {
+        guard controller.state == .notStarted else { throw APIError(400, controller.style.tooLate) }
+    }
+
+    /// Firecracker's PartialDrive: replaces the file, or changes the limits, while the guest runs.
+    private static func patchDrive(_ controller: VMController, _ request: APIRequest) throws(APIError) -> APIResponse {
+        let received: Received<PartialDriveResource> = try request.body()
+        let id = received.id
+        try checkIdentifier(received, .id, id, request)
+        try checkHasStarted(controller)
+        guard controller.resources.drives.contains(where: { $0.id == id }) else {
+            throw APIError(
+                400,
+                controller.style == .firecracker
+                    ? "Drive config error: Unable to patch the block device: no drive '\(id)'" : "no drive '\(id)'")
         }
-        try checkHasStarted(host)
-        guard host.resources.networkInterfaces.contains(where: { $0.id == id }) else {
-            throw APIError(400, "there is no network interface '\(id)'")
+        return try refusing { () throws(VMMError) in
+            let limiter = try RateLimiterConfiguration(changing: received.part(.rateLimiter, received.rateLimiter))
+            if let path = received.path {
+                try controller.replaceFile(ofDrive: id, with: path)
+            } else if received.rateLimiter == nil {
+                // Nothing else to do: the file is measured anew, and the guest is told its size.
+                try controller.measureFile(ofDrive: id)
+            }
+            if let limiter { try controller.changeRateLimiter(ofDrive: id, limiter) }
         }
-        return .noContent
     }
 
-    private static func checkHasStarted(_ host: MachineHost) throws(APIError) {
-        guard host.state == .notStarted else { return }
-        throw APIError(400, "the VM has not been started: change its configuration with PUT")
+    /// Firecracker's PartialNetworkInterface: changes the limits while the guest runs.
+    private static func patchInterface(_ controller: VMController, _ request: APIRequest) throws(APIError) -> APIResponse {
+        let received: Received<PartialNetworkInterfaceResource> = try request.body()
+        try checkIdentifier(received, .id, received.id, request)
+        try checkHasStarted(controller)
+        guard controller.resources.networkInterfaces.contains(where: { $0.id == received.id }) else {
+            throw APIError(400, "no network interface '\(received.id)'")
+        }
+        return try refusing { () throws(VMMError) in
+            try controller.changeRateLimiters(
+                ofInterface: received.id,
+                receive: RateLimiterConfiguration(changing: received.part(.rxRateLimiter, received.rxRateLimiter)),
+                transmit: RateLimiterConfiguration(changing: received.part(.txRateLimiter, received.txRateLimiter)))
+        }
     }
 
-    private static func checkIdentifier(_ field: String, _ expected: String, _ fields: inout JSONFields) throws(ControlError) {
-        let id = try fields.requiredString(field)
-        guard id == expected else { throw .usage("\(fields.name(field)): '\(id)' is not '\(expected)', which the request's path names") }
+    private static func checkHasStarted(_ controller: VMController) throws(APIError) {
+        guard controller.state == .notStarted else { return }
+        throw APIError(400, controller.style.tooEarly("the VM has not been started: change its configuration with PUT"))
     }
 
-    /// 204, or 400 with what the error says.
-    private static func refusing(_ body: () throws(ControlError) -> Void) throws(APIError) -> APIResponse {
-        do throws(ControlError) {
+    /// Checks that the identifier in the body is the one in the path.
+    private static func checkIdentifier<Resource>(
+        _ received: Received<Resource>, _ field: Resource.CodingKeys, _ id: String, _ request: APIRequest
+    ) throws(APIError) {
+        let expected = request.parameters[field.stringValue] ?? ""
+        guard id == expected else {
+            throw APIError(400, "\(received.place(of: field)): '\(id)' is not '\(expected)', which the request's path names")
+        }
+    }
+
+    /// Returns 204, or throws 400 with the error's text.
+    private static func refusing(_ body: () throws(VMMError) -> Void) throws(APIError) -> APIResponse {
+        do throws(VMMError) {
             try body()
             return .noContent
         } catch {

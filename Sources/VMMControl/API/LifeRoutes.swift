@@ -4,98 +4,119 @@ internal import VMMAPI
 internal import VMMBase
 internal import VMMModel
 
-/// The resources that begin, hold and end a machine's run.
+/// The routes that start, pause and end a run.
 ///
-///     PUT /actions {"action_type": "InstanceStart"}    builds the machine and lets it begin
-///     PUT /actions {"action_type": "SendCtrlAltDel"}   asks the guest to power off, and so does our own word Stop
-///     PUT /actions {"action_type": "Stop", "timeout_seconds": 30}   the same; ends the run when the guest cannot be asked or does not obey in time
-///     PUT /actions {"action_type": "Kill"}             ends the run at once
-///     PUT /actions {"action_type": "FlushMetrics"}     writes a line of metrics now
+///     PUT /actions {"action_type": "InstanceStart"}    builds and starts the machine
+///     PUT /actions {"action_type": "SendCtrlAltDel"}   presses the power button; so does Stop, which Firecracker does not have
+///     PUT /actions {"action_type": "Stop", "timeout_seconds": 30}   the same; kills the VM if the guest does not power off in time
+///     PUT /actions {"action_type": "Kill"}             kills the VM
+///     PUT /actions {"action_type": "FlushMetrics"}     writes a metrics line
 ///     PATCH /vm {"state": "Paused"}, {"state": "Resumed"}
 enum LifeRoutes {
-    private static let actions = ["InstanceStart", "SendCtrlAltDel", "FlushMetrics", "Stop", "Kill"]
-
-    /// Longest time that a guest may be given to power off, in seconds: a day.
+    /// Maximum timeout for a power-off in seconds: one day.
     private static let longestTimeout = 86_400
 
-    /// The routes onto a machine.
+    /// Creates the routes.
     ///
-    /// - Parameter flushMetrics: writes the metrics to where `PUT /metrics` said.
-    static func routes(for machine: any MachineControl, flushMetrics: @escaping @Sendable () throws(ControlError) -> Void) -> [APIRoute] {
-        let stopper = MachineStopper(machine)
-        return [
-            APIRoute(.patch, "/vm") { request throws(APIError) in try changeState(of: machine, request) },
-            APIRoute(.put, "/actions") { request throws(APIError) in try act(on: machine, stopper, request, flushMetrics) },
+    /// - Parameters:
+    ///   - stopper: kills the VM if it does not power off in time.
+    ///   - style: whose texts errors have.
+    ///   - flushMetrics: writes a metrics line to the file of `PUT /metrics`.
+    static func routes(
+        for machine: any MachineControl, stopper: MachineStopper, style: APIStyle = .own,
+        flushMetrics: @escaping @Sendable () throws(VMMError) -> Void
+    ) -> [APIRoute] {
+        [
+            APIRoute(.patch, "/vm", lane: .life) { request throws(APIError) in try changeState(of: machine, style, request) },
+            APIRoute(.put, "/actions", lane: .life, isLong: isLong) { request throws(APIError) in
+                try act(on: machine, stopper, style, request, flushMetrics)
+            },
         ]
     }
 
-    private static func changeState(of machine: any MachineControl, _ request: APIRequest) throws(APIError) -> APIResponse {
-        let state = try request.read { (fields) throws(ControlError) in
-            let word = try fields.requiredString("state")
-            guard word == "Paused" || word == "Resumed" else {
-                throw .usage("\(fields.name("state")): '\(word)' is not a state: give Paused or Resumed")
-            }
-            return word
-        }
+    /// Whether the action reads or writes files.
+    private static func isLong(_ request: APIRequest) -> Bool {
+        guard let received: Received<ActionResource> = try? request.body() else { return false }
+        return received.action == .instanceStart || received.action == .flushMetrics
+    }
+
+    private static func changeState(of machine: any MachineControl, _ style: APIStyle, _ request: APIRequest) throws(APIError)
+        -> APIResponse
+    {
+        let requested = try request.body(VMStateResource.self).state
         let now = machine.state
         guard now == .running || now == .paused else {
-            throw APIError(400, "the VM cannot be paused or resumed: it is \(now.rawValue.lowercased())")
+            let own = "the VM cannot be paused or resumed: it is \(now.rawValue.lowercased())"
+            throw APIError(400, now == .notStarted ? style.tooEarly(own) : own)
         }
-        if state == "Paused" { machine.pause() } else { machine.resume() }
+        if requested == .resumed {
+            machine.resume()
+        } else if !machine.pause() {
+            guard machine.state == .running else { throw APIError(400, "the VM is not paused: it has ended") }
+            throw APIError(503, "the VM is not paused: a vCPU did not stop within 20 s, or another client has resumed the VM")
+        }
         return .noContent
     }
 
     private static func act(
-        on machine: any MachineControl, _ stopper: MachineStopper, _ request: APIRequest, _ flushMetrics: () throws(ControlError) -> Void
+        on machine: any MachineControl, _ stopper: MachineStopper, _ style: APIStyle, _ request: APIRequest,
+        _ flushMetrics: () throws(VMMError) -> Void
     ) throws(APIError) -> APIResponse {
-        let (action, timeout) = try request.read { (fields) throws(ControlError) in
-            let action = try fields.requiredString("action_type")
-            guard actions.contains(action) else {
-                throw .usage(
-                    "\(fields.name("action_type")): '\(action)' is not an action: give one of \(actions.joined(separator: ", "))")
-            }
-            let timeout = try fields.integer("timeout_seconds", 0...longestTimeout)
-            guard timeout == nil || action == "Stop" else { throw .usage("\(fields.name("timeout_seconds")): for Stop only") }
-            return (action, timeout)
-        }
-        switch action {
-        case "InstanceStart": try start(machine)
-        case "FlushMetrics": try flush(flushMetrics)
-        case "Kill": machine.kill()
-        default:
+        let received: Received<ActionResource> = try request.body()
+        let timeout = try timeout(received)
+        switch received.action {
+        case .instanceStart: try start(machine, style)
+        case .flushMetrics:
+            if style == .firecracker, machine.state == .notStarted { throw APIError(400, style.tooEarly("")) }
+            try flush(flushMetrics)
+        case .kill: machine.kill()
+        case .stop, .sendCtrlAltDel:
             if let timeout, machine.state == .running || machine.state == .paused {
                 stopper.stop(within: UInt32(timeout))
             } else {
-                try ask(machine)
+                try pressPowerButton(machine, style)
             }
         }
         return .noContent
     }
 
-    private static func flush(_ flushMetrics: () throws(ControlError) -> Void) throws(APIError) {
-        do throws(ControlError) {
+    private static func timeout(_ received: Received<ActionResource>) throws(APIError) -> Int? {
+        do throws(VMMError) {
+            let timeout = try received.integer(.timeout, received.timeout, in: 0...longestTimeout)
+            guard timeout == nil || received.action == .stop else { throw .user("\(received.place(of: .timeout)): only for Stop") }
+            return timeout
+        } catch {
+            throw APIError(error)
+        }
+    }
+
+    private static func flush(_ flushMetrics: () throws(VMMError) -> Void) throws(APIError) {
+        do throws(VMMError) {
             try flushMetrics()
         } catch {
             throw APIError(error)
         }
     }
 
-    private static func start(_ machine: any MachineControl) throws(APIError) {
-        guard machine.state == .notStarted else { throw APIError(400, "the VM has been started") }
-        do throws(MachineError) {
+    private static func start(_ machine: any MachineControl, _ style: APIStyle) throws(APIError) {
+        guard machine.state == .notStarted else {
+            throw APIError(400, style == .firecracker ? style.tooLate : "the VM has been started")
+        }
+        do throws(VMMError) {
             try machine.start()
         } catch {
             throw APIError(400, error.description)
         }
     }
 
-    /// Firecracker presses keys for this; here the power button carries the wish, for there is no keyboard.
-    private static func ask(_ machine: any MachineControl) throws(APIError) {
+    /// Firecracker sends Ctrl-Alt-Del; symvmm has no keyboard and presses the power button.
+    private static func pressPowerButton(_ machine: any MachineControl, _ style: APIStyle) throws(APIError) {
         guard machine.state == .running else {
-            throw APIError(400, "the guest cannot be asked: the VM is \(machine.state.rawValue.lowercased())")
+            let own = "the power button has no effect: the VM is \(machine.state.rawValue.lowercased())"
+            throw APIError(400, machine.state == .notStarted ? style.tooEarly(own) : own)
         }
         guard machine.requestPowerOff() else {
-            throw APIError(400, "the guest does not listen to the power button: use Kill to end it")
+            throw APIError(400, "the guest has not enabled the power button: use Kill")
         }
     }
 }

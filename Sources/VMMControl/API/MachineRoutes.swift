@@ -4,43 +4,36 @@ package import VMMAPI
 
 internal import Glibc
 internal import VMMModel
+package import VMMSandbox
 
-/// Firecracker's `InstanceInfo`.
-struct InstanceInfo: Codable, Equatable {
-    let appName: String
-    let id: String
-    let state: String
-    let vmmVersion: String
-
-    enum CodingKeys: String, CodingKey {
-        case appName = "app_name"
-        case id
-        case state
-        case vmmVersion = "vmm_version"
-    }
-}
-
-/// What a machine is and how it stands.
+/// The routes that describe a machine.
 package enum MachineRoutes {
-    /// The routes onto a machine. Strongly held: the server ends before the machine goes.
-    package static func routes(for machine: any MachineControl, version: String) -> [APIRoute] {
+    /// Creates the routes. They hold a strong reference to the machine: the server ends before the machine.
+    package static func routes(
+        for machine: any MachineControl, version: String, style: APIStyle = .own, sandbox: SandboxMode = .off
+    ) -> [APIRoute] {
         [
-            APIRoute(.get, "/") { _ throws(APIError) in
+            APIRoute(.get, "/", lane: .life) { _ throws(APIError) in
                 let name = machine.configuration.name
-                return try .json(InstanceInfo(appName: "symvmm", id: name, state: machine.state.rawValue, vmmVersion: version))
+                let state = machine.state.rawValue
+                return try .json(
+                    style == .own
+                        ? InstanceInfo(id: name, state: state, version: version)
+                        : InstanceInfo(id: name, state: state, version: APIStyle.firecrackerVersion, program: "Firecracker"))
             },
-            // Firecracker's clients look for its own field.
-            APIRoute(.get, "/version") { _ throws(APIError) in try .json(["firecracker_version": version, "vmm_version": version]) },
-            APIRoute(.get, "/summary") { _ throws(APIError) in try .json(summary(of: machine)) },
+            // `VersionInfo` also has the field that Firecracker's clients read.
+            APIRoute(.get, "/version", lane: .life) { _ throws(APIError) in
+                try style == .own ? .json(VersionInfo(version: version)) : .json(["firecracker_version": APIStyle.firecrackerVersion])
+            }, APIRoute(.get, "/summary", lane: .life) { _ throws(APIError) in try .json(summary(of: machine, sandbox)) },
         ] + StatisticsRoutes.routes(for: machine)
     }
 
-    private static func summary(of machine: any MachineControl) -> MachineSummary {
+    private static func summary(of machine: any MachineControl, _ sandbox: SandboxMode) -> MachineSummary {
         let configuration = machine.configuration
         let statistics = machine.exitStatistics()
         return MachineSummary(
             name: configuration.name, pid: getpid(), state: machine.state.rawValue, vcpuCount: configuration.vcpuCount,
             memoryMebibytes: configuration.memoryByteCount >> 20, uptimeNanoseconds: statistics.uptimeNanoseconds,
-            exitCount: statistics.exitCount, symbiotic: configuration.symbiotic)
+            exitCount: statistics.exitCount, symbiotic: configuration.symbiotic, sandbox: sandbox.rawValue, warnings: machine.warnings)
     }
 }

@@ -2,7 +2,8 @@
 
 internal import VMMAPI
 
-/// What Firecracker's API has and symvmm has not: each answers 400 and says so, so that no client takes silence for success.
+/// Firecracker resources that symvmm does not support. Each returns 400 with the name of the feature, so that a client can tell it from a misspelt
+/// path.
 enum NotOfferedRoutes {
     private static let resources: [(pattern: String, methods: [APIMethod], what: String)] = [
         ("/balloon", [.get, .put, .patch], "a memory balloon"),
@@ -12,8 +13,6 @@ enum NotOfferedRoutes {
         ("/balloon/hinting/stop", [.patch], "a memory balloon"),
         ("/cpu-config", [.put], "a CPU configuration"),
         ("/hotplug/memory", [.get, .put, .patch], "memory hotplug"),
-        ("/mmds", [.get, .put, .patch], "the metadata service"),
-        ("/mmds/config", [.put], "the metadata service"),
         ("/pmem/{id}", [.put, .patch], "persistent memory"),
         ("/snapshot/create", [.put], "a snapshot"),
         ("/snapshot/load", [.put], "a snapshot"),

@@ -6,28 +6,28 @@ internal import Synchronization
 internal import VMMModel
 internal import VMMPresentation
 
-/// The resources that give a machine's statistics.
+/// The routes for a machine's statistics.
 ///
-///     GET /exit-statistics?vcpu=0&reason=port_write&device=serial     the exits: `ExitReport`, all of it or filtered
-///     DELETE /exit-statistics                                         they count from now
-///     GET /metrics/openmetrics                                        everything, for a monitoring system (docs/METRICS.md)
+///     GET /exit-statistics?vcpu=0&reason=pio_write&device=serial     `ExitReport`; each filter is optional
+///     DELETE /exit-statistics                                         resets the counters
+///     GET /metrics/openmetrics                                        all statistics for monitoring (docs/METRICS.md)
 ///
-/// Reading stops no vCPU. A reset touches no recorder: what was counted so far is kept here, and subtracted from what /exit-statistics gives.
-/// OpenMetrics and the statistics file of `symvmm run` know of no reset: they count from the start.
+/// The vCPUs run while a client reads. A reset does not change the recorders: these routes keep the report at the reset and subtract it in
+/// GET /exit-statistics. OpenMetrics and the statistics file of `symvmm run` always count from the start.
 package enum StatisticsRoutes {
-    /// The routes onto a machine.
+    /// Creates the routes.
     package static func routes(for machine: any MachineControl) -> [APIRoute] {
         let zero = StatisticsZero()
         return [
-            APIRoute(.get, "/exit-statistics") { request throws(APIError) in
+            APIRoute(.get, "/exit-statistics", lane: .life) { request throws(APIError) in
                 let filter = try Filter(request.query)
                 return try .json(filter.apply(to: zero.subtracted(from: report(of: machine))))
             },
-            APIRoute(.delete, "/exit-statistics") { _ throws(APIError) in
+            APIRoute(.delete, "/exit-statistics", lane: .life) { _ throws(APIError) in
                 zero.set(report(of: machine))
                 return .noContent
             },
-            APIRoute(.get, "/metrics/openmetrics") { _ throws(APIError) in
+            APIRoute(.get, "/metrics/openmetrics", lane: .life) { _ throws(APIError) in
                 APIResponse(contentType: OpenMetricsText.contentType, body: Array(openMetrics(of: machine).utf8))
             },
         ]
@@ -41,7 +41,7 @@ package enum StatisticsRoutes {
         ExitReport(machine.exitStatistics(), name: machine.configuration.name)
     }
 
-    /// What a query asks for.
+    /// The filter in a query.
     private struct Filter {
         var vcpu: Int?
         var reason: String?
@@ -52,7 +52,7 @@ package enum StatisticsRoutes {
                 switch key {
                 case "vcpu":
                     guard let number = Int(value), (0..<MachineLimits.vcpuCount.upperBound).contains(number) else {
-                        throw APIError(400, "vcpu: '\(value)' is not the number of a vCPU")
+                        throw APIError(400, "vcpu: '\(value)' is not a vCPU number")
                     }
                     vcpu = number
                 case "reason":
@@ -73,7 +73,7 @@ package enum StatisticsRoutes {
     }
 }
 
-/// What had been counted at the last reset.
+/// The report at the last reset.
 private final class StatisticsZero: Sendable {
     private let report = Mutex<ExitReport?>(nil)
 

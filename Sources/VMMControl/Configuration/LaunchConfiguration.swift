@@ -1,30 +1,36 @@
 // SPDX-License-Identifier: Apache-2.0
 
 package import VMMModel
+package import VMMMetadata
 package import VMMService
 
 internal import Glibc
 
-/// What one run is asked for: the machine, and what the process keeps beside it. Made by `MachineResources.launch()`.
+/// The configuration of one run: the machine, and the settings of its process. `MachineResources.launch()` creates it.
 package struct LaunchConfiguration: Sendable, Equatable {
     /// The machine.
     package var machine: MachineConfiguration
-    /// Where the exit statistics are written at the end of the run.
+    /// Path of the file for the exit statistics at the end of the run; nil for none.
     package var statsFile: String?
-    /// The control socket's path; by the VM's name in the runtime folder when nil.
+    /// Path of the control socket; nil for the default path by name.
     package var apiSocket: String?
 
-    /// The symbiotic services that are asked for.
+    /// The metadata service; nil if the guest has none.
+    package var metadata: MetadataConfiguration?
+    /// The data of the metadata service.
+    package var metadataStore: MetadataStore?
+
+    /// The configured symbiotic services.
     package var services: [ServiceRequest] = []
 
-    /// A launch with nothing beside the machine.
+    /// A run of a machine, without a statistics file and services, with the default control socket.
     package init(machine: MachineConfiguration) {
         self.machine = machine
         statsFile = nil
         apiSocket = nil
     }
 
-    /// The name of a VM that was given none: `vm-` and the process' number.
+    /// The default name: `vm-` and the process ID.
     package static var derivedName: String {
         "vm-\(getpid())"
     }

@@ -5,128 +5,169 @@ package import VMMService
 
 internal import VMMAPI
 internal import VMMModel
+internal import VMMSandbox
 
-/// The resources as one JSON object: what a configuration file holds and `GET /vm/config` answers, in Firecracker's schema with our own fields
-/// `name`, `console`, `symbiotic`, `stats_file`, `api_socket` and those of the services beside it.
+/// The configuration without the services: the configuration file, and the answer of `GET /vm/config`. Firecracker's schema plus `name`, `console`,
+/// `symbiotic`, `stats_file`, `api_socket`, `sandbox` and `allowed_folders`.
+struct ConfigurationFile: APIResource {
+    var name: String?
+    var bootSource: Strict<BootSource>?
+    var machineConfig: Strict<MachineConfigResource>?
+    var drives: [Strict<DriveResource>]?
+    var networkInterfaces: [Strict<NetworkInterfaceResource>]?
+    var entropy: Strict<EntropyResource>?
+    var logger: Strict<LoggerResource>?
+    var metrics: Strict<MetricsResource>?
+    var serial: Strict<SerialResource>?
+    var console: String?
+    var symbiotic: Bool?
+    var statsFile: String?
+    var apiSocket: String?
+    var sandbox: SandboxMode?
+    var allowedFolders: [String]?
+    var mmdsConfig: Strict<MetadataConfigResource>?
+    var balloon, cpuConfig, vsock, memoryHotplug: NotOffered<NoNeutral>?
+    var pmem: NotOffered<NeutralEmpty>?
+
+    enum CodingKeys: String, CodingKey, CaseIterable {
+        case name
+        case bootSource = "boot-source"
+        case machineConfig = "machine-config"
+        case drives
+        case networkInterfaces = "network-interfaces"
+        case entropy, logger, metrics, serial, console, symbiotic
+        case statsFile = "stats_file"
+        case apiSocket = "api_socket"
+        case sandbox
+        case allowedFolders = "allowed_folders"
+        case balloon
+        case cpuConfig = "cpu-config"
+        case vsock
+        case mmdsConfig = "mmds-config"
+        case memoryHotplug = "memory-hotplug"
+        case pmem
+    }
+}
+
+/// The sandbox is a field of the configuration file.
+extension SandboxMode: FieldEnum {
+}
+
+/// A configuration file including the resources of the registry's services.
+private struct ConfigurationText: Decodable {
+    static let registry = CodingUserInfoKey(rawValue: "registry")
+
+    let file: ConfigurationFile
+    let services: [(key: String, part: ServiceDescriptor.Part)]
+
+    init(from decoder: any Decoder) throws {
+        let registry = ConfigurationText.registry.flatMap { decoder.userInfo[$0] as? ServiceRegistry } ?? ServiceRegistry()
+        let keys = ConfigurationFile.CodingKeys.allCases.map(\.stringValue) + registry.descriptors.map(\.key)
+        try FieldError.checkKeys(of: decoder, known: keys)
+        file = try ConfigurationFile(from: decoder)
+        let container = try decoder.container(keyedBy: FieldName.self)
+        var services: [(key: String, part: ServiceDescriptor.Part)] = []
+        for descriptor in registry.descriptors {
+            let key = FieldName(descriptor.key)
+            guard container.contains(key), try !container.decodeNil(forKey: key) else { continue }
+            services.append((descriptor.key, try descriptor.part(from: container.superDecoder(forKey: key))))
+        }
+        self.services = services
+    }
+}
+
+// MARK: In
+
 extension MachineResources {
-    /// Longest configuration file in bytes.
+    /// Maximum length of a configuration file in bytes: 1 MiB.
     private static let fileLimit = 1 << 20
 
     /// Reads a configuration file of at most 1 MiB.
-    package init(file path: String, registry: ServiceRegistry = ServiceRegistry()) throws(ControlError) {
+    ///
+    /// - Parameters:
+    ///   - name: the VM's name if the file has none; nil: derived from the process.
+    package init(file path: String, registry: ServiceRegistry = ServiceRegistry(), style: APIStyle = .own, name: String? = nil)
+        throws(VMMError)
+    {
         let bytes: [UInt8]
-        do throws(KVMError) {
+        do throws(VMMError) {
             bytes = try SmallFile.read(path, atMost: MachineResources.fileLimit)
         } catch {
-            throw .usage("--config: \(error)")
+            throw error.of("--config", .user)
         }
-        try self.init(json: bytes, source: path, registry: registry)
+        try self.init(json: bytes, source: path, registry: registry, style: style, name: name)
     }
 
-    /// Reads a configuration text; `source` names it in errors.
-    package init(json bytes: [UInt8], source: String, registry: ServiceRegistry = ServiceRegistry()) throws(ControlError) {
-        var root = try JSONFields(JSONValue(parsing: bytes, from: source), path: "\(source):")
-        let name = try root.string("name") ?? LaunchConfiguration.derivedName
+    /// Reads a configuration; `source` names it in errors.
+    package init(
+        json bytes: [UInt8], source: String, registry: ServiceRegistry = ServiceRegistry(), style: APIStyle = .own,
+        name given: String? = nil
+    ) throws(VMMError) {
+        let userInfo: [CodingUserInfoKey: any Sendable] = ConfigurationText.registry.map { [$0: registry] } ?? [:]
+        let text = try ResourceText.decode(ConfigurationText.self, from: bytes, source: source, userInfo: userInfo)
+        let file = Received(text.file, at: FieldPath(source: source))
+        let name = file.name ?? given ?? LaunchConfiguration.derivedName
         try MachineConfiguration.checkName(name)
-        self.init(name: name, registry: registry)
-        if let fields = try root.object("boot-source") { try setBootSource(fields) }
-        if let fields = try root.object("machine-config") { try setMachine(fields, isWhole: false) }
-        var seen = Set<String>()
-        for fields in try root.objects("drives") {
-            try MachineResources.checkUnique("drive_id", fields, &seen)
-            try setDrive(fields)
-        }
-        for fields in try root.objects("network-interfaces") {
-            try MachineResources.checkUnique("iface_id", fields, &seen)
-            try setNetworkInterface(fields)
-        }
-        if let fields = try root.object("entropy") { try checkEntropy(fields) }
-        for descriptor in registry.descriptors {
-            if let fields = try root.object(descriptor.key) { try set(descriptor.request(from: fields)) }
-        }
-        if let fields = try root.object("logger") { try setLogger(fields) }
-        if let fields = try root.object("metrics") { try setMetrics(fields) }
-        let serial = try root.object("serial")
-        if let text = try root.string("console") {
-            guard serial == nil else { throw .usage("\(root.name("serial")): console says where the serial port goes: give one of both") }
-            console = try ConsoleConfiguration(option: text, option: root.name("console"))
+        self.init(name: name, registry: registry, style: style)
+        if let part = file.part(.bootSource, file.bootSource) { try setBootSource(part) }
+        if let part = file.part(.machineConfig, file.machineConfig) { try setMachine(part, isWhole: style == .firecracker) }
+        let drives = file.parts(.drives, file.drives)
+        try MachineResources.checkUnique(drives.map { ($0.id, $0.place(of: .id)) })
+        for drive in drives { try setDrive(drive) }
+        let interfaces = file.parts(.networkInterfaces, file.networkInterfaces)
+        try MachineResources.checkUnique(interfaces.map { ($0.id, $0.place(of: .id)) })
+        for interface in interfaces { try setNetworkInterface(interface) }
+        if style == .firecracker, file.entropy != nil { hasEntropy = true }
+        if let part = file.part(.mmdsConfig, file.mmdsConfig) { try setMetadata(part) }
+        for service in text.services { try set(service.part.check(file.root.appending(FieldName(service.key)))) }
+        if let part = file.part(.logger, file.logger) { try setLogger(part) }
+        if let part = file.part(.metrics, file.metrics) { try setMetrics(part) }
+        try setConsole(file)
+        symbiotic = file.symbiotic ?? true
+        statsFile = file.statsFile
+        apiSocket = file.apiSocket
+        sandbox.mode = file.sandbox ?? .on
+        sandbox.folders = file.allowedFolders ?? []
+    }
+
+    private mutating func setConsole(_ file: Received<ConfigurationFile>) throws(VMMError) {
+        let serial = file.part(.serial, file.serial)
+        if let text = file.console {
+            guard serial == nil else { throw .user("\(file.place(of: .serial)): cannot be combined with console") }
+            console = try ConsoleConfiguration(option: text, option: file.place(of: .console))
         } else if let serial {
             try setSerial(serial)
         }
-        symbiotic = try root.boolean("symbiotic") ?? true
-        statsFile = try root.string("stats_file")
-        apiSocket = try root.string("api_socket")
-        for field in ["balloon", "cpu-config", "vsock", "mmds-config", "memory-hotplug"] { try root.notOffered(field) }
-        try root.notOffered("pmem", unless: [.array([])])
-        try root.checkAllTaken()
     }
 
-    /// In one file, an identifier that comes again is a mistake, where by the API it changes what is there.
-    private static func checkUnique(_ field: String, _ fields: JSONFields, _ seen: inout Set<String>) throws(ControlError) {
-        var fields = fields
-        let id = try fields.requiredString(field)
-        guard seen.insert(id).inserted else {
-            throw .usage("\(fields.name(field)): the identifier '\(id)' is used twice: give each drive and interface its own")
+    /// Refuses an identifier that occurs twice in a file. (In the API, a second PUT replaces the first.)
+    private static func checkUnique(_ identifiers: [(id: String, name: String)]) throws(VMMError) {
+        var seen = Set<String>()
+        for (id, name) in identifiers where !seen.insert(id).inserted {
+            throw .user("\(name): the identifier '\(id)' is used twice: give each device of a kind its own")
         }
     }
 }
 
 // MARK: Out
 
-extension MachineResources {
-    /// Firecracker's `MachineConfiguration`.
-    var machineDocument: JSONValue {
-        .object([
-            "vcpu_count": .integer(Int64(vcpuCount)), "mem_size_mib": .integer(Int64(memoryByteCount >> 20)), "smt": .boolean(false),
-            "track_dirty_pages": .boolean(false), "huge_pages": .string("None"), "nested": .boolean(nested), "pmu": .boolean(pmu),
-        ])
+extension MachineResources: Encodable {
+    /// Writes Firecracker's `FullVmConfiguration` with our fields: a configuration file for the same machine.
+    package func encode(to encoder: any Encoder) throws {
+        try file.encode(to: encoder)
+        var container = encoder.container(keyedBy: FieldName.self)
+        for service in services { try container.encode(service, forKey: FieldName(service.key)) }
     }
 
-    /// Firecracker's `FullVmConfiguration` with our fields: a configuration file that makes the same machine.
-    var document: JSONValue {
-        var fields: [String: JSONValue] = [
-            "name": .string(name), "machine-config": machineDocument, "drives": .array(drives.map(\.document)),
-            "network-interfaces": .array(networkInterfaces.map(\.document)), "entropy": .object([:]), "console": .string(console.text),
-            "symbiotic": .boolean(symbiotic),
-        ]
-        if let bootSource {
-            fields["boot-source"] = .object([
-                "kernel_image_path": .string(bootSource.kernelPath), "boot_args": .string(bootSource.commandLine),
-                "initrd_path": bootSource.initrdPath.map { .string($0) } ?? .null,
-            ])
-        }
-        if let logger {
-            fields["logger"] = .object([
-                "log_path": logger.path.map { .string($0) } ?? .null, "level": .string(logger.level.rawValue),
-                "show_level": .boolean(logger.showsLevel), "show_log_origin": .boolean(false),
-            ])
-        }
-        for service in services { fields[service.key] = service.document }
-        if let metricsPath { fields["metrics"] = .object(["metrics_path": .string(metricsPath)]) }
-        if let statsFile { fields["stats_file"] = .string(statsFile) }
-        if let apiSocket { fields["api_socket"] = .string(apiSocket) }
-        return .object(fields)
-    }
-}
-
-extension DriveConfiguration {
-    /// Firecracker's `Drive`.
-    fileprivate var document: JSONValue {
-        var fields: [String: JSONValue] = [
-            "drive_id": .string(id), "path_on_host": .string(path), "is_read_only": .boolean(isReadOnly),
-            "is_root_device": .boolean(isRootDevice), "cache_type": .string("Writeback"), "io_engine": .string("Sync"),
-        ]
-        if let partitionUUID { fields["partuuid"] = .string(partitionUUID) }
-        if let sectorSize { fields["sector_size"] = .integer(Int64(sectorSize)) }
-        return .object(fields)
-    }
-}
-
-extension NetworkInterfaceConfiguration {
-    /// Firecracker's `NetworkInterface`.
-    fileprivate var document: JSONValue {
-        var fields: [String: JSONValue] = ["iface_id": .string(id), "host_dev_name": .string(tap)]
-        if let mac { fields["guest_mac"] = .string(mac.description) }
-        return .object(fields)
+    private var file: ConfigurationFile {
+        ConfigurationFile(
+            name: name, bootSource: bootSource.map { Strict($0) }, machineConfig: Strict(machineResource),
+            drives: drives.map { Strict(DriveResource($0)) },
+            networkInterfaces: networkInterfaces.map { Strict(NetworkInterfaceResource($0)) },
+            entropy: Strict(EntropyResource()), logger: logger.map { Strict(LoggerResource($0)) },
+            metrics: metrics.map { Strict(MetricsResource($0)) }, console: console.text, symbiotic: symbiotic,
+            statsFile: statsFile, apiSocket: apiSocket, sandbox: sandbox.mode,
+            allowedFolders: sandbox.folders.isEmpty ? nil : sandbox.folders, mmdsConfig: metadata.map { Strict(MetadataConfigResource($0)) }
+        )
     }
 }

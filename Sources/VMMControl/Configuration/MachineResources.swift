@@ -2,76 +2,102 @@
 
 package import VMMBase
 package import VMMModel
+package import VMMSandbox
 package import VMMService
 
 internal import SymVMM
+internal import VMMAPI
 
-/// What a VM is configured with, resource by resource, as the API and the configuration file name them.
+/// The configuration of a VM by resource, as the API and the configuration file name them.
 ///
-/// The one schema and the one validation: `symvmm run`'s options, a configuration file and the API all fill these fields, and `launch()` makes
-/// of them what a machine is built from. Every method that takes JSON changes either all that was asked for or nothing.
+/// This is the only schema and the only validation: the options of `symvmm run`, the configuration file and the API all fill these fields, and
+/// `launch()` creates a machine's configuration from them.
 package struct MachineResources: Sendable, Equatable {
     /// Name of the VM.
     package var name: String
-    /// What the guest starts with; nil until it is given.
+    /// Kernel, initial RAM disk and command line; nil until set.
     package var bootSource: BootSource?
     /// Number of vCPUs (`MachineLimits.vcpuCount`).
     package var vcpuCount = 1
     /// Guest memory in bytes, 1 MiB to 1 TiB.
     package var memoryByteCount: UInt64 = 256 << 20
-    /// Drives in the order in which they were given; the guest finds the root device first.
+    /// Drives in configuration order. `launch()` makes the root device the first in the guest.
     package var drives: [DriveConfiguration] = []
-    /// Network interfaces in the order in which the guest finds them.
+    /// Network interfaces, in guest device order.
     package var networkInterfaces: [NetworkInterfaceConfiguration] = []
-    /// The symbiotic services that are asked for, in the registry's order. The guest finds their devices behind drives and network interfaces.
+    /// The configured symbiotic services, in registry order. Their devices follow drives and network interfaces in the guest.
     package private(set) var services: [ServiceRequest] = []
-    /// The services that can be asked for.
+    /// The available services.
     let registry: ServiceRegistry
-    /// Where the serial console goes.
+    /// The serial console.
     package var console = ConsoleConfiguration.stdio
-    /// Whether the guest is offered the symbiotic interface.
+    /// Whether symvmm offers the guest the symbiotic interface.
     package var symbiotic = true
-    /// Whether the guest may run guests of its own.
+    /// Whether the guest may use nested virtualization.
     package var nested = false
-    /// Whether the guest sees performance counters.
+    /// Whether symvmm gives the guest performance counters.
     package var pmu = false
-    /// Where the log goes; nil for nowhere.
+    /// Whether a write to port 0xf4 ends the run.
+    package var testDevice = false
+    /// The log; nil for none.
     package var logger: LoggerConfiguration?
-    /// File or FIFO to which metrics are written; nil for none.
-    package var metricsPath: String?
-    /// Where the exit statistics are written at the end of the run.
+    /// File or FIFO for metrics; nil for none.
+    package var metrics: MetricsConfiguration?
+    /// The metadata service; nil if no interface has it.
+    package var metadata: MetadataConfiguration?
+    /// The longest data of the metadata service in bytes.
+    package var metadataByteLimit = MetadataConfiguration.defaultByteLimit
+    /// Whether the client has asked for the entropy device, which every guest has.
+    package var hasEntropy = false
+    /// Whether two vCPUs are the threads of one core.
+    package var smt = false
+    /// Firecracker's field, without effect.
+    package var tracksDirtyPages = false
+    /// The host pages that back guest memory.
+    package var hugePages = HugePages.none
+    /// Whose API the server speaks.
+    package var style = APIStyle.own
+    /// Path of the file for the exit statistics at the end of the run; nil for none.
     package var statsFile: String?
-    /// The control socket's path; by the VM's name in the runtime folder when nil.
+    /// Path of the control socket; nil for the default path by name.
     package var apiSocket: String?
+    /// The sandbox of the process.
+    package var sandbox = SandboxSettings()
 
-    /// Nothing configured yet.
+    /// An empty configuration.
     ///
-    /// - Parameter registry: the services that can be asked for.
-    package init(name: String, registry: ServiceRegistry = ServiceRegistry()) {
+    /// - Parameters:
+    ///   - name: the VM's name, not checked here.
+    ///   - registry: the available services.
+    ///   - style: whose API the server speaks; it decides the defaults.
+    package init(name: String, registry: ServiceRegistry = ServiceRegistry(), style: APIStyle = .own) {
         self.name = name
         self.registry = registry
+        self.style = style
+        if style == .firecracker { memoryByteCount = 128 << 20 }
     }
 
-    /// Asks for a service, or for the same one with other settings.
-    package mutating func set(_ request: ServiceRequest) throws(ControlError) {
+    /// Adds a service, or replaces its settings. Throws an error if the machine has no room for its devices.
+    package mutating func set(_ request: ServiceRequest) throws(VMMError) {
         let others = services.filter { $0.key != request.key }
         try MachineResources.checkRoom(drives.count + networkInterfaces.count + others.reduce(request.deviceCount) { $0 + $1.deviceCount })
         services = registry.ordered(others + [request])
     }
 
-    /// Complains of more devices than a machine has room for.
-    static func checkRoom(_ deviceCount: Int) throws(ControlError) {
+    /// Checks that a machine has room for the devices.
+    static func checkRoom(_ deviceCount: Int) throws(VMMError) {
         guard deviceCount <= VirtualMachine.deviceLimit else {
-            throw .usage("too many devices: \(VirtualMachine.deviceLimit) drives, network interfaces and devices of services at most")
+            throw .user("too many devices: at most \(VirtualMachine.deviceLimit) drives, network interfaces and service devices")
         }
     }
 
-    /// What a machine is built from: the root device first, and the kernel told of it.
-    package func launch() throws(ControlError) -> LaunchConfiguration {
-        guard let bootSource else { throw .usage("no kernel: give boot-source.kernel_image_path") }
+    /// Creates the machine's configuration: puts the root device first and appends root= to the command line. Throws an error if there is no kernel
+    /// or the configuration is inconsistent.
+    package func launch() throws(VMMError) -> LaunchConfiguration {
+        guard let bootSource else { throw .user("no kernel: give boot-source.kernel_image_path") }
         var machine = MachineConfiguration(name: name, kernelPath: bootSource.kernelPath)
         machine.initrdPath = bootSource.initrdPath
-        machine.commandLine = bootSource.commandLine
+        machine.commandLine = bootSource.arguments ?? style.defaultCommandLine
         machine.vcpuCount = vcpuCount
         machine.memoryByteCount = memoryByteCount
         machine.drives = drives.filter(\.isRootDevice) + drives.filter { !$0.isRootDevice }
@@ -80,6 +106,9 @@ package struct MachineResources: Sendable, Equatable {
         machine.symbiotic = symbiotic
         machine.nested = nested
         machine.pmu = pmu
+        machine.testDevice = testDevice
+        machine.smt = smt
+        machine.hugePages = hugePages
         if let root = machine.drives.first, root.isRootDevice {
             let device = root.partitionUUID.map { "PARTUUID=\($0)" } ?? "/dev/vda"
             machine.commandLine += (machine.commandLine.isEmpty ? "" : " ") + "root=\(device) \(root.isReadOnly ? "ro" : "rw")"
@@ -89,10 +118,11 @@ package struct MachineResources: Sendable, Equatable {
         launch.statsFile = statsFile
         launch.apiSocket = apiSocket
         launch.services = services
+        launch.metadata = metadata
         return launch
     }
 
-    /// What is there before the machine is: for `GET /` and `symvmm ps`.
+    /// The configuration before the start: for `GET /` and `symvmm ps`.
     var outline: MachineConfiguration {
         var machine = MachineConfiguration(name: name, kernelPath: bootSource?.kernelPath ?? "")
         machine.vcpuCount = vcpuCount
@@ -102,47 +132,85 @@ package struct MachineResources: Sendable, Equatable {
     }
 }
 
-/// What the guest starts with.
-package struct BootSource: Sendable, Equatable {
+/// Kernel, initial RAM disk and command line: Firecracker's `BootSource`.
+package struct BootSource: APIResource, Equatable {
     /// Path of the kernel: a bzImage or an ELF executable for x86-64.
     package var kernelPath: String
-    /// Path of the initial RAM disk.
+    /// Path of the initial RAM disk; nil for none.
     package var initrdPath: String?
-    /// The kernel's command line, without what symvmm adds.
-    package var commandLine: String
+    /// The command line as it was given; nil if it was not.
+    fileprivate(set) var arguments: String?
 
-    /// Describes what to start.
+    /// The kernel command line, without the parameters that symvmm appends.
+    package var commandLine: String {
+        get { arguments ?? "" }
+        set { arguments = newValue }
+    }
+
+    /// The JSON field names.
+    package enum CodingKeys: String, CodingKey, CaseIterable {
+        case kernelPath = "kernel_image_path"
+        case initrdPath = "initrd_path"
+        case arguments = "boot_args"
+    }
+
+    /// Creates a boot source.
     package init(kernelPath: String, initrdPath: String? = nil, commandLine: String = "") {
         self.kernelPath = kernelPath
         self.initrdPath = initrdPath
-        self.commandLine = commandLine
+        arguments = commandLine
     }
 }
 
-/// Where the log goes and what of it.
+/// Configuration of the log.
 package struct LoggerConfiguration: Sendable, Equatable {
-    /// How much something matters; a log takes what matters as much as its own level, or more.
+    /// Verbosity: the log contains lines of its level and of all less verbose levels.
     package enum Level: String, Sendable, CaseIterable, Comparable {
+        /// No lines.
         case off = "Off"
+        /// Errors.
         case error = "Error"
+        /// Warnings, and requests with an error response.
         case warning = "Warning"
+        /// Events of the VM, and requests that change something.
         case info = "Info"
+        /// GET requests.
         case debug = "Debug"
+        /// The most verbose level.
         case trace = "Trace"
 
-        /// Off is the least.
+        /// Compares verbosity; `off` is the lowest.
         package static func < (left: Level, right: Level) -> Bool {
             (allCases.firstIndex(of: left) ?? 0) < (allCases.firstIndex(of: right) ?? 0)
         }
     }
 
-    /// File or FIFO; nil for nowhere yet.
+    /// Path of a file or FIFO; nil if not set yet.
     package var path: String?
-    /// What is written.
+    /// The level.
     package var level = Level.info
-    /// Whether a line says its level.
+    /// Whether lines include their level.
     package var showsLevel = false
+    /// Whether lines include the source file and line that wrote them.
+    package var showsOrigin = false
+    /// The beginning of the names of the modules whose lines are written; nil: all.
+    package var module: String?
 
-    /// A log to nowhere.
+    /// A log without a file.
     package init() {}
+}
+
+/// Configuration of the metrics lines.
+package struct MetricsConfiguration: Sendable, Equatable {
+    /// Path of a file or FIFO.
+    package var path: String
+    /// Whether each line has the VM's name as `id`.
+    package var hasID = false
+    /// Whether each line has all of Firecracker's groups and numbers, zeroes for those that symvmm does not count.
+    package var hasAllGroups = false
+    /// What each line repeats as `properties`; nil: nothing.
+    package var properties: [String: String]?
+
+    /// Lines in a file or FIFO.
+    package init(path: String) { self.path = path }
 }

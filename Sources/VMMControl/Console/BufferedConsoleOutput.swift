@@ -5,19 +5,19 @@ internal import SymVMM
 internal import Synchronization
 internal import VMMBase
 
-/// Console output through a ring and a thread of its own, so that a vCPU never waits for a terminal, a pipe or a file.
+/// Buffers console output in a ring, so that a vCPU does not wait for a terminal, a pipe or a file. A thread of its own writes the ring's bytes.
 ///
-/// A byte costs the vCPU an uncontended lock. The thread looks again a few times before it sleeps, so that only the first byte of a burst has to
-/// wake it, which costs a system call. What does not fit is dropped and counted: at once
-/// for a pseudo-terminal that nobody reads, otherwise only after the vCPU has waited a little for the reader.
+/// A byte costs the vCPU an uncontended lock. The thread polls a few times before it sleeps, so that only the first byte of a burst needs the
+/// system call that wakes it. If the ring is full, a vCPU waits up to `patience` if `waitsWhenFull`; then, or at once if not, bytes are dropped and
+/// counted.
 final class BufferedConsoleOutput: ConsoleOutput, @unchecked Sendable {
     private static let capacity = 65536
-    /// Microseconds between two looks at an empty ring, and how many looks before the thread sleeps.
+    /// Microseconds between two polls of an empty ring, and the number of polls before the thread sleeps.
     private static let lookInterval: UInt32 = 1000
     private static let looks = 4
-    /// Most bytes written in one call.
+    /// Maximum number of bytes per write.
     private static let chunk = 4096
-    /// Milliseconds that a full ring may hold a vCPU up; then bytes are dropped until there is room.
+    /// Milliseconds that a vCPU waits while the ring is full. After that, further bytes are dropped without a wait until there is room.
     private static let patience = 2000
 
     private struct Ring {
@@ -32,30 +32,33 @@ final class BufferedConsoleOutput: ConsoleOutput, @unchecked Sendable {
     private let wake: EventNotifier
     private let finished: EventNotifier
     private let number: Int32
-    private let isPatient: Bool
+    private let waitsWhenFull: Bool
     private let rotation: LogRotation?
     private let stopAt = Atomic<UInt64>(.max)
     private let dropped = Atomic<UInt64>(0)
     private let isBroken = Atomic<Bool>(false)
 
+    /// Starts the thread.
+    ///
     /// - Parameters:
     ///   - number: a descriptor that `owner` keeps open.
-    ///   - isPatient: whether a full ring may hold a vCPU up.
-    ///   - rotation: bounds the file that is written to; nil: it is not bounded.
-    init(descriptor number: Int32, owner: ConsoleDescriptors?, isPatient: Bool, rotation: LogRotation? = nil) throws(KVMError) {
+    ///   - owner: keeps the descriptor open while the thread runs; nil if the process does.
+    ///   - waitsWhenFull: whether a vCPU waits while the ring is full.
+    ///   - rotation: bounds the file; nil for no bound.
+    init(descriptor number: Int32, owner: ConsoleDescriptors?, waitsWhenFull: Bool, rotation: LogRotation? = nil) throws(VMMError) {
         self.rotation = rotation
         self.number = number
-        self.isPatient = isPatient
+        self.waitsWhenFull = waitsWhenFull
         wake = try EventNotifier()
         finished = try EventNotifier(nonblocking: true)
         super.init()
-        _ = try Thread(name: "console-out") { [self] in
+        _ = try Thread(.consoleOutput) { [self] in
             run()
             withExtendedLifetime(owner) {}
         }
     }
 
-    /// Bytes that were dropped.
+    /// Number of dropped bytes.
     var droppedByteCount: UInt64 {
         dropped.load(ordering: .relaxed)
     }
@@ -65,7 +68,7 @@ final class BufferedConsoleOutput: ConsoleOutput, @unchecked Sendable {
         while true {
             let (isIn, mustWake) = ring.withLock { ring in
                 guard ring.count < BufferedConsoleOutput.capacity else {
-                    if !isPatient || waited >= BufferedConsoleOutput.patience { ring.isDropping = true }
+                    if !waitsWhenFull || waited >= BufferedConsoleOutput.patience { ring.isDropping = true }
                     if ring.isDropping { dropped.add(1, ordering: .relaxed) }
                     return (ring.isDropping, false)
                 }
@@ -82,7 +85,7 @@ final class BufferedConsoleOutput: ConsoleOutput, @unchecked Sendable {
         }
     }
 
-    /// Writes what is left, for at most `milliseconds`, and ends the thread.
+    /// Flushes for at most `milliseconds`, and ends the thread. Waits 0.5 s longer at most.
     func stop(within milliseconds: UInt64) {
         stopAt.store(BufferedConsoleOutput.now() &+ milliseconds, ordering: .releasing)
         wake.signal()
@@ -111,7 +114,7 @@ final class BufferedConsoleOutput: ConsoleOutput, @unchecked Sendable {
         finished.signal()
     }
 
-    /// Moves bytes out of the ring; with none there, and if we are to sleep then, the next writer has to wake us.
+    /// Takes bytes from the ring. If it is empty and the thread will sleep, the next writer must wake it.
     private func take(_ chunk: inout [UInt8], mayFallAsleep: Bool) -> Int {
         ring.withLock { ring in
             let count = min(ring.count, chunk.count)
@@ -123,7 +126,7 @@ final class BufferedConsoleOutput: ConsoleOutput, @unchecked Sendable {
         }
     }
 
-    /// Writes to the descriptor, waiting for room; gives up when it is broken or the time at the end is over.
+    /// Writes to the descriptor, waiting for room. Gives up on an error, or when the time for flushing is over.
     private func send(_ bytes: [UInt8], _ count: Int) {
         var done = 0
         while done < count, !isBroken.load(ordering: .relaxed) {
@@ -134,7 +137,7 @@ final class BufferedConsoleOutput: ConsoleOutput, @unchecked Sendable {
             let ready = unsafe Glibc.poll(&poll, 1, 100)
             guard ready > 0 else { continue }
             let room = rotation?.admit(count - done) ?? (count - done)
-            // A file that is full, and in whose place no other can be begun.
+            // The file is full and the rotation failed.
             guard room > 0 else { break }
             let written = unsafe bytes.withUnsafeBytes { buffer in
                 // SAFETY: `done` is less than `count`, which is at most the buffer's length, and `room` at most the difference.
@@ -144,8 +147,9 @@ final class BufferedConsoleOutput: ConsoleOutput, @unchecked Sendable {
                 done += written
                 rotation?.wrote(written)
             } else if written < 0, errno != EINTR, errno != EAGAIN {
-                // A closed pipe, a full disk: the guest goes on without a listener.
-                if errno == ENOSPC { break }
+                // The guest continues without output: for these bytes if there is no room (a full disk, a quota, RLIMIT_FSIZE), for all if the
+                // pipe is closed.
+                if [ENOSPC, EDQUOT, EFBIG].contains(errno) { break }
                 isBroken.store(true, ordering: .relaxed)
             }
         }

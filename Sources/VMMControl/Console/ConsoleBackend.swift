@@ -8,13 +8,14 @@ internal import Glibc
 internal import Synchronization
 internal import VMMPresentation
 
-/// The host's side of the serial console: where its bytes go and come from, by `ConsoleConfiguration`.
+/// The host side of the serial console that a `ConsoleConfiguration` describes.
 ///
-/// Made before the machine, which takes `output`; started when the serial port is there to receive; stopped at the end, whatever the end.
+/// Create it before the machine, and give the machine its `output`. Call `start` when the serial port can receive, and `stop` at the end in every
+/// case. Thread-safe.
 package final class ConsoleBackend: Sendable {
-    /// What the serial port writes to. Never holds a vCPU up for long.
+    /// The serial port's output. A write waits at most about two seconds.
     package let output: ConsoleOutput
-    /// Path of the pseudo-terminal, where there is one: to be told to the user.
+    /// Path of the pseudo-terminal, to print for the user; nil for another kind of console.
     package let pseudoTerminalPath: String?
 
     private let configuration: ConsoleConfiguration
@@ -26,8 +27,8 @@ package final class ConsoleBackend: Sendable {
         var mode: TerminalMode?
     }
 
-    /// Opens what the configuration names; a file is appended to.
-    package init(_ configuration: ConsoleConfiguration) throws(KVMError) {
+    /// Opens the configured file or terminal, and starts the output's thread. Appends to a file.
+    package init(_ configuration: ConsoleConfiguration) throws(VMMError) {
         self.configuration = configuration
         switch configuration {
         case .none:
@@ -35,32 +36,32 @@ package final class ConsoleBackend: Sendable {
             descriptors = nil
             pseudoTerminalPath = nil
         case .stdio:
-            output = try BufferedConsoleOutput(descriptor: STDOUT_FILENO, owner: nil, isPatient: true)
+            output = try BufferedConsoleOutput(descriptor: STDOUT_FILENO, owner: nil, waitsWhenFull: true)
             descriptors = nil
             pseudoTerminalPath = nil
         case .file(let path, let limit):
             let folder = try Folder(of: path)
             let file = try folder.openForAppending()
-            let (number, isPatient) = (file.rawValue, !file.isFIFO)
+            let (number, waitsWhenFull) = (file.rawValue, !file.isFIFO)
             let rotation = LogRotation(file, in: folder, limit: limit)
             let owner = ConsoleDescriptors(file: file)
-            output = try BufferedConsoleOutput(descriptor: number, owner: owner, isPatient: isPatient, rotation: rotation)
+            output = try BufferedConsoleOutput(descriptor: number, owner: owner, waitsWhenFull: waitsWhenFull, rotation: rotation)
             descriptors = owner
             pseudoTerminalPath = nil
         case .pseudoTerminal:
             let owner = ConsoleDescriptors(terminal: try PseudoTerminal())
-            output = try BufferedConsoleOutput(descriptor: owner.number, owner: owner, isPatient: false)
+            output = try BufferedConsoleOutput(descriptor: owner.number, owner: owner, waitsWhenFull: false)
             pseudoTerminalPath = owner.path
             descriptors = owner
         }
     }
 
-    /// Starts the input, where there is one, and makes a terminal raw.
+    /// Starts reading input, if any, and sets a terminal to raw mode.
     ///
     /// - Parameters:
-    ///   - receive: takes a byte for the guest, or returns false when the serial port's FIFO is full. Called on the console's thread.
-    ///   - leave: the user asked to end the VM. Called on the console's thread.
-    package func start(receive: @escaping @Sendable (UInt8) -> Bool, leave: @escaping @Sendable () -> Void) throws(KVMError) {
+    ///   - receive: passes a byte to the guest; returns false if the serial port's FIFO is full. Called on the console thread.
+    ///   - leave: called on the console thread when the user leaves the console (Ctrl-A x).
+    package func start(receive: @escaping @Sendable (UInt8) -> Bool, leave: @escaping @Sendable () -> Void) throws(VMMError) {
         let output = output
         let command: @Sendable (ConsoleCommand) -> Void = { command in
             switch command {
@@ -73,7 +74,7 @@ package final class ConsoleBackend: Sendable {
             return
         case .stdio:
             let isTerminal = isatty(STDIN_FILENO) == 1
-            // In the background of a terminal, reading would stop the process.
+            // The kernel stops a background process that reads from its terminal.
             if isTerminal, tcgetpgrp(STDIN_FILENO) != getpgrp() { return }
             let input = try ConsoleInput(descriptor: STDIN_FILENO, owner: nil, isTerminal: isTerminal, receive: receive, command: command)
             running.withLock { running in
@@ -82,14 +83,14 @@ package final class ConsoleBackend: Sendable {
             }
         case .pseudoTerminal:
             guard let descriptors else { return }
-            // No escapes: the program on the other side has its own (Ctrl-A is screen's).
+            // Pass escapes to the guest: the program on the other side has escapes of its own (screen uses Ctrl-A).
             let input = try ConsoleInput(
                 descriptor: descriptors.number, owner: descriptors, isTerminal: false, receive: receive, command: command)
             running.withLock { $0.input = input }
         }
     }
 
-    /// Writes what is left of the output (for at most two seconds), ends the input and restores the terminal. May be called more than once.
+    /// Flushes the output (for at most two seconds), stops reading and restores the terminal. Idempotent.
     package func stop() {
         let input = running.withLock { running in
             defer { running.input = nil }
@@ -100,22 +101,22 @@ package final class ConsoleBackend: Sendable {
         running.withLock { $0.mode = nil }
     }
 
-    /// Bytes that the guest wrote and nobody took.
+    /// Number of dropped output bytes.
     package var droppedByteCount: UInt64 {
         (output as? BufferedConsoleOutput)?.droppedByteCount ?? 0
     }
 }
 
-/// What a console has open; its threads keep it until they end.
+/// The console's open descriptors; its threads keep them open.
 final class ConsoleDescriptors: Sendable {
     /// The descriptor to read and write.
     let number: Int32
-    /// Path of a pseudo-terminal's other side.
+    /// Path of the pseudo-terminal's other side.
     let path: String?
-    private let file: FileDescriptor?
+    private let file: OwnedFileDescriptor?
     private let terminal: PseudoTerminal?
 
-    init(file: consuming FileDescriptor) {
+    init(file: consuming OwnedFileDescriptor) {
         number = file.rawValue
         path = nil
         self.file = consume file

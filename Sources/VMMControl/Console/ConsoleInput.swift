@@ -4,12 +4,12 @@ internal import Glibc
 internal import Synchronization
 internal import VMMBase
 
-/// Reads a console's input on a thread of its own and hands it to the serial port as fast as that takes it.
+/// Reads console input on its own thread, as fast as the serial port accepts it.
 ///
-/// From a terminal the escapes are taken out, and are obeyed even when the guest reads nothing. From a pipe or a file every byte goes to the
-/// guest, none is lost, and the end of the input ends the thread, not the guest.
+/// Handles escapes from a terminal, even if the guest reads nothing. Passes every byte of a pipe or file to the guest. At the end of the file the
+/// thread ends; the guest continues.
 final class ConsoleInput: Sendable {
-    /// Most bytes that wait for the guest.
+    /// Maximum number of bytes that wait for the guest.
     private static let capacity = 4096
 
     private let number: Int32
@@ -19,28 +19,30 @@ final class ConsoleInput: Sendable {
     private let receive: @Sendable (UInt8) -> Bool
     private let command: @Sendable (ConsoleCommand) -> Void
 
-    /// Starts to read.
+    /// Starts reading.
     ///
     /// - Parameters:
-    ///   - number: a descriptor that `owner` keeps open; it need not be nonblocking.
-    ///   - isTerminal: whether escapes are taken out, and bytes that find no room thrown away.
-    ///   - receive: takes a byte, or returns false when the port's FIFO is full.
+    ///   - number: a descriptor that `owner` keeps open; may be blocking.
+    ///   - owner: keeps the descriptor open while the thread runs; nil if the process does.
+    ///   - isTerminal: whether to handle escapes, and to drop bytes when the buffer is full.
+    ///   - receive: passes a byte to the serial port; returns false if the port's FIFO is full. Called on the thread.
+    ///   - command: called on the thread when the user has typed an escape.
     init(
         descriptor number: Int32, owner: ConsoleDescriptors?, isTerminal: Bool, receive: @escaping @Sendable (UInt8) -> Bool,
         command: @escaping @Sendable (ConsoleCommand) -> Void
-    ) throws(KVMError) {
+    ) throws(VMMError) {
         self.number = number
         self.isTerminal = isTerminal
         self.receive = receive
         self.command = command
         wake = try EventNotifier()
-        _ = try Thread(name: "console-in") { [self] in
+        _ = try Thread(.consoleInput) { [self] in
             run()
             withExtendedLifetime(owner) {}
         }
     }
 
-    /// Ends the thread soon; does not wait for it.
+    /// Asks the thread to end; does not wait.
     func stop() {
         isStopping.store(true, ordering: .releasing)
         wake.signal()
@@ -56,9 +58,9 @@ final class ConsoleInput: Sendable {
             waiting.removeFirst(delivered)
             if hasEnded, waiting.isEmpty { return }
             let wantsMore = !hasEnded && (isTerminal || waiting.count < ConsoleInput.capacity)
-            // A full FIFO is tried again soon: the guest empties it within a few exits.
+            // Retry a full FIFO after 2 ms: the guest empties it within a few exits.
             guard wait(forInput: wantsMore, milliseconds: waiting.isEmpty ? -1 : 2) else { continue }
-            // SAFETY: the array is as long as is said.
+            // SAFETY: the array has `chunk.count` bytes.
             let count = unsafe read(number, &chunk, chunk.count)
             if count < 0, errno == EINTR || errno == EAGAIN { continue }
             if count <= 0 {
@@ -83,10 +85,10 @@ final class ConsoleInput: Sendable {
     private func wait(forInput: Bool, milliseconds: Int32) -> Bool {
         var polls = [
             pollfd(fd: wake.descriptor.rawValue, events: Int16(POLLIN), revents: 0),
-            // A negative descriptor is skipped (poll(2)).
+            // poll(2) skips a negative descriptor.
             pollfd(fd: forInput ? number : -1, events: Int16(POLLIN), revents: 0),
         ]
-        // SAFETY: the array has the two elements that are said.
+        // SAFETY: the array has `polls.count` elements.
         let ready = unsafe poll(&polls, nfds_t(polls.count), milliseconds)
         return ready > 0 && polls[1].revents != 0
     }

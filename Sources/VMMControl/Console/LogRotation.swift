@@ -3,21 +3,24 @@
 internal import Glibc
 internal import VMMBase
 
-/// Keeps a file that a guest fills from filling the disk: at its limit it becomes `NAME.1`, in the place of the one before, and a new one is
-/// begun. So there are at most two, each no longer than the limit.
+/// Bounds a file that the guest fills. At the limit it renames the file to `NAME.1`, which replaces the previous `NAME.1`, and starts a new file.
+/// So there are at most two files, each within the limit.
 ///
-/// The descriptor's number stays the same. Used on one thread: the writer's.
+/// The descriptor number stays the same. Not thread-safe: only the writer's thread uses it.
 final class LogRotation: @unchecked Sendable {
     private let folder: Folder
-    /// In bytes.
+    /// Maximum length in bytes.
     private let limit: UInt64
     private let number: Int32
     private var byteCount: UInt64
 
-    /// For an open file; nil for what has no length: a FIFO, a terminal.
+    /// Returns nil for a FIFO or terminal, which has no length, and without a limit.
     ///
-    /// - Parameter limit: in bytes; 0 for none.
-    init?(_ file: borrowing FileDescriptor, in folder: consuming Folder, limit: UInt64) {
+    /// - Parameters:
+    ///   - file: the open file. Its owner must keep it open.
+    ///   - folder: the folder that contains the file.
+    ///   - limit: in bytes; 0 for no limit.
+    init?(_ file: borrowing OwnedFileDescriptor, in folder: consuming Folder, limit: UInt64) {
         var status = stat()
         // SAFETY: the call writes only the variable.
         guard limit > 0, unsafe fstat(file.rawValue, &status) == 0, status.st_mode & S_IFMT == S_IFREG else { return nil }
@@ -27,18 +30,18 @@ final class LogRotation: @unchecked Sendable {
         self.limit = limit
     }
 
-    /// How many of so many bytes may be written now; 0: the file is full, and no other can be begun.
+    /// How many of `count` bytes the caller may write now; 0 if the file is full and the rotation failed.
     func admit(_ count: Int) -> Int {
-        if byteCount >= limit { begin() }
+        if byteCount >= limit { FileThread.perform { begin() } }
         return Int(clamping: min(UInt64(count), limit > byteCount ? limit &- byteCount : 0))
     }
 
-    /// So many have been written.
+    /// Counts written bytes.
     func wrote(_ count: Int) {
         byteCount &+= UInt64(count)
     }
 
-    /// Begins another file. What is under the name and is not the file that was written to stays: then there is no other.
+    /// Renames the file and opens a new one. Does nothing if the name now belongs to another file.
     private func begin() {
         var (named, open) = (stat(), stat())
         let (place, name) = (folder.descriptor.rawValue, folder.name)
@@ -50,7 +53,7 @@ final class LogRotation: @unchecked Sendable {
             else { return }
         }
         guard let file = try? folder.open(O_WRONLY | O_CREAT | O_EXCL | O_APPEND | O_NOCTTY),
-            FileDescriptor.replace(number, with: file)
+            OwnedFileDescriptor.replace(number, with: file)
         else { return }
         byteCount = 0
     }

@@ -1,57 +1,61 @@
 // SPDX-License-Identifier: Apache-2.0
 
 internal import Glibc
+internal import SystemPackage
 internal import VMMBase
 
-/// A file or FIFO that takes whole lines and never blocks its writer.
+/// Writes whole lines to a file or FIFO; never blocks.
 ///
-/// A FIFO is opened when it has a reader, and again when another one comes. A line that was begun is finished before the next one begins.
-/// SIGPIPE has to be ignored by the process.
+/// Opens a FIFO when it has a reader, and reopens it for the next reader. Finishes a partly written line before it begins the next.
 struct LineOutput: ~Copyable {
     private let path: String
-    private var file: FileDescriptor?
-    /// What is left of a line that went out in part.
+    private var file: OwnedFileDescriptor?
+    /// The unwritten rest of a line.
     private var rest: ArraySlice<UInt8> = []
 
-    /// Opens or makes a file, to write at its end; a FIFO waits for its reader.
-    init(path: String) throws(KVMError) {
+    /// Opens a file for append, creating it if needed. `write` opens a FIFO that has no reader yet.
+    init(path: String) throws(VMMError) {
         self.path = path
         file = try LineOutput.open(path)
     }
 
-    /// nil for a FIFO that nobody reads.
-    private static func open(_ path: String) throws(KVMError) -> FileDescriptor? {
+    /// Returns nil for a FIFO without a reader.
+    private static func open(_ path: String) throws(VMMError) -> OwnedFileDescriptor? {
+        try FileThread.perform { () throws(VMMError) -> OwnedFileDescriptor? in try openHere(path) }
+    }
+
+    private static func openHere(_ path: String) throws(VMMError) -> OwnedFileDescriptor? {
         let folder = try Folder(of: path)
-        do throws(KVMError) {
+        do throws(VMMError) {
             return try folder.openForAppending(O_WRONLY)
         } catch {
-            // A FIFO that nobody reads, or a socket; only the first can be opened to read as well.
-            guard error.errno == ENXIO, try folder.openForAppending(O_RDWR).isFIFO else { throw error }
+            // A FIFO without a reader, or a socket. Only a FIFO can be opened read-write.
+            guard error.errno == .noSuchAddressOrDevice, try folder.openForAppending(O_RDWR).isFIFO else { throw error }
             return nil
         }
     }
 
-    /// Writes a line, which has its newline.
+    /// Writes a line that ends with a newline.
     ///
-    /// - Returns: false when nobody takes it now: nothing of it was written, and nothing will be.
-    mutating func write(_ line: [UInt8]) throws(KVMError) -> Bool {
+    /// - Returns: false if the whole line was dropped.
+    mutating func write(_ line: [UInt8]) throws(VMMError) -> Bool {
         if file == nil { file = try LineOutput.open(path) }
         guard file != nil, try writeRest(), rest.isEmpty, file != nil else { return false }
         rest = line[...]
-        do throws(KVMError) {
+        do throws(VMMError) {
             let isTaken = try writeRest()
             if !isTaken, rest.count == line.count { rest = [] }
             return isTaken
         } catch {
-            // One that was begun is finished later, and so counts as taken.
+            // The next call finishes a partly written line, so the line counts as written.
             guard rest.count == line.count else { return true }
             rest = []
             throw error
         }
     }
 
-    /// Writes what is left; false when nothing of it went out, though there is something.
-    private mutating func writeRest() throws(KVMError) -> Bool {
+    /// Writes the rest of a line. Returns false if there is a rest and the file took none of it, or if a FIFO has lost its reader.
+    private mutating func writeRest() throws(VMMError) -> Bool {
         guard let number = file?.rawValue else { return false }
         let before = rest.count
         while !rest.isEmpty {
@@ -67,11 +71,11 @@ struct LineOutput: ~Copyable {
             case EINTR: continue
             case EAGAIN: return rest.count < before
             case EPIPE:
-                // The reader has left, and with it whoever had the beginning of the line.
+                // The reader has closed the FIFO. Drop the rest: the next reader does not have the beginning of the line.
                 file = nil
                 rest = []
                 return false
-            default: throw KVMError.last("write \(path)")
+            default: throw VMMError.last("write \(path)")
             }
         }
         return true

@@ -8,55 +8,58 @@ internal import VMMAPI
 internal import VMMModel
 internal import VMMPresentation
 
-/// Writes lines of metrics to a file or FIFO: at an interval, when it is asked to, and a last one when it is stopped.
+/// Writes metrics lines to a file or FIFO: at an interval, on request, and at `stop()`.
 ///
-/// A thread of its own does so, and never waits for a reader. A line that nobody takes is not lost: its counts are in the next one.
+/// Runs on its own thread and never waits for a reader. The next line includes the counts of a dropped line. Thread-safe.
 package final class MetricsWriter: Sendable {
-    /// Gives the machine; nil while there is none.
+    /// Returns the machine; nil before the start.
     package typealias Source = @Sendable () -> (any MachineControl)?
 
     private struct State: ~Copyable {
         var output: LineOutput
-        /// What had been counted at the last line that was taken.
+        /// The report at the last written line.
         var last: ExitReport?
         var missed: UInt64 = 0
     }
 
     private let path: String
+    private let configuration: MetricsConfiguration
     private let source: Source
     private let state: Mutex<State>
     private let wake: EventNotifier
     private let ending = Atomic<Bool>(false)
     private let thread = Mutex<Thread?>(nil)
 
-    /// Opens the file, or makes it, and starts to write.
+    /// Opens the file, creating it if needed, and starts the thread.
     ///
     /// - Parameters:
-    ///   - interval: seconds between two lines, from 0.01 to a day.
-    ///   - machine: asked at each line, on any thread. To be weak where the machine's owner holds the writer.
-    package init(path: String, interval: Double = 60, machine: @escaping Source) throws(KVMError) {
-        self.path = path
+    ///   - configuration: the file or FIFO, and what each line repeats.
+    ///   - interval: seconds between lines, clamped to 0.01 ... 86,400.
+    ///   - machine: called for each line, on any thread. Capture the machine's owner weakly if it holds the writer.
+    package init(_ configuration: MetricsConfiguration, interval: Double = 60, machine: @escaping Source) throws(VMMError) {
+        self.configuration = configuration
+        path = configuration.path
         source = machine
         wake = try EventNotifier(nonblocking: true)
         state = Mutex(State(output: try LineOutput(path: path)))
         let pause = Int32(min(max(interval, 0.01), 86_400) * 1000)
-        let started = try Thread(name: "metrics") { [weak self] in
-            // The writer lives until `stop()` has joined this thread; when it was let go without, nobody waits for its lines.
+        let started = try Thread(.metrics) { [weak self] in
+            // `stop()` joins this thread. If the owner releases the writer without `stop()`, the thread ends after its current interval.
             while let self, self.sleep(milliseconds: pause) { _ = try? self.write() }
         }
         thread.withLock { $0 = started }
     }
 
-    /// Writes a line now.
+    /// Writes a line.
     ///
-    /// - Throws: EAGAIN when nobody takes it; its counts are in the next one then.
-    package func flush() throws(KVMError) {
+    /// - Throws: EAGAIN if the line was dropped, or there is no machine. The next line includes the counts.
+    package func flush() throws(VMMError) {
         guard try write() else {
-            throw KVMError(call: "write \(path)", errno: EAGAIN, advice: "nobody reads; the counts will be in the next line")
+            throw VMMError(call: "write \(path)", errno: EAGAIN, advice: "no reader; the counts will be in the next line")
         }
     }
 
-    /// Writes the last line and ends the thread. Only the first call does something; a writer has to be stopped before it is let go.
+    /// Ends the thread and writes the last line. Idempotent. Call it before you release the writer.
     package func stop() {
         guard !ending.exchange(true, ordering: .acquiringAndReleasing) else { return }
         wake.signal()
@@ -67,7 +70,7 @@ package final class MetricsWriter: Sendable {
         _ = try? write()
     }
 
-    /// False when the writer is to end.
+    /// Waits for the interval. Returns false when `stop()` was called.
     private func sleep(milliseconds: Int32) -> Bool {
         var entry = pollfd(fd: wake.descriptor.rawValue, events: Int16(POLLIN), revents: 0)
         // SAFETY: one entry, which outlives the call.
@@ -75,15 +78,17 @@ package final class MetricsWriter: Sendable {
         return !ending.load(ordering: .acquiring)
     }
 
-    /// False when there is no machine, or nobody took the line.
-    private func write() throws(KVMError) -> Bool {
+    /// Returns false if there is no machine or the line was dropped.
+    private func write() throws(VMMError) -> Bool {
         guard let machine = source() else { return false }
-        let result = state.withLock { state -> Result<Bool, KVMError> in
+        let result = state.withLock { state -> Result<Bool, VMMError> in
             let now = ExitReport(machine.exitStatistics(), name: machine.configuration.name)
             let object = MetricsLine.object(
-                state.last.map(now.since) ?? now, state: machine.state, milliseconds: ProcessUse.realTimeMilliseconds, missed: state.missed)
+                state.last.map(now.since) ?? now, state: machine.state, milliseconds: ProcessUse.realTimeMilliseconds, missed: state.missed,
+                id: configuration.hasID ? machine.configuration.name : nil, properties: configuration.properties,
+                hasAllGroups: configuration.hasAllGroups)
             let line = (try? JSONText.encode(object)) ?? []
-            do throws(KVMError) {
+            do throws(VMMError) {
                 guard try state.output.write(line + [UInt8(ascii: "\n")]) else {
                     state.missed &+= 1
                     return .success(false)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-/// What a virtual machine is made of. Checked by `VirtualMachine.init`; changed only before that.
+/// The configuration of a virtual machine. `VirtualMachine.init` checks it.
 public struct MachineConfiguration: Sendable, Equatable {
     /// Name of the VM: letters, digits, `-`, `_` and `.`, at most 64, not beginning with `.` or `-`.
     public var name: String
@@ -10,24 +10,30 @@ public struct MachineConfiguration: Sendable, Equatable {
     public var memoryByteCount: UInt64
     /// Path of the kernel: a bzImage or an ELF executable for x86-64.
     public var kernelPath: String
-    /// Path of the initial RAM disk.
+    /// Path of the initial RAM disk; nil for none.
     public var initrdPath: String?
-    /// The kernel's command line, without what symvmm adds.
+    /// The kernel command line, without the parameters that symvmm appends.
     public var commandLine: String
-    /// Block devices, in the order in which the guest finds them.
+    /// Block devices, in guest device order.
     public var drives: [DriveConfiguration]
-    /// Network interfaces, in the order in which the guest finds them.
+    /// Network interfaces, in guest device order.
     public var networkInterfaces: [NetworkInterfaceConfiguration]
-    /// Where the serial console goes.
+    /// The output and input of the serial console.
     public var console: ConsoleConfiguration
-    /// Whether the guest is offered the symbiotic interface.
+    /// Whether symvmm offers the guest the symbiotic interface.
     public var symbiotic: Bool
-    /// Whether the guest may run guests of its own (VMX, SVM); not together with `symbiotic`.
+    /// Whether the guest may use VMX or SVM (nested virtualization). Cannot be combined with `symbiotic`.
     public var nested = false
-    /// Whether the guest sees performance counters.
+    /// Whether symvmm gives the guest performance counters.
     public var pmu = false
+    /// Whether two vCPUs are the threads of one core (SMT); then `vcpuCount` is 1 or even.
+    public var smt = false
+    /// The host pages that back guest memory.
+    public var hugePages = HugePages.none
+    /// Whether a write to port 0xf4 ends the run with the written value, for guests that test something.
+    public var testDevice = false
 
-    /// A machine with the smallest useful settings: 1 vCPU, 256 MiB, console to nowhere.
+    /// A machine with 1 vCPU, 256 MiB, the symbiotic interface, no devices and no console.
     public init(name: String, kernelPath: String) {
         self.name = name
         self.kernelPath = kernelPath
@@ -42,20 +48,57 @@ public struct MachineConfiguration: Sendable, Equatable {
     }
 }
 
+/// The host pages that back guest memory.
+public enum HugePages: String, Sendable, CaseIterable {
+    /// The host's default: pages of 4 KiB, or what the host makes of them.
+    case none = "None"
+    /// Transparent huge pages (MADV_HUGEPAGE of madvise(2)).
+    case transparent = "Transparent"
+    /// Pages of 2 MiB that the host has reserved (hugetlbfs).
+    case hugetlb2M = "2M"
+}
+
 /// A virtio block device on a raw file or a host's block device.
 public struct DriveConfiguration: Sendable, Equatable {
-    /// Identifier, unique in the VM, also the serial number that the guest reads (at most 20 bytes; virtio 1.2, 5.2.6).
+    /// Identifier, unique among the VM's drives; its first 20 bytes are the disk's serial number (virtio 1.2, 5.2.6).
     public var id: String
     /// Path of the raw file or block device.
     public var path: String
-    /// The guest may only read.
+    /// Whether the disk is read-only.
     public var isReadOnly: Bool
-    /// Bytes of a sector, 512 or 4096; nil takes a block device's own, and 512 for a file.
+    /// Sector size, 512 or 4096; nil for a block device's own size, or 512 for a file.
     public var sectorSize: Int?
-    /// The guest's root file system is on it: it is the first disk, and the kernel's command line says so (`MachineResources.launch()`).
+    /// Whether the disk has the guest's root file system. The commands `run` and `serve` then make it the first disk and append root= to the
+    /// command line; the engine itself ignores this field.
     public var isRootDevice = false
-    /// Of a root device: the partition that the command line names, instead of the whole disk.
+    /// For a root device: the PARTUUID of the partition for root=; nil for the whole disk. The engine ignores this field too.
     public var partitionUUID: String?
+    /// Whether the file is taken as raw even if it has the header of another image format, which is otherwise refused.
+    public var isRaw = false
+    /// Firecracker's field; nil if it was not given. Without effect: every disk carries out a flush.
+    public var cacheType: CacheType?
+    /// Firecracker's field; nil if it was not given. Without effect: a disk's threads work at the same time with either.
+    public var engine: IOEngine?
+    /// Whether the file may be empty, and the rest of a file that ends inside a sector is left out. Otherwise both are errors.
+    public var allowsAnySize = false
+    /// Limits of the disk's bandwidth and requests; nil: none.
+    public var rateLimiter: RateLimiterConfiguration?
+
+    /// Values of `cacheType`.
+    public enum CacheType: String, Sendable, CaseIterable {
+        /// The guest does not flush.
+        case unsafe = "Unsafe"
+        /// The guest flushes.
+        case writeback = "Writeback"
+    }
+
+    /// Values of `engine`.
+    public enum IOEngine: String, Sendable, CaseIterable {
+        /// Calls that wait.
+        case sync = "Sync"
+        /// io_uring(7).
+        case async = "Async"
+    }
 
     /// Describes a drive.
     public init(id: String, path: String, isReadOnly: Bool = false, sectorSize: Int? = nil) {
@@ -68,12 +111,18 @@ public struct DriveConfiguration: Sendable, Equatable {
 
 /// A virtio network interface on a tap device of the host.
 public struct NetworkInterfaceConfiguration: Sendable, Equatable {
-    /// Identifier, unique in the VM.
+    /// Identifier, unique among the VM's network interfaces.
     public var id: String
-    /// Name of a tap device that exists.
+    /// Name of an existing tap device.
     public var tap: String
-    /// The guest's MAC address; derived from the VM's name and the identifier when nil.
+    /// The guest's MAC address; if nil, symvmm derives it from the VM's name and the identifier.
     public var mac: MACAddress?
+    /// The largest packet that the guest shall send and receive, 68 to 65,535 bytes (VIRTIO_NET_F_MTU); nil: the guest's default.
+    public var mtu: UInt16?
+    /// Limits of what the guest receives; nil: none.
+    public var receiveLimiter: RateLimiterConfiguration?
+    /// Limits of what the guest sends; nil: none.
+    public var transmitLimiter: RateLimiterConfiguration?
 
     /// Describes a network interface.
     public init(id: String, tap: String, mac: MACAddress? = nil) {
@@ -88,7 +137,7 @@ public struct MACAddress: Sendable, Equatable, CustomStringConvertible {
     /// The six bytes in the order of transmission.
     public let bytes: [UInt8]
 
-    /// Reads `aa:bb:cc:dd:ee:ff`; nil when it is not six pairs of hexadecimal digits or is a group (multicast) address.
+    /// Parses `aa:bb:cc:dd:ee:ff`; nil if it is not six pairs of hexadecimal digits, or is a group (multicast) address.
     public init?(_ text: String) {
         let parts = text.split(separator: ":", omittingEmptySubsequences: false)
         guard parts.count == 6, parts.allSatisfy({ $0.utf8.count == 2 && $0.allSatisfy(\.isHexDigit) }) else { return nil }
@@ -97,7 +146,7 @@ public struct MACAddress: Sendable, Equatable, CustomStringConvertible {
         self.bytes = bytes
     }
 
-    /// A locally administered address made from a seed: the same seed gives the same address (FNV-1a over its UTF-8).
+    /// Derives a locally administered address from a seed (FNV-1a over its UTF-8). The same seed gives the same address.
     public init(derivedFrom seed: String) {
         let hash = seed.utf8.reduce(UInt64(0xcbf2_9ce4_8422_2325)) { ($0 ^ UInt64($1)) &* 0x100_0000_01b3 }
         bytes = [0x52, 0x54] + (0..<4).map { UInt8(truncatingIfNeeded: hash >> (8 * UInt64($0))) }
@@ -109,20 +158,20 @@ public struct MACAddress: Sendable, Equatable, CustomStringConvertible {
     }
 }
 
-/// Where the serial console's bytes go and come from.
+/// Where the serial console reads and writes.
 public enum ConsoleConfiguration: Sendable, Equatable {
     /// Standard output and standard input.
     case stdio
-    /// Output is thrown away, there is no input.
+    /// No output, no input.
     case none
-    /// Output is appended to a file or written to a FIFO, there is no input. A file has a limit in bytes, at which it is renamed and another
-    /// one begun (0: none).
+    /// Appends output to a file or writes it to a FIFO; no input. At `limit` bytes symvmm renames the file to `NAME.1` and starts a new one (0: no
+    /// limit).
     case file(path: String, limit: UInt64 = defaultLimit)
-    /// A new pseudo-terminal, whose name is printed.
+    /// A new pseudo-terminal. The command prints its path.
     case pseudoTerminal
 
-    /// Bytes of a file, unless another limit is given.
+    /// Default limit of a console file in bytes.
     public static let defaultLimit: UInt64 = 64 << 20
-    /// The least limit.
+    /// The smallest limit of a console file, in bytes, other than 0.
     package static let leastLimit: UInt64 = 64 << 10
 }

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
-/// What a virtual machine can have, in one place: the configuration, the engine and the tables for the guest all ask here.
+/// The limits of a virtual machine. The configuration, the engine and the ACPI tables use these.
 public enum MachineLimits {
-    /// Numbers of vCPUs. The highest is what the ACPI tables, the xAPIC ids and the tests go up to.
+    /// Number of vCPUs. The ACPI tables, the xAPIC ids and the tests support at most 32.
     public static let vcpuCount = 1...32
-    /// Bytes of guest memory: 1 MiB to 1 TiB.
+    /// Guest memory in bytes: 1 MiB to 1 TiB.
     public static let memoryByteCount: ClosedRange<UInt64> = 1 << 20...1 << 40
-    /// The page size that memory is counted in.
+    /// Page size in bytes: guest memory is a multiple of it.
     public static let pageByteCount: UInt64 = 4096
 }

@@ -1,30 +1,30 @@
 // SPDX-License-Identifier: Apache-2.0
 
-/// A task of the guest, as the guest says (docs/ABI.md, 3.2 and 4.4).
+/// A guest task, as reported by the guest (docs/ABI.md, 3.2 and 4.4).
 public struct GuestTask: Codable, Sendable, Equatable {
-    /// Process number.
+    /// Process ID (tgid).
     public let tgid: UInt32
-    /// Thread number.
+    /// Thread ID.
     public let pid: UInt32
-    /// Name, unprintable characters replaced.
+    /// Command name; control characters are replaced.
     public let name: String
-    /// Real user number.
+    /// Real user ID.
     public let uid: UInt32
-    /// Where the vCPU was: `user`, `kernel`, `softirq`, `hardirq`, `nmi` or `idle`; nil in a list.
+    /// What the vCPU executed: `user`, `kernel`, `softirq`, `hardirq`, `nmi` or `idle`; nil in a list.
     public let context: String?
-    /// A kernel thread.
+    /// Whether it is a kernel thread.
     public let isKernelThread: Bool
-    /// Process number of the parent; nil where it was not asked for.
+    /// Process ID of the parent; nil if the symcall does not report it.
     public let parent: UInt32?
-    /// The vCPU where it runs or ran last.
+    /// The vCPU that it runs on or last ran on.
     public let vcpu: UInt32?
-    /// A letter as ps shows it.
+    /// State letter, as in ps.
     public let state: String?
     /// Number of threads.
     public let threadCount: UInt32?
-    /// Nanoseconds of processor time, in user mode and in the kernel.
+    /// CPU time in user mode, in nanoseconds.
     public let userNanoseconds: UInt64?
-    /// Nanoseconds in the kernel.
+    /// CPU time in kernel mode, in nanoseconds.
     public let systemNanoseconds: UInt64?
 
     enum CodingKeys: String, CodingKey {
@@ -55,11 +55,11 @@ public struct GuestTask: Codable, Sendable, Equatable {
     }
 }
 
-/// The guest's memory in bytes, as the guest counts it; nil: it cannot tell.
+/// Guest memory use in bytes, as reported by the guest. A value that the guest cannot report is absent.
 public struct GuestMemoryUse: Codable, Sendable, Equatable {
-    /// Names in the order of the record, with their values in bytes.
+    /// Values in bytes by name.
     public let values: [String: UInt64]
-    /// The order in which to print.
+    /// The names in output order.
     public static let names = [
         "total", "free", "file", "swap_cached", "dirty", "writeback", "anonymous", "mapped", "shared", "slab_reclaimable",
         "slab_unreclaimable", "page_tables", "kernel_stacks", "swap_total", "swap_free",

@@ -1,24 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
 
-/// What became of many PINGs, made one after the other from outside: a load for tests, and the rate at which the guest answers.
-public struct SymCallSeries: Codable, Sendable, Equatable {
-    /// Most calls of one series.
-    public static let countLimit = 100_000
-    /// Seconds after which a series ends, whatever is left of it: others wait to ask something, too.
+/// The result of a series of PINGs that a client requested: load for tests, and a measure of the guest's response rate.
+package struct SymCallSeries: Codable, Sendable, Equatable {
+    /// Maximum number of calls in one series.
+    package static let countLimit = 100_000
+    /// Maximum duration of a series in seconds, because a series occupies the API's worker thread.
     package static let secondLimit: UInt64 = 20
 
     /// Calls made.
-    public package(set) var made = 0
-    /// Calls that came back with the values they were given.
-    public package(set) var answered = 0
-    /// Calls that came back with others.
-    public package(set) var wrong = 0
-    /// Calls that did not come back, by what was said instead.
-    public package(set) var refused: [String: Int] = [:]
-    /// Nanoseconds from the first to the last.
-    public package(set) var nanoseconds: UInt64 = 0
+    package var made = 0
+    /// Calls that returned the values passed to them.
+    package var answered = 0
+    /// Calls that returned other values.
+    package var wrong = 0
+    /// Failed calls, by failure.
+    package var refused: [String: Int] = [:]
+    /// Nanoseconds from the start of the first call to the end of the last.
+    package var nanoseconds: UInt64 = 0
 
-    /// Nothing made yet.
+    /// No calls yet.
     package init() {
     }
 

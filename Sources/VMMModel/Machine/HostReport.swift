@@ -1,21 +1,40 @@
 // SPDX-License-Identifier: Apache-2.0
 
-/// What this host has for virtual machines, and what follows from it: `symvmm doctor`.
-public struct HostReport: Codable, Sendable, Equatable {
-    /// An extension of KVM.
-    public struct Capability: Codable, Sendable, Equatable {
+/// What the host's kernel offers for the sandbox of a VM's process.
+package struct SandboxReport: Codable, Sendable, Equatable {
+    /// Whether it has seccomp filters that end a process.
+    package let seccompFilters: Bool
+    /// The version of its Landlock interface; 0 without Landlock.
+    package let landlockVersion: Int
+
+    enum CodingKeys: String, CodingKey {
+        case seccompFilters = "seccomp_filters"
+        case landlockVersion = "landlock_version"
+    }
+
+    /// Describes a kernel.
+    package init(seccompFilters: Bool, landlockVersion: Int) {
+        self.seccompFilters = seccompFilters
+        self.landlockVersion = landlockVersion
+    }
+}
+
+/// The host's support for virtual machines: `symvmm doctor`.
+package struct HostReport: Codable, Sendable, Equatable {
+    /// A KVM capability.
+    package struct Capability: Codable, Sendable, Equatable {
         /// The kernel's name, without `KVM_CAP_`.
-        public let name: String
-        /// Whether symvmm runs no guest without it.
-        public let isNeeded: Bool
-        /// Whether the symbiotic interface is not offered without it.
-        public let isNeededBySymbiosis: Bool
-        /// What the kernel answered: 0 when it does not have it.
-        public let value: Int32
-        /// Whether the answer is enough: of some extensions, symvmm uses certain parts.
-        public let isEnough: Bool
-        /// What it is for, or what is missing without it.
-        public let purpose: String
+        package let name: String
+        /// Whether symvmm requires it for every guest.
+        package let isNeeded: Bool
+        /// Whether symvmm requires it for the symbiotic interface.
+        package let isNeededBySymbiosis: Bool
+        /// The result of KVM_CHECK_EXTENSION: 0 if the kernel does not have it.
+        package let value: Int32
+        /// Whether the value is sufficient: symvmm needs certain bits of some capabilities.
+        package let isEnough: Bool
+        /// The capability's purpose, or what is unavailable without it.
+        package let purpose: String
 
         enum CodingKeys: String, CodingKey {
             case name, value, purpose
@@ -24,7 +43,7 @@ public struct HostReport: Codable, Sendable, Equatable {
             case isEnough = "enough"
         }
 
-        /// Describes an extension.
+        /// Describes a capability.
         package init(
             name: String, isNeeded: Bool, isNeededBySymbiosis: Bool = false, value: Int32, isEnough: Bool? = nil, purpose: String
         ) {
@@ -37,29 +56,31 @@ public struct HostReport: Codable, Sendable, Equatable {
         }
     }
 
-    /// What is wrong with /dev/kvm, with advice; absent when it works.
-    public let kvmProblem: String?
-    /// The API's version: 12; absent when /dev/kvm does not work.
-    public let kvmAPIVersion: Int?
-    /// `svm` (AMD) or `vmx` (Intel), as /proc/cpuinfo has it; absent when the processor has neither.
-    public let hardwareVirtualization: String?
-    /// The extensions that matter; empty when /dev/kvm does not work.
-    public let capabilities: [Capability]
-    /// Whether /dev/net/tun can be opened, which `--net` needs.
-    public let tapDevices: Bool
-    /// Memory of the host in MiB.
-    public let memoryMebibytes: UInt64
-    /// Memory that is available (MemAvailable), in MiB.
-    public let availableMemoryMebibytes: UInt64
+    /// Why /dev/kvm does not work, with advice; absent if it works.
+    package let kvmProblem: String?
+    /// The KVM API version: 12; absent if /dev/kvm does not work.
+    package let kvmAPIVersion: Int?
+    /// `svm` (AMD) or `vmx` (Intel), from /proc/cpuinfo; absent if the processor has neither.
+    package let hardwareVirtualization: String?
+    /// The capabilities that symvmm uses; empty if /dev/kvm does not work.
+    package let capabilities: [Capability]
+    /// Whether /dev/net/tun can be opened, as `--net` requires.
+    package let tapDevices: Bool
+    /// What the kernel offers for the sandbox; absent if it was not examined.
+    package let sandbox: SandboxReport?
+    /// Total host memory in MiB.
+    package let memoryMebibytes: UInt64
+    /// Available host memory (MemAvailable) in MiB.
+    package let availableMemoryMebibytes: UInt64
     /// Whether a Linux guest can run.
-    public let linuxGuests: Bool
-    /// Whether a symbiotic guest can offer SymCall.
-    public let symbioticGuests: Bool
-    /// What follows, one sentence each.
-    public let advice: [String]
+    package let linuxGuests: Bool
+    /// Whether SymCall can be used with a symbiotic guest.
+    package let symbioticGuests: Bool
+    /// Advice, one sentence each.
+    package let advice: [String]
 
     enum CodingKeys: String, CodingKey {
-        case capabilities, advice
+        case capabilities, advice, sandbox
         case kvmProblem = "kvm_problem"
         case kvmAPIVersion = "kvm_api_version"
         case hardwareVirtualization = "hardware_virtualization"
@@ -70,11 +91,21 @@ public struct HostReport: Codable, Sendable, Equatable {
         case symbioticGuests = "symbiotic_guests"
     }
 
-    /// Draws the conclusions.
+    /// Derives which guests can run, and the advice.
+    ///
+    /// - Parameters:
+    ///   - kvmProblem: why /dev/kvm does not work; nil if it works.
+    ///   - capabilities: the capabilities that symvmm uses; empty if /dev/kvm does not work.
+    ///   - hardwareVirtualization: `svm`, `vmx` or nil.
+    ///   - tapDevices: whether /dev/net/tun can be opened.
+    ///   - memory: total host memory in MiB; 0 if unknown.
+    ///   - available: available host memory in MiB.
+    ///   - sandbox: what the kernel offers for the sandbox; nil if it was not examined.
     package init(
         kvmProblem: String?, capabilities: [Capability], hardwareVirtualization: String?, tapDevices: Bool, memory: UInt64,
-        available: UInt64
+        available: UInt64, sandbox: SandboxReport? = nil
     ) {
+        self.sandbox = sandbox
         self.kvmProblem = kvmProblem
         self.capabilities = capabilities
         self.hardwareVirtualization = hardwareVirtualization
@@ -93,14 +124,20 @@ public struct HostReport: Codable, Sendable, Equatable {
         }
         if hasAll, hardwareVirtualization == nil {
             advice.append(
-                "The processor offers neither svm nor vmx: this is a KVM in software. Small guests run; Linux guests do not. Run them in the lab:"
-                    + " scripts/lab COMMAND.")
+                "The processor has neither svm nor vmx: this KVM is software. Tiny guests run; Linux guests do not. Use the lab for them: scripts/lab"
+                    + " COMMAND.")
         }
-        if hasAll, !symbioticGuests { advice.append("Guests run, but without the symbiotic interface: --symbiotic off.") }
+        if hasAll, !symbioticGuests { advice.append("Guests run without the symbiotic interface: use --symbiotic off.") }
         if !tapDevices {
             advice.append("No network for guests: /dev/net/tun cannot be opened (load tun; run as root or with CAP_NET_ADMIN).")
         }
-        if memory > 0, available < 256 { advice.append("Little memory is available: \(available) MiB.") }
+        if let sandbox, !sandbox.seccompFilters {
+            advice.append("The kernel has no seccomp filters: use --sandbox off.")
+        }
+        if let sandbox, sandbox.seccompFilters, sandbox.landlockVersion == 0 {
+            advice.append("The sandbox has no Landlock rules: enable landlock in the kernel (CONFIG_SECURITY_LANDLOCK, lsm=landlock,...).")
+        }
+        if memory > 0, available < 256 { advice.append("Only \(available) MiB of memory are available.") }
         self.advice = advice
     }
 }

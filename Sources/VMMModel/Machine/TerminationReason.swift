@@ -1,25 +1,30 @@
 // SPDX-License-Identifier: Apache-2.0
 
-/// How a virtual machine's run ended.
+/// Why a virtual machine's run ended.
 public enum TerminationReason: Sendable, Equatable {
-    /// The guest switched the power off.
+    /// The guest powered off.
     case powerOff
-    /// The guest asked for a reset; symvmm does not start it again.
+    /// The guest requested a reset. symvmm does not restart it.
     case reset
-    /// The user ended the VM from outside.
+    /// The user, or the program that embeds the VM, killed it.
     case killed
-    /// The guest cannot go on.
+    /// The guest crashed.
     case crashed(CrashReport)
+    /// The guest wrote this value to the test device, which ends the run (`MachineConfiguration.testDevice`).
+    case reported(UInt32)
 }
 
-/// What is known of a guest that cannot go on: for the user's eyes.
+/// Describes a guest crash.
 public struct CrashReport: Sendable, Equatable {
-    /// In words: `triple fault`, `KVM internal error 1 (emulation)`, …
+    /// `triple fault`, `KVM internal error 1 (emulation)`, ...
     public let reason: String
-    /// Number of the vCPU that could not go on.
+    /// Number of the vCPU that crashed.
     public let vcpu: Int
-    /// Its registers then, by name in the order in which to print them; RIP first. Empty when they could not be read.
+    /// The vCPU's registers, in output order, RIP first. Empty if KVM could not read them.
     public let registers: [(name: String, value: UInt64)]
+
+    /// Whether it was a triple fault.
+    public var isTripleFault: Bool { reason.hasPrefix("triple fault") }
 
     /// Describes a crash.
     public init(reason: String, vcpu: Int, registers: [(name: String, value: UInt64)]) {
@@ -28,19 +33,19 @@ public struct CrashReport: Sendable, Equatable {
         self.registers = registers
     }
 
-    /// Equal when all that is known is equal.
+    /// Compares all fields.
     public static func == (left: CrashReport, right: CrashReport) -> Bool {
         left.reason == right.reason && left.vcpu == right.vcpu && left.registers.elementsEqual(right.registers, by: ==)
     }
 }
 
-/// Where a virtual machine is in its life.
+/// The state of a virtual machine.
 public enum MachineState: String, Sendable {
-    /// Made, no vCPU has run.
+    /// Created; no vCPU has run.
     case notStarted = "Not started"
-    /// The vCPUs run.
+    /// The vCPUs are running.
     case running = "Running"
-    /// The vCPUs wait between two exits.
+    /// The vCPUs are paused: none of them is inside KVM_RUN.
     case paused = "Paused"
     /// The run has ended.
     case ended = "Ended"

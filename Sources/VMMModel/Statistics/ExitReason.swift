@@ -1,39 +1,39 @@
 // SPDX-License-Identifier: Apache-2.0
 
-/// Why a guest left to user space. The raw values are stable names for programs.
+/// Why KVM_RUN returned to user space. The descriptions are stable names for programs.
 @frozen public enum ExitReason: UInt8, Sendable, CaseIterable, CustomStringConvertible {
-    /// IN from a port.
-    case portRead
-    /// OUT to a port.
-    case portWrite
-    /// A read of a device's memory.
+    /// Port I/O: IN.
+    case pioRead
+    /// Port I/O: OUT.
+    case pioWrite
+    /// MMIO read.
     case mmioRead
-    /// A write to a device's memory.
+    /// MMIO write.
     case mmioWrite
-    /// RDMSR of a register that symvmm answers.
+    /// RDMSR that KVM passes to user space.
     case msrRead
-    /// WRMSR to a register that symvmm answers.
+    /// WRMSR that KVM passes to user space.
     case msrWrite
-    /// A signal, usually a kick from another thread.
+    /// A signal: usually another thread kicked the vCPU.
     case interrupted
-    /// HLT that KVM did not handle.
+    /// HLT that KVM did not handle in the kernel.
     case halt
     /// Triple fault or shutdown.
     case shutdown
-    /// A system event: reset or power-off by a paravirtual interface.
+    /// KVM_EXIT_SYSTEM_EVENT: a paravirtual reset or power-off.
     case systemEvent
-    /// KVM could not go on.
+    /// KVM_EXIT_INTERNAL_ERROR.
     case internalError
-    /// The processor refused the guest's state.
+    /// KVM_EXIT_FAIL_ENTRY: the processor refused the guest state.
     case failEntry
-    /// Any other.
+    /// Any other reason.
     case other
 
-    /// The stable name: snake case.
+    /// The stable name, in snake case.
     public var description: String {
         switch self {
-        case .portRead: "port_read"
-        case .portWrite: "port_write"
+        case .pioRead: "pio_read"
+        case .pioWrite: "pio_write"
         case .mmioRead: "mmio_read"
         case .mmioWrite: "mmio_write"
         case .msrRead: "msr_read"
@@ -53,7 +53,7 @@ extension ExitReason {
     /// Whether exits of this reason have a port, a GPA or an MSR number.
     package var hasAddress: Bool {
         switch self {
-        case .portRead, .portWrite, .mmioRead, .mmioWrite, .msrRead, .msrWrite: true
+        case .pioRead, .pioWrite, .mmioRead, .mmioWrite, .msrRead, .msrWrite: true
         default: false
         }
     }

@@ -1,22 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
 
 extension ExitReport {
-    /// The time that the counts are about: since the start, or since the reset or report that was subtracted.
+    /// The time that the counts cover, in nanoseconds: since the start, the reset, or the subtracted report.
     public var countedNanoseconds: UInt64 {
         let start = resetNanoseconds ?? 0
         return uptimeNanoseconds > start ? uptimeNanoseconds &- start : 0
     }
 
-    /// What was counted since an earlier report of the same VM; everything when the earlier one is of another run, or from before a reset.
+    /// The difference from an earlier report of the same VM. Returns this report unchanged if the earlier one is of another run, or from before
+    /// a reset.
     ///
-    /// Extremes are known exactly only when they are new; otherwise they are the bounds of the histogram's buckets, within its 6 %.
+    /// Minimum and maximum are exact only if they changed; otherwise they are bucket bounds, within 6 %.
     public func since(_ earlier: ExitReport) -> ExitReport {
         guard earlier.uptimeNanoseconds <= uptimeNanoseconds, earlier.resetNanoseconds == resetNanoseconds, earlier.name == name else {
             return self
         }
         return ExitReport(
             name: name, uptimeNanoseconds: uptimeNanoseconds, resetNanoseconds: earlier.uptimeNanoseconds,
-            exits: exitsSince(earlier), vcpus: processorsSince(earlier), tasks: tasksSince(earlier),
+            exits: exitsSince(earlier), vcpus: vcpusSince(earlier), tasks: tasksSince(earlier),
             symbiotic: symbiotic.map { ExitReport.since($0, earlier.symbiotic) },
             services: services.map { ExitReport.since($0, earlier.services ?? [], levels: true) },
             devices: devices.map { ExitReport.since($0, earlier.devices ?? [], levels: false) })
@@ -39,15 +40,16 @@ extension ExitReport {
         }
     }
 
-    private func processorsSince(_ earlier: ExitReport) -> [Processor] {
+    private func vcpusSince(_ earlier: ExitReport) -> [VCPU] {
         let before = Dictionary(earlier.vcpus.map { ($0.vcpu, $0) }) { first, _ in first }
         return vcpus.map { now in
             guard let then = before[now.vcpu] else { return now }
-            return Processor(
+            return VCPU(
                 vcpu: now.vcpu, exitCount: ExitReport.grown(now.exitCount, then.exitCount),
                 guestNanoseconds: ExitReport.grown(now.guestNanoseconds, then.guestNanoseconds),
                 vmmNanoseconds: ExitReport.grown(now.vmmNanoseconds, then.vmmNanoseconds),
-                kernel: ExitReport.grown(now.kernel, then.kernel) { KernelStatistics.levels.contains($0) })
+                kernel: ExitReport.grown(now.kernel, then.kernel) { KernelStatistics.levels.contains($0) },
+                times: now.times.map { times in then.times.map { times.since($0) } ?? times })
         }
     }
 
@@ -73,7 +75,8 @@ extension ExitReport {
     private static func since(_ now: Symbiotic, _ then: Symbiotic?) -> Symbiotic {
         let before = Dictionary((then?.symcalls ?? []).map { ($0.number, $0.latency) }) { first, _ in first }
         return Symbiotic(
-            active: now.active, obstacle: now.obstacle, counters: grown(now.counters, then?.counters ?? [:]) { _ in false },
+            active: now.active, unavailableReason: now.unavailableReason,
+            counters: grown(now.counters, then?.counters ?? [:]) { _ in false },
             symcalls: now.symcalls.compactMap { call in
                 let latency = call.latency.since(before[call.number] ?? .empty)
                 return latency.count == 0 ? nil : SymCall(number: call.number, latency: latency)
@@ -91,14 +94,14 @@ extension ExitReport {
         Dictionary(now.map { ($0, isLevel($0) ? $1 : grown($1, then[$0] ?? 0)) }) { first, _ in first }
     }
 
-    /// The growth of a counter; all of it when it started anew.
+    /// The growth of a counter; its value if it has become smaller, after a reset.
     private static func grown(_ now: UInt64, _ then: UInt64) -> UInt64 {
         now >= then ? now &- then : now
     }
 }
 
 extension LatencySummary {
-    /// The durations that came after an earlier summary of the same place.
+    /// The durations since an earlier summary of the same row.
     package func since(_ earlier: LatencySummary) -> LatencySummary {
         guard earlier.count > 0 else { return self }
         var before = earlier.buckets[...]
@@ -110,7 +113,7 @@ extension LatencySummary {
             grown.append(Bucket(upperBound: bucket.upperBound, count: bucket.count &- then))
         }
         guard let lowest = grown.first?.upperBound, let highest = grown.last?.upperBound else { return .empty }
-        // A bucket is at most a sixteenth of its bound wide.
+        // A bucket is at most 1/16 of its bound wide.
         let least = minimum < earlier.minimum ? minimum : max(minimum, lowest &- lowest / 16)
         let most = maximum > earlier.maximum ? maximum : min(maximum, highest)
         return LatencySummary(
@@ -119,22 +122,22 @@ extension LatencySummary {
 }
 
 extension ExitReport {
-    /// The rows of one vCPU, reason or device alone, and what is known of nothing finer; sums are of these rows. Guest processes are not
-    /// known by device, so a filter by device leaves them out.
+    /// Keeps the rows of one vCPU, reason or device, and recomputes the sums. Keeps statistics that have no such label. A device filter removes all
+    /// rows of guest processes, because symvmm does not count those by device.
     public func filtered(vcpu: Int? = nil, reason: String? = nil, device: String? = nil) -> ExitReport {
         if vcpu == nil, reason == nil, device == nil { return self }
         let rows = exits.filter { row in
             (vcpu == nil || row.vcpu == vcpu) && (reason == nil || row.reason == reason) && (device == nil || row.device == device)
         }
-        let processors = vcpus.filter { vcpu == nil || $0.vcpu == vcpu }.map { processor in
-            let own = rows.filter { $0.vcpu == processor.vcpu }
-            return Processor(
-                vcpu: processor.vcpu, exitCount: own.reduce(0) { $0 &+ $1.count }, guestNanoseconds: processor.guestNanoseconds,
-                vmmNanoseconds: own.reduce(0) { $0 &+ $1.totalNanoseconds }, kernel: processor.kernel)
+        let filteredVCPUs = vcpus.filter { vcpu == nil || $0.vcpu == vcpu }.map { whole in
+            let own = rows.filter { $0.vcpu == whole.vcpu }
+            return VCPU(
+                vcpu: whole.vcpu, exitCount: own.reduce(0) { $0 &+ $1.count }, guestNanoseconds: whole.guestNanoseconds,
+                vmmNanoseconds: own.reduce(0) { $0 &+ $1.totalNanoseconds }, kernel: whole.kernel, times: whole.times, budget: whole.budget)
         }
         let processes = tasks.filter { (vcpu == nil || $0.vcpu == vcpu) && (reason == nil || $0.reason == reason) && device == nil }
         return ExitReport(
-            name: name, uptimeNanoseconds: uptimeNanoseconds, resetNanoseconds: resetNanoseconds, exits: rows, vcpus: processors,
+            name: name, uptimeNanoseconds: uptimeNanoseconds, resetNanoseconds: resetNanoseconds, exits: rows, vcpus: filteredVCPUs,
             tasks: processes, symbiotic: symbiotic, services: services, devices: devices)
     }
 }

@@ -1,30 +1,31 @@
 // SPDX-License-Identifier: Apache-2.0
 
-/// By what a table of exits has its rows.
+/// How exits are grouped into table rows.
 package enum ExitGrouping: String, Sendable, CaseIterable {
-    /// Reason, device and address together.
+    /// By reason, device and address.
     case place
-    /// The same for each vCPU.
+    /// By vCPU, reason, device and address.
     case vcpu
-    /// Why the guest was left.
+    /// By exit reason.
     case reason
-    /// The device that answered.
+    /// By device.
     case device
-    /// Port, guest-physical address or MSR.
+    /// By port, guest-physical address or MSR.
     case address
-    /// The guest's process that ran.
+    /// By the guest process that was running.
     case task
 }
 
 extension ExitReport {
-    /// A row of a table of exits.
+    /// A group of exits: one table row.
     package struct Group {
-        /// What the row is about: a word for each of the grouping's columns.
+        /// The group's labels, one for each column of the grouping.
         package let labels: [String]
+        /// Durations of the group's exits.
         package let latency: LatencySummary
     }
 
-    /// The rows by one thing, their parts added up, the longest total first. Not for tasks, whose exits have no histogram.
+    /// Groups the exits, the longest total time first. `task` gives the same groups as `place`, because the rows of processes have no histogram.
     package func groups(by grouping: ExitGrouping) -> [Group] {
         var sums: [[String]: LatencySummary] = [:]
         for row in exits { sums[ExitReport.labels(of: row, grouping), default: .empty].merge(row.latency) }
@@ -40,7 +41,7 @@ extension ExitReport {
         case .place, .task: return [row.reason, row.device, address]
         case .vcpu: return ["\(row.vcpu ?? 0)", row.reason, row.device, address]
         case .reason: return [row.reason]
-        // Exits that no device answers: what they are is said by their reason.
+        // Exits without a device are labelled by their reason.
         case .device: return [row.device.isEmpty ? "(\(row.reason))" : row.device]
         case .address: return [row.address == nil ? "(\(row.reason))" : address, row.device]
         }

@@ -1,124 +1,125 @@
 // SPDX-License-Identifier: Apache-2.0
 
-/// Exit statistics in the form that leaves the process: the JSON of `--stats-file`, `GET /exit-statistics` and `symvmm stats --json`.
+/// Exit statistics as JSON: `--stats-file`, `GET /exit-statistics` and `symvmm stats --json`.
 ///
-/// The field names are stable. Times are whole nanoseconds and say so (`_ns`).
+/// Field names are stable. Times are whole nanoseconds; their names end with `_ns`.
 public struct ExitReport: Codable, Sendable, Equatable {
-    /// Exits of one vCPU for one reason at one place of one device.
+    /// Exits of one vCPU with the same reason, device and address. The latency's figures are members of the row: `exit.count`,
+    /// `exit.totalNanoseconds`.
+    @dynamicMemberLookup
     public struct Exit: Codable, Sendable, Equatable {
-        /// Number of the vCPU; absent where the rows of all vCPUs are added up.
+        /// Number of the vCPU; absent if the row covers all vCPUs.
         public let vcpu: Int?
         /// Name of the reason, as `ExitReason.description`.
         public let reason: String
-        /// Name of the device, `none` where there is none at the address, empty where the reason has no device.
+        /// Name of the device; `none` if no device is at the address, empty if the reason has no device.
         public let device: String
-        /// Port, guest-physical address or MSR; absent where the reason has none.
+        /// Port, guest-physical address or MSR; absent if the reason has none, or the recorder's table was full.
         public let address: UInt64?
-        /// Number of exits.
-        public let count: UInt64
-        /// Sum of the times from KVM_RUN's return to the next KVM_RUN.
-        public let totalNanoseconds: UInt64
-        /// The shortest.
-        public let minimumNanoseconds: UInt64
-        /// The mean, rounded.
-        public let meanNanoseconds: UInt64
-        /// The median, within the histogram's 6 %.
-        public let medianNanoseconds: UInt64
-        /// What 99 % do not exceed, within the histogram's 6 %.
-        public let p99Nanoseconds: UInt64
-        /// The longest.
-        public let maximumNanoseconds: UInt64
-        /// The histogram's buckets that hold something, rising.
-        public let histogram: [Bucket]
+        /// Durations from KVM_RUN's return to the next KVM_RUN.
+        public let latency: LatencySummary
 
-        enum CodingKeys: String, CodingKey {
-            case vcpu, reason, device, address, count, histogram
-            case totalNanoseconds = "total_ns"
-            case minimumNanoseconds = "minimum_ns"
-            case meanNanoseconds = "mean_ns"
-            case medianNanoseconds = "p50_ns"
-            case p99Nanoseconds = "p99_ns"
-            case maximumNanoseconds = "maximum_ns"
+        enum CodingKeys: CodingKey {
+            case vcpu, reason, device, address
         }
 
+        /// Describes a row.
         package init(vcpu: Int?, reason: String, device: String, address: UInt64?, latency: LatencySummary) {
             self.vcpu = vcpu
             self.reason = reason
             self.device = device
             self.address = address
-            count = latency.count
-            totalNanoseconds = latency.total
-            minimumNanoseconds = latency.minimum
-            meanNanoseconds = latency.count == 0 ? 0 : latency.total / latency.count
-            medianNanoseconds = latency.quantile(0.5)
-            p99Nanoseconds = latency.quantile(0.99)
-            maximumNanoseconds = latency.maximum
-            histogram = latency.buckets.map { Bucket(upToNanoseconds: $0.upperBound, count: $0.count) }
+            self.latency = latency
         }
 
-        /// The summary that the row was made of.
-        package var latency: LatencySummary {
-            LatencySummary(
-                total: totalNanoseconds, minimum: minimumNanoseconds, maximum: maximumNanoseconds,
-                buckets: histogram.map { .init(upperBound: $0.upToNanoseconds, count: $0.count) })
+        /// Reads a row; the latency's fields are in the same object.
+        public init(from decoder: any Decoder) throws {
+            let container = try decoder.container(keyedBy: CodingKeys.self)
+            vcpu = try container.decodeIfPresent(Int.self, forKey: .vcpu)
+            reason = try container.decode(String.self, forKey: .reason)
+            device = try container.decode(String.self, forKey: .device)
+            address = try container.decodeIfPresent(UInt64.self, forKey: .address)
+            latency = try LatencySummary(from: decoder)
         }
-    }
 
-    /// A bucket of a histogram.
-    public struct Bucket: Codable, Sendable, Equatable {
-        /// Upper bound, inclusive.
-        public let upToNanoseconds: UInt64
-        /// Exits in the bucket.
-        public let count: UInt64
+        /// Writes a row; the latency's fields are in the same object.
+        public func encode(to encoder: any Encoder) throws {
+            var container = encoder.container(keyedBy: CodingKeys.self)
+            try container.encodeIfPresent(vcpu, forKey: .vcpu)
+            try container.encode(reason, forKey: .reason)
+            try container.encode(device, forKey: .device)
+            try container.encodeIfPresent(address, forKey: .address)
+            try latency.encode(to: encoder)
+        }
 
-        enum CodingKeys: String, CodingKey {
-            case upToNanoseconds = "up_to_ns"
-            case count
+        /// A figure of the latency, in nanoseconds, or the count.
+        public subscript(dynamicMember figure: KeyPath<LatencySummary, UInt64>) -> UInt64 {
+            latency[keyPath: figure]
         }
     }
 
-    /// How one vCPU spent its time.
-    public struct Processor: Codable, Sendable, Equatable {
+    /// Where one vCPU spent its time.
+    public struct VCPU: Codable, Sendable, Equatable {
         /// Number of the vCPU.
         public let vcpu: Int
-        /// Its exits to user space.
+        /// Number of exits to user space.
         public let exitCount: UInt64
-        /// Inside KVM_RUN: the guest, and the kernel for it, halted time included.
+        /// Nanoseconds inside KVM_RUN: guest, kernel and halt time.
         public let guestNanoseconds: UInt64
-        /// In user space, answering exits.
+        /// Nanoseconds spent handling exits in user space.
         public let vmmNanoseconds: UInt64
         /// KVM's own counters, by the kernel's names.
         public let kernel: [String: UInt64]
+        /// What the time budget is made from; absent in reports of earlier builds, and before the vCPU's thread began.
+        public let times: VCPUTimes?
+        /// Where all of the vCPU's time went.
+        public let budget: TimeBudget?
 
         enum CodingKeys: String, CodingKey {
-            case vcpu, kernel
+            case vcpu, kernel, times, budget
             case exitCount = "exit_count"
             case guestNanoseconds = "guest_ns"
             case vmmNanoseconds = "vmm_ns"
         }
 
-        /// Exits that the kernel answered by itself, where it counts its exits.
-        package var unseenExits: UInt64? {
+        /// Describes a vCPU.
+        ///
+        /// - Parameter budget: where the time went; nil to divide `times`.
+        package init(
+            vcpu: Int, exitCount: UInt64, guestNanoseconds: UInt64, vmmNanoseconds: UInt64, kernel: [String: UInt64],
+            times: VCPUTimes? = nil, budget: TimeBudget? = nil
+        ) {
+            self.vcpu = vcpu
+            self.exitCount = exitCount
+            self.guestNanoseconds = guestNanoseconds
+            self.vmmNanoseconds = vmmNanoseconds
+            self.kernel = kernel
+            self.times = times
+            self.budget = budget ?? times.map { TimeBudget($0, exitNanoseconds: vmmNanoseconds) }
+        }
+
+        /// Exits that KVM handled in the kernel; nil if the kernel does not count its exits.
+        package var inKernelExits: UInt64? {
             kernel["exits"].map { $0 > exitCount ? $0 &- exitCount : 0 }
         }
     }
 
-    /// Exits for one reason while one process of the guest ran.
+    /// Exits with the same reason during one guest process.
     public struct Task: Codable, Sendable, Equatable {
-        /// Number of the vCPU; absent where the rows of all vCPUs are added up.
+        /// Number of the vCPU; absent if the row covers all vCPUs.
         public let vcpu: Int?
-        /// Process number in the guest; absent for the row that processes beyond the table's size share.
+        /// Process ID in the guest; absent for the row that counts all further processes when the recorder's table is full.
         public let tgid: UInt32?
-        /// Start of the process in nanoseconds since the guest's boot, as the guest says; absent when it is not known. Together with the number it
-        /// names a process: numbers are used again.
+        /// Start time of the process in nanoseconds since the guest's boot, as reported by the guest; absent if unknown. With the process ID it
+        /// identifies a process, since IDs are reused.
         public let startTime: UInt64?
-        /// The task's name, as the guest says.
+        /// The task's name, as reported by the guest.
         public let name: String
         /// Name of the reason.
         public let reason: String
         /// Number of exits.
         public let count: UInt64
-        /// Sum of the times from KVM_RUN's return to the next KVM_RUN.
+        /// Sum of the durations in nanoseconds, from KVM_RUN's return to the next KVM_RUN.
         public let totalNanoseconds: UInt64
 
         enum CodingKeys: String, CodingKey {
@@ -141,66 +142,62 @@ public struct ExitReport: Codable, Sendable, Equatable {
         }
     }
 
-    /// What happened on the symbiotic interface.
+    /// Statistics of the symbiotic interface.
     public struct Symbiotic: Codable, Sendable, Equatable {
-        /// Symcalls can be made now.
+        /// Whether symcalls can be made now.
         public let active: Bool
-        /// Why not, when they cannot.
-        public let obstacle: String?
-        /// What was counted.
+        /// Why not; absent if they can.
+        public let unavailableReason: String?
+        /// Counters by name.
         public let counters: [String: UInt64]
-        /// Symcalls made, by number.
+        /// Symcalls by number.
         public let symcalls: [SymCall]
+
+        enum CodingKeys: String, CodingKey {
+            case active
+            case unavailableReason = "unavailable_reason"
+            case counters, symcalls
+        }
     }
 
-    /// Symcalls of one number, over all vCPUs.
+    /// Symcalls of one number on all vCPUs. The latency's figures are members of the row: `call.count`, `call.p99Nanoseconds`.
+    @dynamicMemberLookup
     public struct SymCall: Codable, Sendable, Equatable {
         /// Number of the symcall (docs/ABI.md, 4.4).
         public let number: UInt32
-        /// Number of calls.
-        public let count: UInt64
-        /// Sum of the times from the injection to the state put back.
-        public let totalNanoseconds: UInt64
-        /// The shortest.
-        public let minimumNanoseconds: UInt64
-        /// The median, within the histogram's 6 %.
-        public let medianNanoseconds: UInt64
-        /// What 99 % do not exceed.
-        public let p99Nanoseconds: UInt64
-        /// The longest.
-        public let maximumNanoseconds: UInt64
-        /// The histogram's buckets that hold something, rising.
-        public let histogram: [Bucket]
+        /// Durations from the symcall's injection to the restored vCPU state.
+        public let latency: LatencySummary
 
-        enum CodingKeys: String, CodingKey {
-            case number, count, histogram
-            case totalNanoseconds = "total_ns"
-            case minimumNanoseconds = "minimum_ns"
-            case medianNanoseconds = "p50_ns"
-            case p99Nanoseconds = "p99_ns"
-            case maximumNanoseconds = "maximum_ns"
+        enum CodingKeys: CodingKey {
+            case number
         }
 
+        /// Describes a row.
         package init(number: UInt32, latency: LatencySummary) {
             self.number = number
-            count = latency.count
-            totalNanoseconds = latency.total
-            minimumNanoseconds = latency.minimum
-            medianNanoseconds = latency.quantile(0.5)
-            p99Nanoseconds = latency.quantile(0.99)
-            maximumNanoseconds = latency.maximum
-            histogram = latency.buckets.map { Bucket(upToNanoseconds: $0.upperBound, count: $0.count) }
+            self.latency = latency
         }
 
-        /// The summary that the row was made of.
-        package var latency: LatencySummary {
-            LatencySummary(
-                total: totalNanoseconds, minimum: minimumNanoseconds, maximum: maximumNanoseconds,
-                buckets: histogram.map { .init(upperBound: $0.upToNanoseconds, count: $0.count) })
+        /// Reads a row; the latency's fields are in the same object.
+        public init(from decoder: any Decoder) throws {
+            number = try decoder.container(keyedBy: CodingKeys.self).decode(UInt32.self, forKey: .number)
+            latency = try LatencySummary(from: decoder)
+        }
+
+        /// Writes a row; the latency's fields are in the same object.
+        public func encode(to encoder: any Encoder) throws {
+            var container = encoder.container(keyedBy: CodingKeys.self)
+            try container.encode(number, forKey: .number)
+            try latency.encode(to: encoder)
+        }
+
+        /// A figure of the latency, in nanoseconds, or the count.
+        public subscript(dynamicMember figure: KeyPath<LatencySummary, UInt64>) -> UInt64 {
+            latency[keyPath: figure]
         }
     }
 
-    /// What a symbiotic service or a virtio device has counted.
+    /// Counters of a symbiotic service or a virtio device.
     public struct CounterGroup: Codable, Sendable, Equatable {
         /// The service's or the device's name.
         public let name: String
@@ -208,27 +205,27 @@ public struct ExitReport: Codable, Sendable, Equatable {
         public let counters: [String: UInt64]
     }
 
-    /// Version of the form: 1. Fields may be added within a version.
+    /// Version of the format: 1. Later releases may add fields within a version.
     public let version: Int
     /// The VM's name.
     public let name: String
-    /// Nanoseconds since the VM started.
+    /// Nanoseconds since the machine was built.
     public let uptimeNanoseconds: UInt64
-    /// Uptime at which the counts below began, in nanoseconds; absent when that was the start.
+    /// Uptime at which counting started, in nanoseconds; absent if the counts are since the VM's start.
     public let resetNanoseconds: UInt64?
-    /// Exits to user space of the whole VM: the sum over the rows.
+    /// Number of exits to user space: the sum over the rows.
     public let exitCount: UInt64
-    /// The rows.
+    /// The exits, grouped by vCPU, reason, device and address.
     public let exits: [Exit]
     /// One for each vCPU.
-    public let vcpus: [Processor]
+    public let vcpus: [VCPU]
     /// Exits by guest process; empty for a guest without the symbiotic module.
     public let tasks: [Task]
-    /// The symbiotic interface; absent when the guest is not offered one.
+    /// The symbiotic interface; absent if symvmm does not offer it to the guest.
     public let symbiotic: Symbiotic?
-    /// The symbiotic services; absent when there is none.
+    /// The symbiotic services; absent if there are none.
     public let services: [CounterGroup]?
-    /// The virtio devices; absent when there is none.
+    /// The virtio devices; absent if there are none.
     public let devices: [CounterGroup]?
 
     enum CodingKeys: String, CodingKey {
@@ -238,19 +235,20 @@ public struct ExitReport: Codable, Sendable, Equatable {
         case exitCount = "exit_count"
     }
 
-    /// Makes the report of a picture.
+    /// Creates the report of a snapshot. Counts since the VM's start.
     public init(_ statistics: ExitStatistics, name: String) {
         self.init(
             name: name, uptimeNanoseconds: statistics.uptimeNanoseconds,
             exits: statistics.rows.map {
                 Exit(vcpu: $0.vcpu, reason: $0.reason.description, device: $0.device, address: $0.address, latency: $0.latency)
             },
-            vcpus: statistics.processors.map { processor in
+            vcpus: statistics.vcpus.map { processor in
                 let rows = statistics.rows.filter { $0.vcpu == processor.vcpu }
-                return Processor(
+                return VCPU(
                     vcpu: processor.vcpu, exitCount: rows.reduce(0) { $0 &+ $1.latency.count },
                     guestNanoseconds: processor.guestNanoseconds, vmmNanoseconds: processor.vmmNanoseconds,
-                    kernel: Dictionary(processor.kernel.counters.map { ($0.name, $0.value) }, uniquingKeysWith: { first, _ in first }))
+                    kernel: Dictionary(processor.kernel.counters.map { ($0.name, $0.value) }, uniquingKeysWith: { first, _ in first }),
+                    times: processor.times)
             },
             tasks: statistics.tasks.map { row in
                 Task(
@@ -270,9 +268,9 @@ public struct ExitReport: Codable, Sendable, Equatable {
             }
     }
 
-    /// Puts a report together.
+    /// Creates a report of its parts.
     package init(
-        name: String, uptimeNanoseconds: UInt64, resetNanoseconds: UInt64? = nil, exits: [Exit], vcpus: [Processor], tasks: [Task] = [],
+        name: String, uptimeNanoseconds: UInt64, resetNanoseconds: UInt64? = nil, exits: [Exit], vcpus: [VCPU], tasks: [Task] = [],
         symbiotic: Symbiotic? = nil, services: [CounterGroup]? = nil, devices: [CounterGroup]? = nil
     ) {
         self.resetNanoseconds = resetNanoseconds
@@ -288,7 +286,7 @@ public struct ExitReport: Codable, Sendable, Equatable {
         exitCount = exits.reduce(0) { $0 &+ $1.count }
     }
 
-    /// The same with the rows of all vCPUs added up, the longest total first.
+    /// Adds up the rows of all vCPUs, and sorts them by total time in descending order.
     public func aggregated() -> ExitReport {
         struct Place: Hashable {
             let reason: String

@@ -1,18 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 
-/// A picture of a VM's exit statistics at one moment, made without stopping a vCPU.
+/// A snapshot of a VM's exit statistics. The vCPUs run while it is taken.
 public struct ExitStatistics: Sendable {
-    /// Exits of one vCPU for one reason at one place of one device.
+    /// Exits of one vCPU with the same reason, device and address.
     public struct Row: Sendable {
         /// Number of the vCPU.
         public let vcpu: Int
-        /// What left the guest.
+        /// The exit reason.
         public let reason: ExitReason
-        /// Name of the device that answered; `none` where the guest touched a place with no device, empty where the reason has no device.
+        /// Name of the device that handled the exit; `none` if no device is at the address, empty if the reason has no device.
         public let device: String
-        /// Port or guest-physical address for port, MMIO and MSR exits; nil otherwise, and nil for what did not fit in the table.
+        /// Port, guest-physical address or MSR; nil if the reason has none, or the recorder's table was full.
         public let address: UInt64?
-        /// Times in nanoseconds from KVM_RUN's return to the next KVM_RUN.
+        /// Durations in nanoseconds, from KVM_RUN's return to the next KVM_RUN.
         public let latency: LatencySummary
 
         /// Describes a row.
@@ -25,21 +25,21 @@ public struct ExitStatistics: Sendable {
         }
     }
 
-    /// Exits for one reason while one process of the guest ran on one vCPU.
+    /// Exits with the same reason during one guest process, on one vCPU.
     public struct TaskRow: Sendable {
         /// Number of the vCPU.
         public let vcpu: Int
-        /// Process number in the guest; nil for the row that processes beyond the table's size share.
+        /// Process ID in the guest; nil for the row that counts all further processes when the recorder's table is full.
         public let tgid: UInt32?
-        /// Start of the process in nanoseconds since the guest's boot, as the guest says; 0 when it is not known.
+        /// Start time of the process in nanoseconds since the guest's boot, as reported by the guest; 0 if unknown.
         public let startTime: UInt64
-        /// The name of the task that ran last, as the guest says.
+        /// Name of the task that ran last, as reported by the guest.
         public let name: String
-        /// What left the guest.
+        /// The exit reason.
         public let reason: ExitReason
         /// Number of exits.
         public let count: UInt64
-        /// Sum of the times from KVM_RUN's return to the next KVM_RUN.
+        /// Sum of the durations in nanoseconds, from KVM_RUN's return to the next KVM_RUN.
         public let totalNanoseconds: UInt64
 
         /// Describes a row.
@@ -56,31 +56,34 @@ public struct ExitStatistics: Sendable {
         }
     }
 
-    /// How one vCPU spent its time.
-    public struct Processor: Sendable {
+    /// Where one vCPU spent its time.
+    public struct VCPU: Sendable {
         /// Number of the vCPU.
         public let vcpu: Int
-        /// Nanoseconds inside KVM_RUN: the guest, and the kernel for it, halted time included.
+        /// Nanoseconds inside KVM_RUN: guest, kernel and halt time.
         public let guestNanoseconds: UInt64
-        /// Nanoseconds in user space answering exits: the sum over the vCPU's rows.
+        /// Nanoseconds spent handling exits in user space: the sum over the vCPU's rows.
         public let vmmNanoseconds: UInt64
-        /// KVM's own counters, for the exits user space does not see.
+        /// KVM's own counters, which include exits that KVM handles in the kernel.
         public let kernel: KernelStatistics
+        /// All of the vCPU's time; nil before its thread began.
+        public let times: VCPUTimes?
 
         /// Describes a vCPU's time.
-        package init(vcpu: Int, guestNanoseconds: UInt64, vmmNanoseconds: UInt64, kernel: KernelStatistics) {
+        package init(vcpu: Int, guestNanoseconds: UInt64, vmmNanoseconds: UInt64, kernel: KernelStatistics, times: VCPUTimes? = nil) {
             self.vcpu = vcpu
             self.guestNanoseconds = guestNanoseconds
             self.vmmNanoseconds = vmmNanoseconds
             self.kernel = kernel
+            self.times = times
         }
     }
 
-    /// What a symbiotic service or a virtio device has counted.
+    /// Counters of a symbiotic service or a virtio device.
     public struct CounterGroup: Sendable {
         /// The service's or the device's name.
         public let name: String
-        /// Its counters, in the order to print.
+        /// The counters, in output order.
         public let counters: [(name: String, value: UInt64)]
 
         /// Describes a group.
@@ -90,36 +93,36 @@ public struct ExitStatistics: Sendable {
         }
     }
 
-    /// Nanoseconds of CLOCK_MONOTONIC since the VM started.
+    /// Nanoseconds of CLOCK_MONOTONIC since the machine was built.
     public let uptimeNanoseconds: UInt64
-    /// All rows, by vCPU, then by total time, the longest first.
+    /// All rows, by vCPU, then by total time in descending order.
     public let rows: [Row]
     /// One for each vCPU.
-    public let processors: [Processor]
-    /// Exits by guest process, of guests with the symbiotic module; empty otherwise.
+    public let vcpus: [VCPU]
+    /// Exits by guest process; empty without the guest's symbiotic module.
     public let tasks: [TaskRow]
-    /// What happened on the symbiotic interface; nil when the guest is not offered one.
+    /// Statistics of the symbiotic interface; nil if symvmm does not offer it to the guest.
     public let symbiotic: SymbioticStatistics?
     /// One for each symbiotic service.
     public let services: [CounterGroup]
     /// One for each virtio device.
     public let devices: [CounterGroup]
 
-    /// A picture put together by hand, for tests and for other sources.
+    /// Creates a snapshot, for tests and other sources.
     public init(
-        uptimeNanoseconds: UInt64, rows: [Row], processors: [Processor], tasks: [TaskRow] = [], symbiotic: SymbioticStatistics? = nil,
+        uptimeNanoseconds: UInt64, rows: [Row], vcpus: [VCPU], tasks: [TaskRow] = [], symbiotic: SymbioticStatistics? = nil,
         services: [CounterGroup] = [], devices: [CounterGroup] = []
     ) {
         self.uptimeNanoseconds = uptimeNanoseconds
         self.rows = rows
-        self.processors = processors
+        self.vcpus = vcpus
         self.tasks = tasks
         self.symbiotic = symbiotic
         self.services = services
         self.devices = devices
     }
 
-    /// Exits to user space of the whole VM: the sum over the rows.
+    /// Number of exits to user space of the whole VM: the sum over the rows.
     public var exitCount: UInt64 {
         rows.reduce(0) { $0 &+ $1.latency.count }
     }

@@ -1,13 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 
-/// Count, sum, extremes and a histogram of durations in nanoseconds. Summaries add up: the parts' sum is the whole's.
+internal import VMMBase
+
+/// Count, sum, minimum, maximum and histogram of durations in nanoseconds. Summaries can be added.
 public struct LatencySummary: Sendable, Equatable {
-    /// A histogram's bucket: `count` durations of at most `upperBound` nanoseconds and more than the bucket before.
-    public struct Bucket: Sendable, Equatable {
-        /// Inclusive, in nanoseconds.
+    /// A histogram bucket: `count` durations above the previous bucket's bound, up to `upperBound`.
+    public struct Bucket: Codable, Sendable, Equatable {
+        /// Upper bound in nanoseconds, inclusive.
         public let upperBound: UInt64
-        /// Durations in the bucket.
+        /// Number of durations in the bucket.
         public let count: UInt64
+
+        enum CodingKeys: String, CodingKey {
+            case upperBound = "up_to_ns"
+            case count
+        }
 
         /// Describes a bucket.
         public init(upperBound: UInt64, count: UInt64) {
@@ -18,19 +25,19 @@ public struct LatencySummary: Sendable, Equatable {
 
     /// Number of durations: the sum over the buckets.
     public let count: UInt64
-    /// Their sum.
+    /// Sum of the durations in nanoseconds.
     public let total: UInt64
-    /// The shortest, 0 when there is none.
+    /// The minimum in nanoseconds; 0 if there are no durations.
     public let minimum: UInt64
-    /// The longest, 0 when there is none.
+    /// The maximum in nanoseconds; 0 if there are no durations.
     public let maximum: UInt64
-    /// The buckets that hold something, in rising order.
+    /// The non-empty buckets, in ascending order.
     public let buckets: [Bucket]
 
-    /// A summary of nothing.
+    /// No durations.
     public static let empty = LatencySummary(total: 0, minimum: 0, maximum: 0, buckets: [])
 
-    /// Puts a summary together; the count is the buckets' sum.
+    /// Creates a summary; the count is the sum over the buckets.
     public init(total: UInt64, minimum: UInt64, maximum: UInt64, buckets: [Bucket]) {
         self.count = buckets.reduce(0) { $0 &+ $1.count }
         self.total = total
@@ -39,16 +46,16 @@ public struct LatencySummary: Sendable, Equatable {
         self.buckets = buckets
     }
 
-    /// Mean in nanoseconds, 0 when there is none.
+    /// Mean in nanoseconds; 0 if there are no durations.
     public var mean: Double {
         count == 0 ? 0 : Double(total) / Double(count)
     }
 
-    /// The value that `fraction` (0 to 1) of the durations do not exceed: a bucket's upper bound, within the histogram's 6 %, never more than
-    /// the longest.
+    /// The quantile for `fraction` (0 to 1) in nanoseconds: a bucket's upper bound, exact within 6 %, at most the maximum; 0 if there are no
+    /// durations.
     public func quantile(_ fraction: Double) -> UInt64 {
         guard count > 0 else { return 0 }
-        let rank = UInt64((Double(count) * min(max(fraction, 0), 1)).rounded(.up))
+        let rank = UInt64(saturating: (Double(count) * min(max(fraction, 0), 1)).rounded(.up))
         var seen: UInt64 = 0
         for bucket in buckets {
             seen &+= bucket.count
@@ -57,7 +64,7 @@ public struct LatencySummary: Sendable, Equatable {
         return maximum
     }
 
-    /// The summary of both together.
+    /// Adds two summaries.
     public func merged(with other: LatencySummary) -> LatencySummary {
         if count == 0 { return other }
         if other.count == 0 { return self }
@@ -86,7 +93,7 @@ public struct LatencySummary: Sendable, Equatable {
 }
 
 extension LatencySummary {
-    /// Adds another.
+    /// Adds another summary.
     package mutating func merge(_ other: LatencySummary) {
         self = merged(with: other)
     }

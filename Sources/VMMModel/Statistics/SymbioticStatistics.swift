@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-/// What happened on a VM's symbiotic interface.
+/// Statistics of a VM's symbiotic interface.
 public struct SymbioticStatistics: Sendable {
     /// Symcalls of one number on one vCPU.
     public struct SymCallRow: Sendable {
@@ -8,7 +8,7 @@ public struct SymbioticStatistics: Sendable {
         public let vcpu: Int
         /// Number of the symcall (docs/ABI.md, 4.4).
         public let number: UInt32
-        /// Times from the injection to the state put back, in nanoseconds.
+        /// Durations in nanoseconds, from the symcall's injection to the restored vCPU state.
         public let latency: LatencySummary
 
         /// Describes a row.
@@ -19,19 +19,19 @@ public struct SymbioticStatistics: Sendable {
         }
     }
 
-    /// Symcalls can be made now.
+    /// Whether symcalls can be made now.
     public let isActive: Bool
-    /// Why not, when they cannot.
-    public let obstacle: String?
-    /// What was counted, by stable names.
+    /// Why not; nil if they can.
+    public let unavailableReason: String?
+    /// Counters by stable names.
     public let counters: [(name: String, value: UInt64)]
-    /// Symcalls made.
+    /// The symcalls so far, by vCPU and number.
     public let symcalls: [SymCallRow]
 
-    /// Describes what happened.
-    package init(isActive: Bool, obstacle: String?, counters: [(name: String, value: UInt64)], symcalls: [SymCallRow]) {
+    /// Describes the statistics.
+    package init(isActive: Bool, unavailableReason: String?, counters: [(name: String, value: UInt64)], symcalls: [SymCallRow]) {
         self.isActive = isActive
-        self.obstacle = obstacle
+        self.unavailableReason = unavailableReason
         self.counters = counters
         self.symcalls = symcalls
     }

@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 
-/// A VM as `symvmm top` sees it: what it is, and what it did in the last interval.
+/// A VM in `symvmm top`: its summary, and its exits in the last interval.
 package struct TopMachine: Sendable, Encodable, Equatable {
-    /// What the VM says of itself.
+    /// The VM's summary.
     package let summary: MachineSummary
-    /// Its exits since the start; nil when it does not answer.
+    /// Exits since the start; nil if the VM does not answer.
     package let total: ExitReport?
-    /// Its exits in the interval; nil when it was not there before.
+    /// Exits in the interval; nil if the VM is new.
     package let interval: ExitReport?
-    /// Processor time of its process in the interval, in parts of one processor.
+    /// CPU time of the VMM's process in the interval, as a fraction of one CPU; nil if unknown.
     package let processorShare: Double?
-    /// Resident memory of its process, the guest's included; nil when that is not known.
+    /// Resident memory of the VMM's process, including the guest's; nil if unknown.
     package let residentByteCount: UInt64?
 
     /// Describes a VM.
@@ -43,41 +43,41 @@ package struct TopMachine: Sendable, Encodable, Equatable {
         try container.encodeIfPresent(mostly, forKey: .mostly)
     }
 
-    /// Exits to user space a second.
+    /// Exits to user space per second in the interval; nil without an interval.
     package var exitsPerSecond: Double? {
         guard let interval, interval.countedNanoseconds > 0 else { return nil }
         return Double(interval.exitCount) * 1e9 / Double(interval.countedNanoseconds)
     }
 
-    /// Time in user space answering exits, in parts of one processor.
+    /// Time spent handling exits in user space in the interval, as a fraction of one CPU; nil without an interval.
     package var vmmShare: Double? {
         guard let interval, interval.countedNanoseconds > 0 else { return nil }
         return Double(interval.vcpus.reduce(0) { $0 &+ $1.vmmNanoseconds }) / Double(interval.countedNanoseconds)
     }
 
-    /// From where most exits of the interval came.
+    /// The reason and device of the most frequent exits in the interval; nil without an interval.
     package var mostly: String? {
         guard let interval, let most = interval.groups(by: .place).max(by: { $0.latency.count < $1.latency.count }) else { return nil }
         return most.labels.prefix(2).joined(separator: " ")
     }
 }
 
-/// By what the VMs are sorted.
+/// Sort order of the VMs.
 package enum TopOrder: String, Sendable, CaseIterable {
     /// The name.
     case name
-    /// Exits a second.
+    /// Exits per second.
     case exits
-    /// Processor time of the process.
+    /// CPU time of the process.
     case cpu
-    /// Time answering exits.
+    /// Time spent handling exits.
     case vmm
     /// Resident memory.
     case memory
     /// Time since the start.
     case uptime
 
-    /// Sorts: the largest first, names from A; VMs that are equal by name.
+    /// Sorts in descending order, names in ascending order. Ties are sorted by name.
     package func sorted(_ machines: [TopMachine], reversed: Bool) -> [TopMachine] {
         let sorted = machines.sorted { left, right in
             let (first, second) = (value(left), value(right))

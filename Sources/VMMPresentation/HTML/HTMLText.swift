@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
-/// Pieces of HTML and SVG. Whatever comes from a guest, a file or a user goes through `escaped`.
+/// Builds HTML and SVG. Callers must pass all text from a guest, a file or a user through `escaped`.
 package enum HTMLText {
-    /// A text as the content of an element or of an attribute in double quotes. Control characters, which XML does not know, become `?`.
+    /// Escapes text for element content and double-quoted attributes. Replaces control characters (XML does not allow them) and bidirectional
+    /// controls with `?`.
     package static func escaped(_ text: String) -> String {
         var escaped = ""
         for scalar in text.unicodeScalars {
@@ -15,7 +16,7 @@ package enum HTMLText {
             case "\n": escaped += "&#10;"
             default:
                 let isControl = scalar.value < 0x20 || (0x7f..<0xa0).contains(scalar.value)
-                // What turns the direction of writing could make one name look like another.
+                // Bidirectional controls could make one name look like another.
                 let turns = (0x202a...0x202e).contains(scalar.value) || (0x2066...0x2069).contains(scalar.value)
                 escaped.unicodeScalars.append(isControl || turns ? "?" : scalar)
             }
@@ -23,9 +24,12 @@ package enum HTMLText {
         return escaped
     }
 
-    /// A table that the page's script sorts; numbers stand to the right.
+    /// A table that the page's script can sort. Aligns columns of numbers to the right.
     ///
-    /// - Parameter columns: the headings, and whether they are numbers.
+    /// - Parameters:
+    ///   - id: the element's id.
+    ///   - columns: titles, and whether the columns are numbers.
+    ///   - rows: the cells, not yet escaped.
     package static func table(id: String, _ columns: [(title: String, isNumber: Bool)], _ rows: [[String]]) -> String {
         func cell(_ tag: String, _ text: String, _ index: Int) -> String {
             let isNumber = index < columns.count && columns[index].isNumber
@@ -36,12 +40,12 @@ package enum HTMLText {
         return "<div class=\"wide\"><table id=\"\(id)\"><thead><tr>\(head)</tr></thead><tbody>\n\(body)</tbody></table></div>\n"
     }
 
-    /// A part of the page with a heading and a sentence about it.
-    package static func section(id: String, _ title: String, _ words: String, _ content: String) -> String {
-        "<section id=\"\(id)\"><h2>\(escaped(title))</h2>\n<p>\(escaped(words))</p>\n\(content)</section>\n"
+    /// A section with a title and a sentence, both not yet escaped, and content in HTML.
+    package static func section(id: String, _ title: String, _ sentence: String, _ content: String) -> String {
+        "<section id=\"\(id)\"><h2>\(escaped(title))</h2>\n<p>\(escaped(sentence))</p>\n\(content)</section>\n"
     }
 
-    /// A number with at most one decimal, for coordinates.
+    /// Formats a coordinate with at most one decimal.
     static func coordinate(_ value: Double) -> String {
         guard value.isFinite else { return "0" }
         let tenths = Int((min(max(value, -1e6), 1e6) * 10).rounded())
@@ -49,7 +53,7 @@ package enum HTMLText {
         return tenths % 10 == 0 ? "\(tenths / 10)" : "\(sign)\(abs(tenths) / 10).\(abs(tenths) % 10)"
     }
 
-    /// The page's look.
+    /// The style sheet.
     static let style = """
         :root{--ink:#1d2430;--soft:#5d6878;--line:#d5dae2;--ground:#fff;--panel:#f6f7f9;
         --s0:#2f6fb0;--s1:#d9822b;--s2:#3d9970;--s3:#a5467f;--s4:#7c8ea3;--s5:#c9a227;--s6:#5b5ea6;--s7:#b23b3b}
@@ -74,7 +78,7 @@ package enum HTMLText {
         white-space:pre;opacity:0;z-index:1}#tip.on{opacity:.95}
         """
 
-    /// What the page does: words at the pointer, series that can be hidden, tables that can be sorted. Nothing depends on it.
+    /// The script: tooltips, hiding of series, sorting of tables. The page works without it.
     static let script = """
         "use strict";
         const tip = document.getElementById("tip");

@@ -2,7 +2,7 @@
 
 internal import VMMModel
 
-/// A histogram of durations as an SVG picture: how many in each half of a power of two, with the median and the 99th hundredth marked.
+/// An SVG histogram of durations on a logarithmic axis (two steps per power of two), with p50 and p99 marked.
 struct LatencyChart {
     let title: String
     let latency: LatencySummary
@@ -11,7 +11,7 @@ struct LatencyChart {
     private static let height = 96.0
     private static let floor = 78.0
 
-    /// The picture with its caption.
+    /// The chart with its caption.
     var html: String {
         let bins = bins
         guard let first = bins.first, let last = bins.last, let most = bins.map({ $0.count }).max(), most > 0 else { return "" }
@@ -21,20 +21,20 @@ struct LatencyChart {
         var svg = "<svg viewBox=\"0 0 \(Int(LatencyChart.width)) \(Int(LatencyChart.height))\" role=\"img\">\n"
         for bin in bins where bin.count > 0 {
             let height = max(1, Double(bin.count) / Double(most) * (LatencyChart.floor - 14))
-            let words = "up to \(Format.duration(bin.bound))\n\(Format.count(bin.count)) exits"
+            let label = "up to \(Format.duration(bin.bound))\n\(Format.count(bin.count)) exits"
             svg +=
                 "<rect x=\"\(HTMLText.coordinate(x(Double(bin.index)) + 0.5))\" y=\"\(HTMLText.coordinate(LatencyChart.floor - height))\" "
                 + "width=\"\(HTMLText.coordinate(max(1, step - 1)))\" height=\"\(HTMLText.coordinate(height))\" fill=\"var(--s0)\" "
-                + "data-tip=\"\(HTMLText.escaped(words))\"/>\n"
+                + "data-tip=\"\(HTMLText.escaped(label))\"/>\n"
         }
         let places = [0.5, 0.99].map { x(LatencyChart.place(latency.quantile($0))) }
         for place in places {
             let across = HTMLText.coordinate(place)
             svg += "<line class=\"mark\" x1=\"\(across)\" y1=\"12\" x2=\"\(across)\" y2=\"\(Int(LatencyChart.floor))\"/>\n"
         }
-        // Words that would lie on each other are put together.
-        let words = places[1] - places[0] < 26 ? [((places[0] + places[1]) / 2, "p50 p99")] : [(places[0], "p50"), (places[1], "p99")]
-        for (place, name) in words {
+        // Join labels that would overlap.
+        let labels = places[1] - places[0] < 26 ? [((places[0] + places[1]) / 2, "p50 p99")] : [(places[0], "p50"), (places[1], "p99")]
+        for (place, name) in labels {
             let across = HTMLText.coordinate(min(max(place, 22), LatencyChart.width - 22))
             svg += "<text x=\"\(across)\" y=\"9\" text-anchor=\"middle\">\(name)</text>\n"
         }
@@ -43,18 +43,18 @@ struct LatencyChart {
             "<text x=\"\(HTMLText.coordinate(min(x(Double(last.index + 1)), LatencyChart.width)))\" y=\"92\" text-anchor=\"end\">"
             + "\(Format.duration(LatencyChart.bound(last.index)))</text></svg>\n"
         let figures =
-            "\(Format.count(latency.count)) exits, mean \(Format.duration(UInt64(latency.mean))), "
+            "\(Format.count(latency.count)) exits, mean \(Format.duration(latency.meanNanoseconds)), "
             + "p50 \(Format.duration(latency.quantile(0.5))), p99 \(Format.duration(latency.quantile(0.99))), "
             + "max \(Format.duration(latency.maximum))"
         return "<figure class=\"latency\"><figcaption>\(HTMLText.escaped(title))<br><span>\(figures)</span></figcaption>\(svg)</figure>\n"
     }
 
-    /// The histogram's buckets put together into two for each power of two.
+    /// The histogram with two bins per power of two.
     private var bins: [(index: Int, bound: UInt64, count: UInt64)] {
         var counts: [Int: UInt64] = [:]
         for bucket in latency.buckets { counts[Int(LatencyChart.place(bucket.upperBound)), default: 0] &+= bucket.count }
         guard var first = counts.keys.min(), var last = counts.keys.max() else { return [] }
-        // Round a single bar there is some axis, too.
+        // Extend the axis to at least twelve bins.
         while last - first < 11 {
             first = max(first - 1, 0)
             last += 1
@@ -62,7 +62,7 @@ struct LatencyChart {
         return (first...last).map { ($0, LatencyChart.bound($0), counts[$0] ?? 0) }
     }
 
-    /// Where a duration is on the axis: two steps for each power of two, straight between them.
+    /// The position of a duration on the axis: two steps per power of two, linear between them.
     private static func place(_ nanoseconds: UInt64) -> Double {
         let value = max(nanoseconds, 1)
         let exponent = 63 - value.leadingZeroBitCount
@@ -70,7 +70,7 @@ struct LatencyChart {
         return Double(exponent * 2) + (rest - 1) * 2
     }
 
-    /// The end of a step, in nanoseconds.
+    /// The upper bound of a step in nanoseconds.
     private static func bound(_ index: Int) -> UInt64 {
         let next = max(index + 1, 0)
         let power = UInt64(1) << UInt64(min(next / 2, 62))

@@ -6,9 +6,9 @@ internal import Glibc
 internal import VMMAPI
 internal import VMMBase
 
-/// What a report says of the VM and the host beside the statistics.
+/// The report's tables about the VM and the host.
 package enum ReportFacts {
-    /// A JSON text as names and values: `machine-config.vcpu_count`, `4`. What is no JSON gives none.
+    /// Flattens a JSON text to names and values: `machine-config.vcpu_count`, `4`. Empty for invalid JSON.
     package static func rows(ofJSON bytes: [UInt8]) -> [(name: String, value: String)] {
         guard let value = try? JSONValue(parsing: bytes, from: "") else { return [] }
         return flatten("", value)
@@ -27,7 +27,7 @@ package enum ReportFacts {
         }
     }
 
-    /// This host, now.
+    /// Names and values that describe the current host, and the time.
     package static func host(_ report: HostReport) -> [(name: String, value: String)] {
         var rows: [(name: String, value: String)] = [
             ("time", utcNow()), ("symvmm", SymVMMVersion.current), ("kernel", kernel()), ("processor", processor()),
@@ -40,12 +40,12 @@ package enum ReportFacts {
 
     private static func utcNow() -> String {
         var now = time(nil)
-        // SAFETY: the call reads and writes only the variables; of the parts only numbers are used.
+        // SAFETY: the call reads and writes only the variables; only numbers of the parts are used.
         var parts = unsafe tm()
         _ = unsafe gmtime_r(&now, &parts)
         let numbers = unsafe [parts.tm_year + 1900, parts.tm_mon + 1, parts.tm_mday, parts.tm_hour, parts.tm_min]
-        let words = numbers.map { $0 < 10 ? "0\($0)" : "\($0)" }
-        return "\(words[0])-\(words[1])-\(words[2]) \(words[3]):\(words[4]) UTC"
+        let digits = numbers.map { $0 < 10 ? "0\($0)" : "\($0)" }
+        return "\(digits[0])-\(digits[1])-\(digits[2]) \(digits[3]):\(digits[4]) UTC"
     }
 
     private static func kernel() -> String {
@@ -54,7 +54,7 @@ package enum ReportFacts {
 
     private static func processor() -> String {
         let line = text(of: "/proc/cpuinfo").split(separator: "\n").first { $0.hasPrefix("model name") }
-        return line?.split(separator: ":", maxSplits: 1).last.map { String($0).trimmed } ?? "not known"
+        return line?.split(separator: ":", maxSplits: 1).last.map { String($0).trimmed } ?? "unknown"
     }
 
     private static func text(of path: String) -> String {
@@ -63,7 +63,7 @@ package enum ReportFacts {
 }
 
 extension String {
-    /// Without spaces and line ends at both ends.
+    /// The text without leading and trailing white space.
     var trimmed: String {
         var text = self[...]
         while let first = text.first, first.isWhitespace { text.removeFirst() }

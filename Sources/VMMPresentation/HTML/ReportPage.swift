@@ -4,7 +4,7 @@ package import VMMModel
 
 internal import VMMBase
 
-/// A VM's statistics over a time as one HTML page: no network, no other file.
+/// A VM's statistics over time as one self-contained HTML page.
 package struct ReportPage: Sendable {
     private let name: String
     private let timeline: ReportTimeline
@@ -13,11 +13,13 @@ package struct ReportPage: Sendable {
     private var samples: [ExitReport] { timeline.samples }
     private var whole: ExitReport { timeline.whole }
 
-    /// Of samples of one VM, in their order, none of which was reset in between.
+    /// Creates a page of samples of one VM, in order, without a reset between them. Returns nil without samples.
     ///
     /// - Parameters:
-    ///   - sections: what services add.
-    ///   - facts: tables of names and values: the configuration, the host.
+    ///   - samples: the reports, each since the start or the same reset.
+    ///   - events: events to mark in the charts.
+    ///   - sections: the services' sections.
+    ///   - facts: tables of names and values: configuration, host.
     package init?(
         _ samples: [ExitReport], events: [ReportTimeline.Event], sections: [ReportSection],
         facts: [(title: String, rows: [(name: String, value: String)])]
@@ -29,7 +31,7 @@ package struct ReportPage: Sendable {
         self.facts = facts
     }
 
-    /// The page.
+    /// The page as HTML. It loads nothing from elsewhere.
     package var html: String {
         let title = HTMLText.escaped("\(name): exits")
         return """
@@ -54,8 +56,8 @@ package struct ReportPage: Sendable {
 
     private var subtitle: String {
         let seconds = Format.duration(whole.countedNanoseconds)
-        guard samples.count > 1 else { return "Since the start: \(seconds) of uptime, looked at once, so there are no time lines." }
-        return "\(seconds) up to an uptime of \(Format.duration(whole.uptimeNanoseconds)), looked at \(samples.count) times."
+        guard samples.count > 1 else { return "One sample at an uptime of \(seconds): counts since the start, no charts over time." }
+        return "\(samples.count) samples over \(seconds), up to an uptime of \(Format.duration(whole.uptimeNanoseconds))."
     }
 
     private var figures: String {
@@ -64,10 +66,10 @@ package struct ReportPage: Sendable {
         let latency = whole.exits.reduce(LatencySummary.empty) { $0.merged(with: $1.latency) }
         let figures: [(name: String, value: String)] = [
             ("exits to user space", Format.count(whole.exitCount)),
-            ("exits a second", Format.rate(whole.exitCount, in: whole.countedNanoseconds)),
-            ("median of an exit", Format.duration(latency.quantile(0.5))),
-            ("99 % take at most", Format.duration(latency.quantile(0.99))),
-            ("of the vCPUs' time in the VMM", Format.percent(vmm, of: guest &+ vmm) + " %"), ("vCPUs", "\(whole.vcpus.count)"),
+            ("exits per second", Format.rate(whole.exitCount, in: whole.countedNanoseconds)),
+            ("median exit time", Format.duration(latency.quantile(0.5))),
+            ("99th percentile", Format.duration(latency.quantile(0.99))),
+            ("of vCPU time in the VMM", Format.percent(vmm, of: guest &+ vmm) + " %"), ("vCPUs", "\(whole.vcpus.count)"),
         ]
         let boxes = figures.map { "<div><b>\(HTMLText.escaped($1))</b><span>\(HTMLText.escaped($0))</span></div>" }
         return "<div class=\"figures\">\(boxes.joined())</div>"
@@ -87,18 +89,33 @@ package struct ReportPage: Sendable {
             series.append(
                 timeline.rates("others") { report in report.exits.reduce(0) { $0 &+ (reasons.contains($1.reason) ? 0 : $1.count) } })
         }
-        let exits = TimeChart(id: "exits-chart", unit: "exits a second", moments: timeline.moments, series: series, marks: timeline.marks)
+        let exits = TimeChart(id: "exits-chart", unit: "exits per second", moments: timeline.moments, series: series, marks: timeline.marks)
         let time = TimeChart(
-            id: "vmm-chart", unit: "% of one processor", moments: timeline.moments,
+            id: "vmm-chart", unit: "% of one CPU", moments: timeline.moments,
             series: whole.vcpus.prefix(8).map { processor in
                 let share = timeline.rates("vCPU \(processor.vcpu)") { report in
                     report.vcpus.first { $0.vcpu == processor.vcpu }?.vmmNanoseconds ?? 0
                 }
                 return TimeChart.Series(name: share.name, values: share.values.map { $0 / 1e7 })
             })
+        return budgetLines
+            + HTMLText.section(
+                id: "exits", "Exits by reason", "Each step is the mean of one interval. Click a reason in the legend to hide it.",
+                exits.html)
+            + HTMLText.section(id: "vmm", "Time handling exits", "Time in user space, by vCPU.", time.html)
+    }
+
+    /// The time budget of all vCPUs over time; empty without one.
+    private var budgetLines: String {
+        guard whole.budget != nil else { return "" }
+        let chart = TimeChart(
+            id: "budget-chart", unit: "% of one CPU", moments: timeline.moments,
+            series: TimeBudget.Part.allCases.map { part in
+                let share = timeline.rates(part.rawValue) { $0.budget?[part] ?? 0 }
+                return TimeChart.Series(name: share.name, values: share.values.map { $0 / 1e7 })
+            }, marks: timeline.marks)
         return HTMLText.section(
-            id: "exits", "Exits by reason", "Each step is the mean of one interval. A reason in the legend can be hidden.", exits.html)
-            + HTMLText.section(id: "vmm", "Time answering exits", "What user space took, by vCPU.", time.html)
+            id: "budget", "Where the time went", "The time of all vCPUs. guest, kvm, stolen and waiting are estimated.", chart.html)
     }
 
     private var serviceSections: String {
@@ -114,18 +131,18 @@ package struct ReportPage: Sendable {
         }
         guard !groups.isEmpty else { return "" }
         return HTMLText.section(
-            id: "latency", "How long exits took",
-            "From KVM_RUN's return to the next KVM_RUN, logarithmic; the places that took the most time.",
+            id: "latency", "Exit latency",
+            "From KVM_RUN's return to the next KVM_RUN, on a logarithmic scale. The places with the most total time.",
             "<div class=\"small\">\(groups.joined())</div>")
     }
 
     private var tasks: String {
         let processes = whole.processes
         guard !processes.isEmpty else {
-            let words =
+            let label =
                 whole.symbiotic == nil
-                ? "Not known: the VM was started with --symbiotic off." : "Not known: the guest has not loaded symbiotic.ko."
-            return HTMLText.section(id: "tasks", "Exits by guest process", words, "")
+                ? "Unknown: the VM was started with --symbiotic off." : "Unknown: the guest has not loaded symbiotic.ko."
+            return HTMLText.section(id: "tasks", "Exits by guest process", label, "")
         }
         let rows = processes.prefix(100).map { process in
             [
@@ -134,7 +151,7 @@ package struct ReportPage: Sendable {
             ]
         }
         return HTMLText.section(
-            id: "tasks", "Exits by guest process", "Which process ran in the guest when it left; names are the guest's word.",
+            id: "tasks", "Exits by guest process", "The guest process that was running at the exit. Names are reported by the guest.",
             HTMLText.table(
                 id: "tasks-table", [("process", true), ("name", false), ("exits", true), ("VMM time", true), ("reasons", false)], rows))
     }
@@ -145,8 +162,8 @@ package struct ReportPage: Sendable {
         for (index, processor) in whole.vcpus.enumerated() {
             func width(_ time: UInt64) -> Double { Double(time) / Double(most) * 900 }
             let guest = width(processor.guestNanoseconds)
-            let words = "guest \(Format.duration(processor.guestNanoseconds))\nVMM \(Format.duration(processor.vmmNanoseconds))"
-            let place = "y=\"\(index * 26 + 4)\" height=\"18\" data-tip=\"\(HTMLText.escaped("vCPU \(processor.vcpu)\n" + words))\""
+            let label = "guest \(Format.duration(processor.guestNanoseconds))\nVMM \(Format.duration(processor.vmmNanoseconds))"
+            let place = "y=\"\(index * 26 + 4)\" height=\"18\" data-tip=\"\(HTMLText.escaped("vCPU \(processor.vcpu)\n" + label))\""
             svg += "<text x=\"0\" y=\"\(index * 26 + 17)\">vCPU \(processor.vcpu)</text>"
             svg += "<rect x=\"60\" width=\"\(HTMLText.coordinate(guest))\" \(place) fill=\"var(--s2)\"/>"
             svg +=
@@ -160,16 +177,16 @@ package struct ReportPage: Sendable {
                 "\(processor.vcpu)", Format.count(processor.exitCount), Format.duration(processor.guestNanoseconds),
                 Format.duration(processor.vmmNanoseconds),
                 Format.percent(processor.vmmNanoseconds, of: processor.guestNanoseconds &+ processor.vmmNanoseconds),
-                processor.kernel["exits"].map(Format.count) ?? "-", processor.unseenExits.map(Format.count) ?? "-",
+                processor.kernel["exits"].map(Format.count) ?? "-", processor.inKernelExits.map(Format.count) ?? "-",
             ]
         }
         let columns: [(title: String, isNumber: Bool)] = [
             ("vCPU", true), ("exits", true), ("guest time", true), ("VMM time", true), ("VMM %", true), ("KVM exits", true),
-            ("unseen", true),
+            ("in kernel", true),
         ]
         return HTMLText.section(
             id: "time", "Guest time and VMM time",
-            "Guest: inside KVM_RUN, halted too, counted when it returns. Unseen: exits that KVM answered by itself.",
+            "Guest: time inside KVM_RUN including halts, counted when it returns. In kernel: exits that KVM handled in the kernel.",
             svg + HTMLText.table(id: "time-table", columns, rows))
     }
 
@@ -182,7 +199,7 @@ package struct ReportPage: Sendable {
             ]
         }
         var text = HTMLText.section(
-            id: "places", "All places", "By reason, device and address; a click on a heading sorts.",
+            id: "places", "All places", "By reason, device and address. Click a heading to sort.",
             HTMLText.table(
                 id: "places-table",
                 [
@@ -197,7 +214,7 @@ package struct ReportPage: Sendable {
                 ]
             }
             text += HTMLText.section(
-                id: "symcalls", "Symcalls", "From the injection to the state put back.",
+                id: "symcalls", "Symcalls", "From the injection to the restored state.",
                 HTMLText.table(
                     id: "symcalls-table", [("call", false), ("count", true), ("p50", true), ("p99", true), ("max", true)], rows))
         }
@@ -207,7 +224,7 @@ package struct ReportPage: Sendable {
         guard !counters.isEmpty else { return text }
         return text
             + HTMLText.section(
-                id: "kvm", "KVM's own counters", "Over all vCPUs; the kernel's names.",
+                id: "kvm", "KVM's own counters", "Sums over all vCPUs, by the kernel's names.",
                 HTMLText.table(
                     id: "kvm-table", [("counter", false), ("value", true)], counters.map { [$0.key, Format.count($0.value)] }))
     }

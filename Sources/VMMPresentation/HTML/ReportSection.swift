@@ -2,13 +2,13 @@
 
 package import VMMModel
 
-/// What a symbiotic service adds to the HTML report: a section, and the moments that are marked in all time lines.
+/// A symbiotic service's part of the HTML report: a section, and events to mark in all charts.
 package struct ReportSection: Sendable {
-    /// The resource of the API that tells the service's state while the report's command watches it, and how to read its answer in a word or two.
+    /// The API resource with the service's state, and a function that makes a short text from its answer.
     package struct State: Sendable {
-        /// Resource to GET.
+        /// Path of the resource to GET.
         package let path: String
-        /// Reads the answer; nil when it makes no sense.
+        /// Decodes the answer's body to a short text; nil if it cannot.
         package let read: @Sendable ([UInt8]) -> String?
 
         /// Describes a state.
@@ -20,11 +20,11 @@ package struct ReportSection: Sendable {
 
     /// Name of the service, as in the statistics.
     package let service: String
-    /// A change of it is an event.
+    /// The service's state; each change is an event.
     package let state: State?
-    /// What happened between two recorded samples, in words; nil when nothing that matters.
+    /// The event between two recorded samples; nil if there is none.
     package let event: @Sendable (ExitReport, ExitReport) -> String?
-    /// The section; nil when there is nothing to show.
+    /// The section's HTML; nil if there is nothing to show.
     package let html: @Sendable (ReportTimeline) -> String?
 
     /// Describes a section.
@@ -38,7 +38,7 @@ package struct ReportSection: Sendable {
         self.html = html
     }
 
-    /// Whether a report is of a VM with this service.
+    /// Whether the report's VM has this service.
     package func isPart(of report: ExitReport) -> Bool {
         report.services?.contains { $0.name == service } == true
     }

@@ -2,27 +2,27 @@
 
 package import VMMModel
 
-/// Samples of one VM over a time, and what is drawn of them.
+/// Samples of one VM over time, and the series drawn from them.
 package struct ReportTimeline: Sendable {
-    /// A moment that is worth a mark in the time lines.
+    /// An event to mark in the charts.
     package struct Event: Sendable {
         let uptimeNanoseconds: UInt64
-        let words: String
+        let label: String
 
-        /// Something that was so from this uptime on.
-        package init(uptimeNanoseconds: UInt64, _ words: String) {
+        /// Creates an event at an uptime.
+        package init(uptimeNanoseconds: UInt64, _ label: String) {
             self.uptimeNanoseconds = uptimeNanoseconds
-            self.words = words
+            self.label = label
         }
     }
 
-    /// In their order, none of which was reset in between.
+    /// The samples in order, without a reset between them.
     package let samples: [ExitReport]
-    /// What happened from the first sample to the last; with one sample, since the start.
+    /// The difference between the first and the last sample; with one sample, that sample.
     package let whole: ExitReport
     private let events: [Event]
 
-    /// nil when there is no sample.
+    /// Returns nil without samples.
     package init?(_ samples: [ExitReport], events: [Event]) {
         guard let first = samples.first, let last = samples.last else { return nil }
         self.samples = samples
@@ -33,15 +33,15 @@ package struct ReportTimeline: Sendable {
     /// Uptime of each sample in seconds.
     package var moments: [Double] { samples.map { Double($0.uptimeNanoseconds) / 1e9 } }
 
-    /// What happened between each sample and the next.
+    /// The difference between each sample and the next.
     package var intervals: [ExitReport] { zip(samples, samples.dropFirst()).map { $1.since($0) } }
 
-    /// The events as marks of a chart.
+    /// The events as chart marks.
     package var marks: [TimeChart.Mark] {
-        events.map { TimeChart.Mark(seconds: Double($0.uptimeNanoseconds) / 1e9, words: $0.words) }
+        events.map { TimeChart.Mark(seconds: Double($0.uptimeNanoseconds) / 1e9, label: $0.label) }
     }
 
-    /// How often something happened a second in each interval.
+    /// The rate of a counter in each interval, per second. `count` returns the counter of an interval's report.
     package func rates(_ name: String, _ count: (ExitReport) -> UInt64) -> TimeChart.Series {
         TimeChart.Series(
             name: name,

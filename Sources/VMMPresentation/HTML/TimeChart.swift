@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
-/// Values over time as an SVG picture: areas on each other, or lines.
+/// An SVG chart of values over time: stacked areas, or lines.
 package struct TimeChart {
-    /// One of the things that are shown.
+    /// A data series.
     package struct Series {
+        /// Name for the legend.
         package let name: String
-        /// A value for each of the chart's intervals.
+        /// One value for each interval.
         package let values: [Double]
 
         /// Describes a series.
@@ -15,24 +16,32 @@ package struct TimeChart {
         }
     }
 
-    /// A moment that is marked.
+    /// A marked moment.
     package struct Mark {
         let seconds: Double
-        let words: String
+        let label: String
     }
 
-    /// Name of the element; letters and digits.
+    /// The element's id; letters, digits and hyphens.
     let id: String
-    /// What a value is, for instance `exits/s`.
+    /// The unit of the values, for instance `exits/s`.
     let unit: String
-    /// The intervals' ends, in seconds, rising; the first one is the first interval's beginning, so there is one more than values.
+    /// Boundaries of the intervals in seconds, in ascending order: one more than the values of a series.
     let moments: [Double]
     let series: [Series]
     var marks: [Mark] = []
-    /// Areas on each other rather than lines.
+    /// Stacked areas instead of lines.
     var isStacked = true
 
-    /// Describes a picture.
+    /// Creates a chart.
+    ///
+    /// - Parameters:
+    ///   - id: the element's id; letters, digits and hyphens.
+    ///   - unit: the unit of the values.
+    ///   - moments: boundaries of the intervals in seconds, in ascending order: one more than the values of a series.
+    ///   - series: the series, drawn in eight colours.
+    ///   - marks: moments to mark.
+    ///   - isStacked: stacked areas if true, else lines.
     package init(id: String, unit: String, moments: [Double], series: [Series], marks: [Mark] = [], isStacked: Bool = true) {
         self.id = id
         self.unit = unit
@@ -49,7 +58,7 @@ package struct TimeChart {
     private static let top = 14.0
     private static let bottom = 24.0
 
-    /// The picture with its legend; words instead where there is nothing to draw.
+    /// The chart with its legend, or a sentence if there is nothing to draw.
     package var html: String {
         guard moments.count > 1, let first = moments.first, let last = moments.last, last > first else {
             return "<p>No time has passed: nothing to draw.</p>\n"
@@ -85,12 +94,12 @@ package struct TimeChart {
             svg += TimeChart.line("mark", x(mark.seconds), TimeChart.top, x(mark.seconds), TimeChart.height - TimeChart.bottom)
             let isLate = x(mark.seconds) > TimeChart.width * 0.8
             svg += TimeChart.text(
-                x(mark.seconds) + (isLate ? -5 : 5), TimeChart.top + 8, isLate ? "end" : "start", mark.words, style: "marked")
+                x(mark.seconds) + (isLate ? -5 : 5), TimeChart.top + 8, isLate ? "end" : "start", mark.label, style: "marked")
         }
         return svg + hits(x) + "</svg>\n"
     }
 
-    /// Where the axis ends: a round number that no value exceeds.
+    /// The end of the value axis: a round number, at least the largest value.
     private var largest: Double {
         let sums = (0..<(moments.count - 1)).map { index in
             isStacked
@@ -105,7 +114,7 @@ package struct TimeChart {
         return max(0, series.values[index])
     }
 
-    /// Each interval is a step: its value is a mean, and nothing is known of what was inside.
+    /// Draws each interval as one step, since its value is a mean.
     private func areas(_ x: (Double) -> Double, _ y: (Double) -> Double) -> String {
         var floor = [Double](repeating: 0, count: moments.count - 1)
         return series.enumerated().map { number, one in
@@ -133,15 +142,15 @@ package struct TimeChart {
         }.joined()
     }
 
-    /// For each interval a place that has its numbers for the pointer.
+    /// Tooltip areas, one for each interval.
     private func hits(_ x: (Double) -> Double) -> String {
         (0..<(moments.count - 1)).map { index in
             let numbers = series.filter { TimeChart.value($0, index) > 0 }.map { "\($0.name)  \(TimeChart.short($0.values[index]))" }
-            let words = (["\(TimeChart.moment(moments[index + 1])) s (\(unit))"] + numbers).joined(separator: "\n")
+            let label = (["\(TimeChart.moment(moments[index + 1])) s (\(unit))"] + numbers).joined(separator: "\n")
             let start = x(moments[index])
             return "<rect class=\"hit\" x=\"\(HTMLText.coordinate(start))\" y=\"\(Int(TimeChart.top))\" "
                 + "width=\"\(HTMLText.coordinate(x(moments[index + 1]) - start))\" "
-                + "height=\"\(Int(TimeChart.height - TimeChart.top - TimeChart.bottom))\" data-tip=\"\(HTMLText.escaped(words))\"/>\n"
+                + "height=\"\(Int(TimeChart.height - TimeChart.top - TimeChart.bottom))\" data-tip=\"\(HTMLText.escaped(label))\"/>\n"
         }.joined()
     }
 
@@ -154,12 +163,12 @@ package struct TimeChart {
             + "x2=\"\(HTMLText.coordinate(x2))\" y2=\"\(HTMLText.coordinate(y2))\"/>\n"
     }
 
-    private static func text(_ x: Double, _ y: Double, _ anchor: String, _ words: String, style: String = "") -> String {
+    private static func text(_ x: Double, _ y: Double, _ anchor: String, _ label: String, style: String = "") -> String {
         "<text x=\"\(HTMLText.coordinate(x))\" y=\"\(HTMLText.coordinate(y))\" text-anchor=\"\(anchor)\" class=\"\(style)\">"
-            + "\(HTMLText.escaped(words))</text>\n"
+            + "\(HTMLText.escaped(label))</text>\n"
     }
 
-    /// The distance of ticks: 1, 2 or 5 times a power of ten.
+    /// The distance between ticks: 1, 2 or 5 times a power of ten.
     static func step(_ span: Double, _ number: Double) -> Double {
         guard span > 0, span.isFinite else { return 1 }
         var power = 1.0
@@ -168,7 +177,7 @@ package struct TimeChart {
         return [1, 2, 5].map { $0 * power }.last { $0 <= span / number } ?? power
     }
 
-    /// Round numbers from `low` to `high`, some more than `number`.
+    /// Round numbers from `low` to `high`: about `number` or more, at most 40.
     static func ticks(_ low: Double, _ high: Double, _ number: Double) -> [Double] {
         let step = step(high - low, number)
         var ticks: [Double] = []
@@ -180,13 +189,13 @@ package struct TimeChart {
         return ticks
     }
 
-    /// A number for an axis: `0`, `0.25`, `12`, `3.4k`, `1.2M`.
+    /// Formats an axis value: `0`, `0.25`, `12`, `3.4k`, `1.2M`.
     static func short(_ value: Double) -> String {
         for (unit, word) in [(1e9, "G"), (1e6, "M"), (1e3, "k")] where value >= unit * 0.99995 { return decimals(value / unit) + word }
         return decimals(value)
     }
 
-    /// Seconds for an axis, however many: `0.25`, `12.5`, `3601`.
+    /// Formats seconds for the time axis: `0.25`, `12.5`, `3601`.
     static func moment(_ seconds: Double) -> String {
         let rounded = (seconds * 1000).rounded() / 1000
         return rounded == rounded.rounded() && abs(rounded) < 1e15 ? "\(Int(rounded))" : "\(rounded)"
@@ -195,6 +204,6 @@ package struct TimeChart {
     private static func decimals(_ value: Double) -> String {
         let digits = value < 1 ? 1000.0 : value < 100 ? 10.0 : 1.0
         let rounded = (value * digits).rounded() / digits
-        return rounded == rounded.rounded() ? "\(Int(rounded))" : "\(rounded)"
+        return rounded == rounded.rounded() && abs(rounded) < 1e15 ? "\(Int(rounded))" : "\(rounded)"
     }
 }

@@ -2,17 +2,21 @@
 
 package import VMMModel
 
-/// One line of metrics in the manner of Firecracker: a JSON object, whose numbers are what happened since the line before.
+/// A metrics line like Firecracker's: a JSON object with the changes since the previous line.
 ///
-/// Groups and fields that mean the same have Firecracker's names (`vcpu`, `block_ID`, `net_ID`, `entropy`); what only symvmm has is in the
-/// group `symvmm`. docs/METRICS.md describes them.
+/// Groups and fields with the same meaning as in Firecracker have its names (`vcpu`, `block_ID`, `net_ID`, `entropy`); the group `symvmm` has the
+/// others. docs/METRICS.md describes them.
 package enum MetricsLine {
     /// A value of the object.
     package enum Value: Encodable, Equatable {
+        /// A number.
         case number(UInt64)
+        /// A string.
         case word(String)
+        /// A nested object.
         case group([String: Value])
 
+        /// Encodes the value as plain JSON.
         package func encode(to encoder: any Encoder) throws {
             switch self {
             case .number(let number):
@@ -31,13 +35,26 @@ package enum MetricsLine {
     /// The line's object.
     ///
     /// - Parameters:
-    ///   - report: what happened since the line before: `ExitReport.since(_:)`, or everything for the first.
-    ///   - missed: lines that nobody took, since the last one that somebody did.
-    package static func object(_ report: ExitReport, state: MachineState, milliseconds: UInt64, missed: UInt64) -> Value {
+    ///   - report: the changes since the previous line: `ExitReport.since(_:)`, or the whole report for the first line.
+    ///   - state: the VM's state.
+    ///   - milliseconds: the time of the line, since 1970-01-01 UTC.
+    ///   - missed: number of lines dropped since the last written line.
+    ///   - id: the field `id`; nil: none.
+    ///   - properties: the field `properties`; nil: none.
+    ///   - hasAllGroups: whether the line also has Firecracker's groups and numbers that symvmm does not count, as zeroes.
+    package static func object(
+        _ report: ExitReport, state: MachineState, milliseconds: UInt64, missed: UInt64, id: String? = nil,
+        properties: [String: String]? = nil,
+        hasAllGroups: Bool = false
+    ) -> Value {
         var fields: [String: Value] = [
             "utc_timestamp_ms": .number(milliseconds), "vcpu": vcpu(report), "symvmm": own(report, state: state, missed: missed),
         ]
+        if let id { fields["id"] = .word(id) }
+        if let properties { fields["properties"] = .group(properties.mapValues(Value.word)) }
+        // All groups are there, also of devices that the VM does not have.
         var sums: [String: [String: UInt64]] = [:]
+        for kind in kinds { sums[kind.group] = Dictionary(kind.names.map { ($0.theirs, UInt64(0)) }, uniquingKeysWith: &+) }
         for device in report.devices ?? [] {
             guard let kind = kinds.first(where: { device.name.hasPrefix($0.prefix) }) else { continue }
             let values = Dictionary(kind.names.map { ($1, device.counters[$0] ?? 0) }, uniquingKeysWith: &+)
@@ -47,24 +64,26 @@ package enum MetricsLine {
             }
         }
         for (group, values) in sums { fields[group] = .group(values.mapValues(Value.number)) }
+        if hasAllGroups { FirecrackerGroups.fill(&fields) }
         return .group(fields)
     }
 
-    /// Our devices and counters, and Firecracker's names for them.
+    /// Maps our device and counter names to Firecracker's.
     private static let kinds: [(prefix: String, group: String, names: [(ours: String, theirs: String)])] = [
         (
             "virtio-blk", "block",
             [
                 ("reads", "read_count"), ("writes", "write_count"), ("flushes", "flush_count"), ("read_bytes", "read_bytes"),
                 ("written_bytes", "write_bytes"), ("host_errors", "execute_fails"), ("unsupported_requests", "invalid_reqs_count"),
-                ("refused_requests", "invalid_reqs_count"),
+                ("refused_requests", "invalid_reqs_count"), ("throttled_requests", "rate_limiter_throttled_events"),
             ]
         ),
         (
             "virtio-net", "net",
             [
                 ("rx_bytes", "rx_bytes_count"), ("rx_frames", "rx_packets_count"), ("tx_bytes", "tx_bytes_count"),
-                ("tx_frames", "tx_packets_count"),
+                ("tx_frames", "tx_packets_count"), ("rx_throttled", "rx_rate_limiter_throttled"),
+                ("tx_throttled", "tx_rate_limiter_throttled"),
             ]
         ),
         ("virtio-rng", "entropy", [("requests", "entropy_event_count"), ("bytes", "entropy_bytes")]),
@@ -73,7 +92,7 @@ package enum MetricsLine {
     private static func vcpu(_ report: ExitReport) -> Value {
         var fields: [String: Value] = [:]
         let reasons: [(ExitReason, String)] = [
-            (.portRead, "exit_io_in"), (.portWrite, "exit_io_out"), (.mmioRead, "exit_mmio_read"), (.mmioWrite, "exit_mmio_write"),
+            (.pioRead, "exit_io_in"), (.pioWrite, "exit_io_out"), (.mmioRead, "exit_mmio_read"), (.mmioWrite, "exit_mmio_write"),
         ]
         for (reason, name) in reasons {
             let latency = summary(report, reason)

@@ -4,21 +4,22 @@ internal import VMMModel
 
 extension ExitReport {
     private static func columns(_ grouping: ExitGrouping) -> [TextTable.Column] {
-        let place: [TextTable.Column] = [.words("REASON"), .words("DEVICE"), .words("ADDRESS")]
+        let place: [TextTable.Column] = [.text("REASON"), .text("DEVICE"), .text("ADDRESS")]
         switch grouping {
         case .place, .task: return place
         case .vcpu: return [.numbers("VCPU")] + place
-        case .reason: return [.words("REASON")]
-        case .device: return [.words("DEVICE")]
-        case .address: return [.words("ADDRESS"), .words("DEVICE")]
+        case .reason: return [.text("REASON")]
+        case .device: return [.text("DEVICE")]
+        case .address: return [.text("ADDRESS"), .text("DEVICE")]
         }
     }
 
     /// The exits as a table.
     ///
     /// - Parameters:
-    ///   - rowLimit: at most so many rows; the rest is summed up in one more, so that nothing is lost.
-    ///   - rates: whether there is a column of exits a second.
+    ///   - grouping: how exits are grouped.
+    ///   - rowLimit: maximum number of rows; one more row sums up the rest.
+    ///   - rates: whether to add a column of exits per second.
     func exitTable(by grouping: ExitGrouping, rowLimit: Int, rates: Bool = false) -> String {
         let rows = groups(by: grouping)
         let whole = rows.reduce(0) { $0 &+ $1.latency.total }
@@ -29,7 +30,7 @@ extension ExitReport {
         func add(_ labels: [String], _ latency: LatencySummary) {
             table.add(
                 labels + [Format.count(latency.count)] + (rates ? [Format.rate(latency.count, in: countedNanoseconds)] : []) + [
-                    Format.percent(latency.total, of: whole), Format.duration(UInt64(latency.mean)),
+                    Format.percent(latency.total, of: whole), Format.duration(latency.meanNanoseconds),
                     Format.duration(latency.quantile(0.5)), Format.duration(latency.quantile(0.99)), Format.duration(latency.maximum),
                 ])
         }

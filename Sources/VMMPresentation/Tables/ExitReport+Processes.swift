@@ -3,24 +3,24 @@
 internal import VMMModel
 
 extension ExitReport {
-    /// What one process of the guest caused, on all vCPUs and for all reasons.
+    /// The exits of one guest process, over all vCPUs and reasons.
     struct Process {
-        /// Process number in the guest; nil for those that had no room in the table.
+        /// Process ID in the guest; nil for all processes that the recorder's table had no room for.
         let tgid: UInt32?
-        /// The newest name, as the guest says; the idle tasks of all vCPUs are one process.
+        /// The latest name, as reported by the guest; `(idle)` for the idle tasks of all vCPUs, which count as one process.
         var name = ""
         var count: UInt64 = 0
         var totalNanoseconds: UInt64 = 0
         fileprivate var counts: [String: UInt64] = [:]
 
-        /// `reason count`, the most frequent first.
+        /// `reason count` for each reason, in descending order.
         var reasons: String {
             counts.sorted { $0.value != $1.value ? $0.value > $1.value : $0.key < $1.key }
                 .map { "\($0.key) \(Format.count($0.value))" }.joined(separator: ", ")
         }
     }
 
-    /// The rows of tasks, added up by process, the longest time first.
+    /// The task rows added up by process, the longest time first.
     var processes: [Process] {
         struct Key: Hashable {
             let tgid: UInt32?

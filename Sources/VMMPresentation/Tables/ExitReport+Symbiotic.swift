@@ -1,23 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0
 
+internal import VMMBase
 internal import VMMModel
 
 extension ExitReport {
-    /// Exits by guest process for people: one line a process, its reasons and the time the VMM spent on them, the longest first.
+    /// Table of exits by guest process: reasons and VMM time, the longest time first.
     ///
-    /// - Parameter rates: whether there is a column of exits a second.
+    /// - Parameters:
+    ///   - rowLimit: maximum number of processes.
+    ///   - rates: whether to add a column of exits per second.
     package func taskTable(rowLimit: Int = 40, rates: Bool = false) -> String {
         guard !tasks.isEmpty else {
-            if symbiotic?.active == true { return "\(name): no exits\n" }
+            if symbiotic?.active == true { return "\(name.printable): no exits\n" }
             return symbiotic == nil
-                ? "\(name): started with --symbiotic off, so the guest's processes are not known\n"
-                : "\(name): the guest has not loaded symbiotic.ko, so its processes are not known\n"
+                ? "\(name.printable): guest processes unknown: the VM was started with --symbiotic off\n"
+                : "\(name.printable): guest processes unknown: the guest has not loaded symbiotic.ko\n"
         }
         let processes = processes
         let whole = processes.reduce(0) { $0 &+ $1.totalNanoseconds }
         var table = TextTable(
-            [.numbers("PROCESS"), .words("NAME"), .numbers("EXITS")] + (rates ? [.numbers("PER S")] : []) + [
-                .numbers("VMM TIME"), .numbers("TIME%"), .numbers("MEAN"), .words("REASONS"),
+            [.numbers("PROCESS"), .text("NAME"), .numbers("EXITS")] + (rates ? [.numbers("PER S")] : []) + [
+                .numbers("VMM TIME"), .numbers("TIME%"), .numbers("MEAN"), .text("REASONS"),
             ])
         for process in processes.prefix(max(1, rowLimit)) {
             table.add(
@@ -32,19 +35,19 @@ extension ExitReport {
         return table.text + note
     }
 
-    /// The symbiotic interface's counters for people; empty when nothing happened on it.
+    /// Table of the symbiotic interface's counters; empty if all are zero.
     func symbioticTable() -> String {
         guard let symbiotic, symbiotic.counters.values.contains(where: { $0 > 0 }) || symbiotic.active else { return "" }
-        var text = "SYMBIOTIC: " + (symbiotic.active ? "active" : "not active now (\(symbiotic.obstacle ?? ""))")
+        var text = "SYMBIOTIC: " + (symbiotic.active ? "active" : "inactive (\((symbiotic.unavailableReason ?? "").printable))")
         let counted = symbiotic.counters.filter { $0.value > 0 }.sorted { $0.key < $1.key }
-        if !counted.isEmpty { text += "; " + counted.map { "\($0.key) \(Format.count($0.value))" }.joined(separator: ", ") }
+        if !counted.isEmpty { text += "; " + counted.map { "\($0.key.printable) \(Format.count($0.value))" }.joined(separator: ", ") }
         text += "\n"
         guard !symbiotic.symcalls.isEmpty else { return text }
-        var table = TextTable([.words("SYMCALL"), .numbers("COUNT"), .numbers("MEAN"), .numbers("P50"), .numbers("P99"), .numbers("MAX")])
+        var table = TextTable([.text("SYMCALL"), .numbers("COUNT"), .numbers("MEAN"), .numbers("P50"), .numbers("P99"), .numbers("MAX")])
         for call in symbiotic.symcalls {
             table.add([
                 SymCallName.of(call.number), Format.count(call.count),
-                Format.duration(call.count == 0 ? 0 : call.totalNanoseconds / call.count), Format.duration(call.medianNanoseconds),
+                Format.duration(call.meanNanoseconds), Format.duration(call.medianNanoseconds),
                 Format.duration(call.p99Nanoseconds), Format.duration(call.maximumNanoseconds),
             ])
         }
@@ -56,7 +59,7 @@ extension ExitReport {
 enum SymCallName {
     private static let names = ["ping", "task", "uname", "tasks", "memory", "log"]
 
-    /// A symcall's name, or its number.
+    /// The symcall's name, or its number.
     static func of(_ number: UInt32) -> String {
         Int(number) < names.count ? names[Int(number)] : "0x" + String(number, radix: 16)
     }

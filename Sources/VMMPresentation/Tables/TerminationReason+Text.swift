@@ -1,23 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
 
+internal import VMMBase
 internal import VMMModel
 
 extension TerminationReason {
-    /// In words, for a log.
-    package var words: String {
+    /// A phrase for logs, such as `the guest powered off`.
+    package var summary: String {
         switch self {
         case .powerOff: "the guest powered off"
-        case .reset: "the guest asked for a reset"
-        case .killed: "it was killed"
+        case .reset: "the guest requested a reset"
+        case .killed: "killed"
         case .crashed(let report): "the guest crashed: \(report.reason)"
+        case .reported(let value): "the guest reported \(value)"
         }
     }
 }
 
 extension CrashReport {
-    /// The report for people: the reason, then the registers, RIP first, three to a line.
+    /// The report for users: the reason, then the registers, RIP first, three per line.
     package func text(of name: String) -> String {
-        var text = "symvmm: \(name): the guest crashed on vCPU \(vcpu): \(reason)"
+        var text = "symvmm: \(name.printable): the guest crashed on vCPU \(vcpu): \(reason.printable)"
         for (index, register) in registers.enumerated() {
             let digits = String(register.value, radix: 16)
             let padding = String(repeating: "0", count: max(0, 16 - digits.count))

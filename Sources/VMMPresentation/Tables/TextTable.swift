@@ -1,18 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 
-/// A table of words for a terminal: columns padded, numbers to the right.
+internal import VMMBase
+
+/// A text table with padded columns.
 package struct TextTable: Sendable {
-    /// A column's heading and side.
+    /// A column's title and alignment.
     package struct Column: Sendable {
         let title: String
         let isNumber: Bool
 
-        /// A column of words, to the left.
-        package static func words(_ title: String) -> Column {
+        /// A left-aligned column.
+        package static func text(_ title: String) -> Column {
             Column(title: title, isNumber: false)
         }
 
-        /// A column of numbers, to the right.
+        /// A right-aligned column.
         package static func numbers(_ title: String) -> Column {
             Column(title: title, isNumber: true)
         }
@@ -28,10 +30,10 @@ package struct TextTable: Sendable {
 
     /// Adds a row; missing cells stay empty.
     package mutating func add(_ cells: [String]) {
-        rows.append(cells.map(TextTable.printable))
+        rows.append(cells.map(\.printable))
     }
 
-    /// The table, each line ended.
+    /// The table as text; each line ends with a newline.
     package var text: String {
         var widths = columns.map(\.title.count)
         for row in rows {
@@ -50,17 +52,11 @@ package struct TextTable: Sendable {
         }
         return lines
     }
-
-    /// Words that others chose must not steer the terminal.
-    private static func printable(_ cell: String) -> String {
-        guard cell.unicodeScalars.contains(where: { $0.value < 0x20 || (0x7f..<0xa0).contains($0.value) }) else { return cell }
-        return String(String.UnicodeScalarView(cell.unicodeScalars.map { $0.value < 0x20 || (0x7f..<0xa0).contains($0.value) ? "?" : $0 }))
-    }
 }
 
-/// Numbers as people read them.
+/// Formats numbers for users.
 package enum Format {
-    /// Nanoseconds with three digits: `812ns`, `13.2us`, `4.06ms`, `12.3s`, `2m03s`, `3h04m`.
+    /// Nanoseconds with three significant digits: `812ns`, `13.2us`, `4.06ms`, `12.3s`, `2m03s`, `3h04m`.
     package static func duration(_ nanoseconds: UInt64) -> String {
         if nanoseconds < 1000 { return "\(nanoseconds)ns" }
         if nanoseconds < 999_500 { return digits(nanoseconds, 1000) + "us" }
@@ -71,14 +67,14 @@ package enum Format {
         return "\(seconds / 3600)h\(twoDigits(seconds / 60 % 60))m"
     }
 
-    /// A share in percent with one decimal: `12.5`.
+    /// A percentage with one decimal: `12.5`.
     package static func percent(_ part: UInt64, of whole: UInt64) -> String {
         guard whole > 0 else { return "0.0" }
-        let permille = Int((Double(part) / Double(whole) * 1000).rounded())
+        let permille = Int(saturating: Double(part) / Double(whole) * 1000)
         return "\(permille / 10).\(permille % 10)"
     }
 
-    /// A whole number in groups of three: `1,234,567`.
+    /// An integer with thousands separators: `1,234,567`.
     package static func count(_ number: UInt64) -> String {
         var text = ""
         for (index, digit) in String(number).reversed().enumerated() {
@@ -88,15 +84,15 @@ package enum Format {
         return String(text.reversed())
     }
 
-    /// How many a second: `12,345`, `2.5`; `-` when there was no time.
+    /// A rate per second: `12,345`, `2.5`; `-` if the interval is zero.
     package static func rate(_ number: UInt64, in nanoseconds: UInt64) -> String {
         nanoseconds == 0 ? "-" : rate(Double(number) * 1e9 / Double(nanoseconds))
     }
 
-    /// A number a second, whole from 10 on.
+    /// A rate per second: with one decimal below 10, else a whole number.
     package static func rate(_ number: Double) -> String {
-        if number >= 9.95 { return count(UInt64(min(number.rounded(), 1e18))) }
-        let tenths = Int((max(number, 0) * 10).rounded())
+        if number >= 9.95 { return count(UInt64(saturating: min(number, 1e18))) }
+        let tenths = Int(saturating: max(number, 0) * 10)
         return "\(tenths / 10).\(tenths % 10)"
     }
 

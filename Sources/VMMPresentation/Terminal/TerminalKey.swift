@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-/// A key of a terminal in raw mode.
+/// A key read from a terminal in raw mode.
 package enum TerminalKey: Sendable, Equatable {
     /// A printable ASCII character.
     case character(Character)
@@ -8,14 +8,14 @@ package enum TerminalKey: Sendable, Equatable {
     case up, down, left, right
     /// Return.
     case enter
-    /// Escape alone, or a sequence that is not known.
+    /// Escape, or an unknown escape sequence.
     case escape
     /// Ctrl-C.
     case interrupt
     /// Ctrl-Z.
     case suspend
 
-    /// The keys in what was read at once; what is not known is left out.
+    /// Parses the keys in one read. Ignores unknown bytes.
     package static func parse(_ bytes: [UInt8]) -> [TerminalKey] {
         var keys: [TerminalKey] = []
         var rest = bytes[...]
@@ -32,7 +32,7 @@ package enum TerminalKey: Sendable, Equatable {
         return keys
     }
 
-    /// What follows an escape: `[A` or `OA` and the like (ECMA-48, 5.4: parameters, then a final byte).
+    /// Parses an escape sequence: `[A`, `OA` and so on (ECMA-48, 5.4: parameters, then a final byte).
     private static func sequence(_ rest: inout ArraySlice<UInt8>) -> TerminalKey {
         guard rest.first == UInt8(ascii: "[") || rest.first == UInt8(ascii: "O") else { return .escape }
         rest.removeFirst()

@@ -3,16 +3,15 @@
 internal import Glibc
 internal import Synchronization
 
-/// A terminal in raw mode: every key goes to the guest. The owner restores the mode when it goes out of scope.
+/// A terminal in raw mode. Restores the mode when it goes out of scope.
 ///
-/// One at a time in a process: `restoreAll()` is what signal handlers and the last words of a process call.
+/// At most one per process. Handlers of fatal signals call `restoreAll()`.
 package struct TerminalMode: ~Copyable, Sendable {
     private let number: Int32
 
-    /// Switches a terminal to raw mode. Output is still translated (a newline returns the carriage), for a guest sends what a real terminal needs
-    /// and the process' own messages do not.
+    /// Switches a terminal to raw mode, but keeps output translation (newline to CR LF), which this process's own messages need.
     ///
-    /// - Returns: nil when the descriptor is no terminal, or this process is in the background of it (the mode is then another's).
+    /// - Returns: nil if the descriptor is not a terminal, this process is in the background, or there is a `TerminalMode` already.
     package init?(_ number: Int32) {
         guard isatty(number) == 1, tcgetpgrp(number) == getpgrp() else { return nil }
         var mode = termios()
@@ -24,7 +23,7 @@ package struct TerminalMode: ~Copyable, Sendable {
         guard TerminalMode.claimed.compareExchange(expected: false, desired: true, ordering: .acquiringAndReleasing).exchanged else {
             return nil
         }
-        // SAFETY: written before the flag below says that it is there, and never while it says so.
+        // SAFETY: written before `restorable` publishes it, and never while it is published.
         unsafe TerminalMode.saved = saved
         TerminalMode.restorable.store(number, ordering: .releasing)
         guard unsafe tcsetattr(number, TCSADRAIN, &mode) == 0 else {
@@ -41,7 +40,7 @@ package struct TerminalMode: ~Copyable, Sendable {
         TerminalMode.claimed.store(false, ordering: .releasing)
     }
 
-    /// Restores the terminal, when it is raw. Async-signal-safe; may be called at any time, more than once.
+    /// Restores the terminal if it is raw. Async-signal-safe, idempotent.
     package static func restoreAll() {
         let number = restorable.exchange(-1, ordering: .acquiringAndReleasing)
         guard number >= 0 else { return }
@@ -54,7 +53,7 @@ package struct TerminalMode: ~Copyable, Sendable {
     // SAFETY: written only by the one owner, before `restorable` publishes it.
     nonisolated(unsafe) private static var saved = termios()
 
-    /// A process that dies of its own fault leaves a usable terminal too.
+    /// Restores the terminal on fatal signals.
     private static func restoreOnFatalSignals() {
         for signal in [SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT, SIGTRAP] {
             var action = sigaction()
@@ -62,7 +61,7 @@ package struct TerminalMode: ~Copyable, Sendable {
                 TerminalMode.restoreAll()
                 raise(number)
             }
-            // The handler is gone when it is called, so that raise() ends the process as the fault would have.
+            // SA_RESETHAND removes the handler before it runs, so that raise() ends the process as the original signal would.
             action.sa_flags = Int32(bitPattern: UInt32(SA_RESETHAND)) | Int32(SA_NODEFER)
             // SAFETY: the call copies the variable; the handler makes only async-signal-safe calls.
             _ = unsafe sigaction(signal, &action, nil)

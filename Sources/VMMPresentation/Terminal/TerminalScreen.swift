@@ -5,19 +5,19 @@ package import VMMBase
 internal import Glibc
 internal import Synchronization
 
-/// A terminal taken over whole: the alternate screen, no cursor, raw keys. The owner gives it back when it goes out of scope; a process that
-/// dies of its own fault gives it back too. One at a time in a process.
+/// A full-screen terminal: alternate screen, hidden cursor, raw mode. Restores the terminal when it goes out of scope, and on fatal signals. At
+/// most one per process.
 package struct TerminalScreen: ~Copyable {
     private static let enter = "\u{1b}[?1049h\u{1b}[?25l\u{1b}[2J"
     private static let leave: StaticString = "\u{1b}[?25h\u{1b}[?1049l"
-    /// The terminal that has to be left, or -1.
+    /// The descriptor of the terminal to restore, or -1.
     private static let taken = Atomic<Int32>(-1)
 
     private let input: Int32
     private let output: Int32
     private var mode: TerminalMode?
 
-    /// Takes over the terminal behind two descriptors; nil when one of them is no terminal, or this process is in the background of it.
+    /// Takes over a terminal; nil if a descriptor is not a terminal, or this process is in the background.
     package init?(input: Int32 = 0, output: Int32 = 1) {
         guard isatty(output) == 1, let mode = TerminalMode(input) else { return nil }
         self.input = input
@@ -32,20 +32,20 @@ package struct TerminalScreen: ~Copyable {
         TerminalScreen.leaveNow()
     }
 
-    /// The terminal's size now.
+    /// The current size.
     package var size: TerminalSize {
         TerminalSize(of: output) ?? TerminalSize(columns: 80, rows: 24)
     }
 
-    /// Shows these lines from the top, and nothing else. They must not be longer than the screen is wide.
+    /// Draws lines from the top and clears the rest. Lines must fit the screen's width.
     package func draw(_ lines: [String]) {
-        // The last line is not ended, or the screen would move.
+        // No newline after the last line: it would scroll the screen.
         show("\u{1b}[H" + lines.map { $0 + "\u{1b}[K" }.joined(separator: "\n") + "\u{1b}[J")
     }
 
     /// Waits for keys.
     ///
-    /// - Returns: nil when the terminal is gone; none when there was no key in time, or `notifier` was raised.
+    /// - Returns: nil if the terminal was closed or cannot be read; empty on timeout or when `notifier` is signalled.
     package func keys(milliseconds: Int32, notifier: borrowing EventNotifier) -> [TerminalKey]? {
         var entries = [
             pollfd(fd: input, events: Int16(POLLIN), revents: 0),
@@ -56,18 +56,20 @@ package struct TerminalScreen: ~Copyable {
         if entries[1].revents != 0 { notifier.drain() }
         guard entries[0].revents != 0 else { return [] }
         var buffer = [UInt8](repeating: 0, count: 256)
-        // SAFETY: the buffer is as long as is said.
+        // SAFETY: the buffer has `buffer.count` bytes.
         let count = unsafe read(input, &buffer, buffer.count)
         if count < 0, errno == EINTR || errno == EAGAIN { return [] }
         return count > 0 ? TerminalKey.parse(Array(buffer.prefix(count))) : nil
     }
 
-    /// Gives the terminal back, stops the process as Ctrl-Z does, and takes the terminal again when it goes on.
+    /// Restores the terminal, stops the process as Ctrl-Z does, and takes over the terminal again when the process continues.
     package mutating func suspend() {
         TerminalScreen.leaveNow()
         mode = nil
         raise(SIGSTOP)
         mode = TerminalMode(input)
+        // TerminalMode has set its own handlers, which do not leave the alternate screen.
+        TerminalScreen.leaveOnFatalSignals()
         show(TerminalScreen.enter)
         TerminalScreen.taken.store(output, ordering: .releasing)
     }
@@ -89,11 +91,11 @@ package struct TerminalScreen: ~Copyable {
     private static func leaveNow() {
         let number = taken.exchange(-1, ordering: .acquiringAndReleasing)
         guard number >= 0 else { return }
-        // SAFETY: the text is static and as long as it says.
+        // SAFETY: the text is static and has `utf8CodeUnitCount` bytes.
         _ = unsafe write(number, leave.utf8Start, leave.utf8CodeUnitCount)
     }
 
-    /// `TerminalMode` restores the mode at such an end; here the screen is left before.
+    /// Leaves the screen on fatal signals, before `TerminalMode` restores the mode.
     private static func leaveOnFatalSignals() {
         for signal in [SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT, SIGTRAP] {
             var action = sigaction()

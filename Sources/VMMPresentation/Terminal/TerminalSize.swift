@@ -2,20 +2,20 @@
 
 internal import Glibc
 
-/// How much a terminal shows.
+/// The size of a terminal.
 package struct TerminalSize: Sendable, Equatable {
-    /// Characters in a line.
+    /// Columns.
     package let columns: Int
-    /// Lines.
+    /// Rows.
     package let rows: Int
 
-    /// A size of choice.
+    /// Creates a size.
     package init(columns: Int, rows: Int) {
         self.columns = columns
         self.rows = rows
     }
 
-    /// The size of the terminal behind a descriptor now; 80 by 24 for one that does not say, nil when it is no terminal.
+    /// The current size of a terminal; 80 by 24 if it does not report one, nil if the descriptor is not a terminal.
     package init?(of number: Int32) {
         guard isatty(number) == 1 else { return nil }
         var size = winsize()
@@ -25,7 +25,7 @@ package struct TerminalSize: Sendable, Equatable {
         rows = status == 0 && size.ws_row > 0 ? Int(size.ws_row) : 24
     }
 
-    /// The lines of a text that fit, each cut to the width. The characters of symvmm's tables are one column wide.
+    /// Splits a text into lines and clips them to the size. Assumes that each character is one column wide, as in symvmm's tables.
     package func clip(_ text: String, lines: Int? = nil) -> [String] {
         let all = text.split(separator: "\n", omittingEmptySubsequences: false)
         let trimmed = all.last?.isEmpty == true ? all.dropLast() : all[...]

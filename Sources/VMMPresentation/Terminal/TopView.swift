@@ -2,43 +2,45 @@
 
 package import VMMModel
 
-/// What `symvmm top` shows and how it takes keys; knows no terminal.
+internal import VMMBase
+
+/// The view and key bindings of `symvmm top`; independent of the terminal.
 package struct TopView: Sendable {
-    /// What the command has to do after a key.
+    /// The action that the command takes after a key.
     package enum Action: Sendable, Equatable {
-        /// Draw again.
+        /// Redraw.
         case redraw
-        /// Look at the VMs now.
-        case look
-        /// Stop as Ctrl-Z does.
+        /// Poll the VMs now.
+        case poll
+        /// Suspend the process, as Ctrl-Z does.
         case suspend
-        /// End.
+        /// Quit.
         case quit
     }
 
     private var order: TopOrder
     private var isReversed = false
-    /// The VM whose line is marked, by name: its line moves.
+    /// Name of the selected VM, whose line number can change.
     private var selected: String?
-    /// The VM that is shown alone.
+    /// Name of the VM in the detail view; nil in the list.
     private var opened: String?
     private var grouping = ExitGrouping.place
     private var showsTotal = false
     private var showsHelp = false
     private var machines: [TopMachine] = []
 
-    /// Shows all VMs in this order.
+    /// Creates a view of the list of VMs, in this order.
     package init(order: TopOrder) {
         self.order = order
     }
 
-    /// Takes what was looked at.
+    /// Replaces the VMs. Selects the first one if the selected VM has ended.
     package mutating func take(_ machines: [TopMachine]) {
         self.machines = order.sorted(machines, reversed: isReversed)
         if !machines.contains(where: { $0.summary.name == selected }) { selected = self.machines.first?.summary.name }
     }
 
-    /// Takes a key.
+    /// Handles a key.
     package mutating func take(_ key: TerminalKey) -> Action {
         if key == .interrupt { return .quit }
         if key == .suspend { return .suspend }
@@ -48,7 +50,7 @@ package struct TopView: Sendable {
         }
         switch key {
         case .character("h"), .character("?"): showsHelp = true
-        case .character(" "): return .look
+        case .character(" "): return .poll
         default: return opened == nil ? takeInList(key) : takeInMachine(key)
         }
         return .redraw
@@ -95,7 +97,7 @@ package struct TopView: Sendable {
 
     // MARK: Text
 
-    /// The screen: as many lines as the terminal has, at most as long as it is wide.
+    /// The screen's lines, within the terminal's size.
     package func lines(_ size: TerminalSize) -> [String] {
         if showsHelp { return size.clip(TopView.help) }
         guard let opened else { return list(size) }
@@ -107,7 +109,7 @@ package struct TopView: Sendable {
 
     private func list(_ size: TerminalSize) -> [String] {
         let rows = TopView.table(machines).split(separator: "\n").map(String.init)
-        // The marked line stays in sight.
+        // Keep the selected line visible.
         let room = max(size.rows - 4, 1)
         let index = machines.firstIndex { $0.summary.name == selected } ?? 0
         let first = max(0, min(index - room + 1, machines.count - room))
@@ -125,23 +127,23 @@ package struct TopView: Sendable {
     }
 
     private func detail(_ machine: TopMachine, _ size: TerminalSize) -> [String] {
-        let keys = "p r d a v t: by \(grouping.rawValue)  s: \(showsTotal ? "since the start" : "now")  q: back"
+        let keys = "p r d a v t: by \(grouping.rawValue)  s: \(showsTotal ? "since the start" : "interval")  q: back"
         guard let total = machine.total else { return framed("\(machine.summary.name) does not answer", "", keys, size) }
-        let rows = max(3, size.rows - total.vcpus.count - 9)
+        let rows = max(3, size.rows - 2 * total.vcpus.count - 11)
         let text =
             showsTotal
             ? total.table(by: grouping, rowLimit: rows)
-            : machine.interval?.intervalTable(by: grouping, rowLimit: rows) ?? "(one moment)\n"
+            : machine.interval?.intervalTable(by: grouping, rowLimit: rows) ?? "(waiting for the first interval)\n"
         return framed(TopView.title(of: machine), text, keys, size)
     }
 
     private func framed(_ title: String, _ text: String, _ keys: String, _ size: TerminalSize) -> [String] {
-        var lines = size.clip(title, lines: 1) + [""] + size.clip(text, lines: max(size.rows - 3, 0))
+        var lines = size.clip(title.printable, lines: 1) + [""] + size.clip(text, lines: max(size.rows - 3, 0))
         while lines.count < size.rows - 1 { lines.append("") }
         return Array(lines.prefix(max(size.rows - 1, 0))) + [String(keys.prefix(size.columns))]
     }
 
-    /// All VMs as plain text: the mode for a pipe.
+    /// All VMs as plain text, for output to a pipe.
     package static func plain(_ machines: [TopMachine], order: TopOrder) -> String {
         title(machines) + "\n\n" + table(order.sorted(machines, reversed: false))
     }
@@ -154,14 +156,14 @@ package struct TopView: Sendable {
 
     private static func title(of machine: TopMachine) -> String {
         let summary = machine.summary
-        return "\(summary.name): process \(summary.pid), \(summary.state.lowercased()), \(summary.vcpuCount) vCPUs, "
+        return "\(summary.name): process \(summary.pid), \(summary.state.lowercased()), \(counted(summary.vcpuCount, "vCPU")), "
             + "\(summary.memoryMebibytes)M, up \(Format.duration(summary.uptimeNanoseconds))"
     }
 
     private static func table(_ machines: [TopMachine]) -> String {
         var table = TextTable([
-            .words("NAME"), .numbers("PID"), .words("STATE"), .numbers("VCPUS"), .numbers("MEMORY"), .numbers("RESIDENT"), .numbers("CPU%"),
-            .numbers("VMM%"), .numbers("EXITS/S"), .numbers("UPTIME"), .words("MOSTLY"),
+            .text("NAME"), .numbers("PID"), .text("STATE"), .numbers("VCPUS"), .numbers("MEMORY"), .numbers("RESIDENT"), .numbers("CPU%"),
+            .numbers("VMM%"), .numbers("EXITS/S"), .numbers("UPTIME"), .text("MOSTLY"), .text("TIME"),
         ])
         for machine in machines {
             let summary = machine.summary
@@ -169,7 +171,7 @@ package struct TopView: Sendable {
                 summary.name, "\(summary.pid)", summary.state, "\(summary.vcpuCount)", "\(summary.memoryMebibytes)M",
                 machine.residentByteCount.map { "\($0 >> 20)M" } ?? "-", machine.processorShare.map(percent) ?? "-",
                 machine.vmmShare.map(percent) ?? "-", machine.exitsPerSecond.map(Format.rate) ?? "-",
-                Format.duration(summary.uptimeNanoseconds), machine.mostly ?? "",
+                Format.duration(summary.uptimeNanoseconds), machine.mostly ?? "", machine.interval?.budget?.bar ?? "-",
             ])
         }
         return table.text
@@ -182,25 +184,26 @@ package struct TopView: Sendable {
     private static let help = """
         symvmm top
 
-        CPU%      processor time of the VM's process, in percent of one processor
-        VMM%      time answering exits, in percent of one processor
-        EXITS/S   exits to user space a second
-        MOSTLY    from where most of them came
+        CPU%      CPU time of the VM's process, in percent of one CPU
+        VMM%      time handling exits, in percent of one CPU
+        EXITS/S   exits to user space per second
+        MOSTLY    reason and device of most exits
+        TIME      the vCPUs' time in tenths: Guest, Kvm, Vmm, halted, Stolen, Waiting, paused
 
-        Up, down, k, j     mark a VM            n  by name          c  by CPU%
-        Enter, right       show it alone        e  by EXITS/S       v  by VMM%
-        Space              look now             m  by RESIDENT      u  by UPTIME
-        Ctrl-Z             stop for a while     r  reverse          q  quit
+        Up, down, k, j     select a VM          n  sort by name     c  by CPU%
+        Enter, right       show its details     e  by EXITS/S       v  by VMM%
+        Space              poll now             m  by RESIDENT      u  by UPTIME
+        Ctrl-Z             suspend              r  reverse order    q  quit
 
-        One VM alone: by (p)lace, (r)eason, (d)evice, (a)ddress, (v)CPU or guest's (t)ask;
-        s: since the start, or now; q, Escape, left: back
+        Details: by (p)lace, (r)eason, (d)evice, (a)ddress, (v)CPU or guest (t)ask;
+        s: since the start, or the last interval; q, Escape, left: back
 
-        Any key goes on.
+        Press any key to continue.
         """
 }
 
 extension String {
-    /// With spaces at the end, so that it is so long.
+    /// Pads with spaces to a length.
     func padded(to length: Int) -> String {
         self + String(repeating: " ", count: max(0, length - count))
     }

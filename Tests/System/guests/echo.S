@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# Says "ready", sends every byte back that it gets, in capitals; a full stop powers off.
+# Writes "ready", then sends every received byte back in capitals; a full stop powers off.
 
 	.include "machine.inc"
 	.globl	_start

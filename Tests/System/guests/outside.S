@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# A segment that reaches beyond the guest's memory.
+# A segment that ends beyond the guest's memory.
 
 	.globl	_start
 _start:	hlt

@@ -2,10 +2,10 @@
 
 internal import Synchronization
 
-/// ACPI's fixed power-management registers: the power button towards the guest, and the guest's power-off (ACPI 6.4, 4.8.3).
+/// ACPI's fixed power-management registers: the power button, and power-off by the guest (ACPI 6.4, 4.8.3).
 ///
 /// PM1a event block (status and enable, 2 bytes each) and PM1a control block (2 bytes) follow each other from port 0x600. The system control
-/// interrupt is a level: high while an enabled event stands.
+/// interrupt is level-triggered: high while an enabled event is pending.
 final class PowerManagement: BusDevice, @unchecked Sendable {
     /// First port: PM1a_EVT_BLK; PM1a_CNT_BLK is at 0x604.
     static let basePort: UInt16 = 0x600
@@ -13,20 +13,20 @@ final class PowerManagement: BusDevice, @unchecked Sendable {
     static let portCount = 6
     /// Global system interrupt of the system control interrupt.
     static let interruptNumber: UInt32 = 9
-    /// SLP_TYP of the soft-off state, as the DSDT's \_S5 object says.
+    /// SLP_TYP of the soft-off state, as in the DSDT's \_S5 object.
     static let softOffType: UInt64 = 5
 
-    private static let powerButton: UInt16 = 1 << 8
-    private static let sleepEnable: UInt64 = 1 << 13
-    private static let sciEnable: UInt16 = 1
+    static let powerButton: UInt16 = 1 << 8
+    static let sleepEnable: UInt64 = 1 << 13
+    static let sciEnable: UInt16 = 1
 
-    private struct Registers {
+    struct Registers {
         var status: UInt16 = 0
         var enable: UInt16 = 0
         var control: UInt16 = PowerManagement.sciEnable
     }
 
-    private let registers = Mutex(Registers())
+    let registers = Mutex(Registers())
     private let interrupt: LevelInterrupt
 
     init(interrupt: LevelInterrupt) {
@@ -34,7 +34,7 @@ final class PowerManagement: BusDevice, @unchecked Sendable {
         super.init(name: "acpi")
     }
 
-    /// Presses the power button. Any thread. Returns false when the guest has not enabled its event, so that nothing will come of it.
+    /// Presses the power button. Any thread. Returns false if the guest has not enabled the power button.
     func pressPowerButton() -> Bool {
         registers.withLock { registers in
             registers.status |= PowerManagement.powerButton
@@ -59,7 +59,7 @@ final class PowerManagement: BusDevice, @unchecked Sendable {
             case (2, 2):
                 registers.enable = UInt16(truncatingIfNeeded: value)
             case (4, 2), (4, 4):
-                // SLP_EN reads as zero; SCI_EN stays: there is no legacy mode to go back to.
+                // SLP_EN reads as zero; SCI_EN stays: the machine has no legacy mode.
                 registers.control = UInt16(truncatingIfNeeded: value & ~PowerManagement.sleepEnable) | PowerManagement.sciEnable
                 return value & PowerManagement.sleepEnable != 0 && value >> 10 & 7 == PowerManagement.softOffType
             default:
@@ -71,7 +71,8 @@ final class PowerManagement: BusDevice, @unchecked Sendable {
         if ends { context.end(.powerOff) }
     }
 
-    private func update(_ registers: Registers) {
+    /// Sets the interrupt's level.
+    func update(_ registers: Registers) {
         interrupt.set(high: registers.status & registers.enable != 0)
     }
 }

@@ -5,8 +5,8 @@ internal import VMMBase
 
 /// A 16550A serial port: the guest's console (National Semiconductor PC16550D data sheet).
 ///
-/// Output leaves at once, whatever the baud rate. Input waits in a FIFO of 64 bytes. The interrupt is an edge: it is raised each time a
-/// condition that the guest enabled arises.
+/// Sends output at once, regardless of the baud rate. Stores input in a FIFO of 64 bytes. The interrupt is edge-triggered: the port raises it
+/// each time a condition arises that the guest has enabled.
 final class Serial8250: BusDevice, @unchecked Sendable {
     /// First port of COM1.
     static let basePort: UInt16 = 0x3f8
@@ -15,9 +15,9 @@ final class Serial8250: BusDevice, @unchecked Sendable {
     /// Interrupt of COM1.
     static let interruptNumber: UInt32 = 4
 
-    private static let fifoCapacity = 64
+    static let fifoCapacity = 64
 
-    private enum InterruptEnable {
+    enum InterruptEnable {
         static let received: UInt8 = 1 << 0
         static let transmitterEmpty: UInt8 = 1 << 1
         static let all: UInt8 = 0x0f
@@ -40,54 +40,73 @@ final class Serial8250: BusDevice, @unchecked Sendable {
         static let transmitterEmpty: UInt8 = 1 << 6
     }
 
-    private enum ModemControl {
+    enum ModemControl {
         static let loopback: UInt8 = 1 << 4
         static let all: UInt8 = 0x1f
     }
 
     private enum ModemStatus {
-        /// Clear to send, data set ready, carrier: somebody is always there.
+        /// Clear to send, data set ready and carrier are always set.
         static let connected: UInt8 = 0xb0
     }
 
-    private struct Registers {
+    struct Registers {
         var interruptEnable: UInt8 = 0
         var fifosEnabled = false
         var lineControl: UInt8 = 0
         var modemControl: UInt8 = 0x08
         var scratch: UInt8 = 0
         var divisor: UInt16 = 12
-        /// The guest has not yet been told that the transmitter is empty again.
+        /// The transmitter is empty, and the guest has not yet read this interrupt's identification.
         var transmitterEmptyPending = false
         /// A ring of received bytes.
         var fifo: InlineArray<64, UInt8> = .init(repeating: 0)
         var fifoStart = 0
         var fifoCount = 0
+        /// The port accepts no input, because its state is being saved.
+        var isSuspended = false
     }
 
-    private let registers = Mutex(Registers())
-    private let interrupt: InterruptLine
+    let registers = Mutex(Registers())
+    let interrupt: InterruptLine
     private let output: ConsoleOutput
-    /// Raised when the guest has emptied the FIFO: more input may come.
+    /// Signalled when the guest has emptied the FIFO, so that there is room for input.
     let spaceAvailable: EventNotifier
 
-    /// Makes a port that sends to `output`; nothing is connected yet.
-    init(interrupt: InterruptLine, output: ConsoleOutput) throws(KVMError) {
+    /// Creates a port that sends to `output`.
+    init(interrupt: InterruptLine, output: ConsoleOutput) throws(VMMError) {
         self.interrupt = interrupt
         self.output = output
         spaceAvailable = try EventNotifier(nonblocking: true)
         super.init(name: "serial")
     }
 
-    /// Gives the guest a byte to read. Any thread. False when the FIFO is full: wait for `spaceAvailable`, then try again.
+    /// Adds a byte to the FIFO for the guest. Any thread. Returns false if the FIFO is full: wait for `spaceAvailable`, then try again.
     func receive(_ byte: UInt8) -> Bool {
         registers.withLock { registers in
-            guard registers.fifoCount < Serial8250.fifoCapacity else { return false }
+            guard registers.fifoCount < Serial8250.fifoCapacity, !registers.isSuspended else { return false }
             registers.fifo[(registers.fifoStart &+ registers.fifoCount) % Serial8250.fifoCapacity] = byte
             registers.fifoCount &+= 1
             if registers.interruptEnable & InterruptEnable.received != 0 { interrupt.trigger() }
             return true
         }
+    }
+
+    /// Stops accepting input.
+    override func suspend() {
+        registers.withLock { $0.isSuspended = true }
+    }
+
+    /// Accepts input again. Raises the interrupt if a condition is pending, because the saved state does not contain an edge in flight.
+    override func resume() {
+        registers.withLock { registers in
+            registers.isSuspended = false
+            let stands =
+                registers.interruptEnable & InterruptEnable.received != 0 && registers.fifoCount > 0
+                || registers.interruptEnable & InterruptEnable.transmitterEmpty != 0 && registers.transmitterEmptyPending
+            if stands { interrupt.trigger() }
+        }
+        spaceAvailable.signal()
     }
 
     override func read(offset: UInt64, size: Int) -> UInt64 {
@@ -127,7 +146,10 @@ final class Serial8250: BusDevice, @unchecked Sendable {
         case 1: enableInterrupts(&registers, byte)
         case 2:
             registers.fifosEnabled = byte & 1 != 0
-            if byte & 2 != 0 { registers.fifoCount = 0 }
+            if byte & 2 != 0, registers.fifoCount > 0 {
+                registers.fifoCount = 0
+                spaceAvailable.signal()
+            }
         case 3: registers.lineControl = byte
         case 4: registers.modemControl = byte & ModemControl.all
         case 7: registers.scratch = byte
@@ -144,7 +166,7 @@ final class Serial8250: BusDevice, @unchecked Sendable {
         } else {
             output.write(byte)
         }
-        // An edge only where the condition arises: one that the guest has not yet looked at still stands.
+        // Raise an edge only when the condition arises: an edge that the guest has not yet handled is still pending.
         if !registers.transmitterEmptyPending, registers.interruptEnable & InterruptEnable.transmitterEmpty != 0 { interrupt.trigger() }
         registers.transmitterEmptyPending = true
     }
@@ -167,7 +189,7 @@ final class Serial8250: BusDevice, @unchecked Sendable {
         return byte
     }
 
-    /// Which condition to serve first; telling of the empty transmitter takes that condition back.
+    /// Returns the pending condition with the highest priority; reading the empty-transmitter condition clears it.
     private func identifyInterrupt(_ registers: inout Registers) -> UInt8 {
         let fifos = registers.fifosEnabled ? InterruptIdentification.fifosEnabled : 0
         if registers.interruptEnable & InterruptEnable.received != 0, registers.fifoCount > 0 {
@@ -180,7 +202,7 @@ final class Serial8250: BusDevice, @unchecked Sendable {
         return fifos | InterruptIdentification.none
     }
 
-    /// In loopback the modem's outputs come back as its inputs: DTR as DSR, RTS as CTS, OUT1 as RI, OUT2 as DCD.
+    /// In loopback mode the modem outputs are connected to the inputs: DTR as DSR, RTS as CTS, OUT1 as RI, OUT2 as DCD.
     private func modemStatus(_ registers: Registers) -> UInt8 {
         let control = registers.modemControl
         guard control & ModemControl.loopback != 0 else { return ModemStatus.connected }

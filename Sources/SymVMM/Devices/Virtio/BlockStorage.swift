@@ -1,18 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 
-/// Why the storage could not do what a request asks.
+/// Why the storage could not execute a request.
 public enum StorageError: Error, Equatable, Sendable {
-    /// The host failed with this error number.
+    /// The host's I/O failed with this error number.
     case failed(errno: Int32)
-    /// The storage does not have this operation.
+    /// The storage does not support this operation.
     case unsupported
 }
 
-/// Where a disk's bytes are. Subclass it for another kind of storage.
+/// The storage of a disk. A subclass implements one kind of storage.
 ///
-/// The calls are made on a disk's worker threads, several at once, in any order, and may wait. The device has checked that the range
-/// lies in the storage and is whole sectors, and that nothing writes to a read-only one. A reset of the device waits for calls in
-/// progress, on a vCPU's thread: a call that itself waits for the guest needs a limit.
+/// A disk's worker threads call the methods, several at once, in any order; the methods may block. The device has checked that the range
+/// lies in the storage and consists of whole sectors, and it does not write to read-only storage. When the guest resets the device, a vCPU's
+/// thread waits for the calls in progress, so a method that waits for the guest needs a time limit.
 open class BlockStorage: @unchecked Sendable {
     /// Size in bytes, a multiple of `sectorSize`.
     public let byteCount: UInt64
@@ -38,18 +38,21 @@ open class BlockStorage: @unchecked Sendable {
         throw .unsupported
     }
 
-    /// Returns when everything written before is on stable storage.
+    /// Returns when all earlier writes are on stable storage.
     open func flush() throws(StorageError) {
         throw .unsupported
     }
 
-    /// The range's contents are of no use any more. A hint: to do nothing is allowed.
+    /// Discards the range's contents. A hint: an implementation may do nothing.
     open func discard(at offset: UInt64, byteCount: UInt64) throws(StorageError) {
     }
 
     /// Makes the range read as zeroes.
     ///
-    /// - Parameter mayUnmap: whether the space may be given back to the host; if not, later writes to it must not fail for lack of space.
+    /// - Parameters:
+    ///   - offset: the first byte of the range.
+    ///   - byteCount: the length of the range.
+    ///   - mayUnmap: whether the storage may free the range's space. If false, later writes to the range must not fail for lack of space.
     open func writeZeroes(at offset: UInt64, byteCount: UInt64, mayUnmap: Bool) throws(StorageError) {
         throw .unsupported
     }

@@ -2,37 +2,42 @@
 
 internal import Glibc
 
-/// The buffers of one request: those the device reads, then those it writes (virtio 1.2, section 2.7.4).
+/// The buffers of one request: first those that the device reads, then those that it writes (virtio 1.2, section 2.7.4).
 ///
-/// Made once and loaded for each request, so that a request allocates nothing. One thread at a time uses it.
+/// A device creates a chain once and loads it for each request, so that a request allocates nothing. One thread at a time.
 @safe public final class DescriptorChain {
-    /// The longest chain that is taken, counting the descriptors of an indirect table: the largest queue that devices offer here.
+    /// The maximum number of descriptors in a chain, including those of an indirect table: the largest queue size of symvmm's devices.
     public static let maximumCount = 256
 
-    /// Index of the first descriptor, by which the used ring names the chain.
+    /// Index of the first descriptor, which identifies the chain in the used ring.
     public private(set) var head: UInt16 = 0
-    /// What the device reads.
+    /// The buffers that the device reads.
     public var readable: GuestVectors
-    /// What the device writes.
+    /// The buffers that the device writes.
     public var writable: GuestVectors
 
+    private let storage: UnsafeMutablePointer<iovec>
     private let vectors: UnsafeMutablePointer<iovec>
 
-    /// Makes an empty chain.
+    /// Creates an empty chain.
     public init() {
-        unsafe vectors = .allocate(capacity: DescriptorChain.maximumCount)
-        unsafe vectors.initialize(repeating: iovec(), count: DescriptorChain.maximumCount)
+        // SAFETY: the object owns the vectors until deinit; the views begin at the second vector and are empty. The first one is for
+        // GuestVectors.replaceFirst(_:with:).
+        unsafe storage = .allocate(capacity: DescriptorChain.maximumCount + 1)
+        unsafe storage.initialize(repeating: iovec(), count: DescriptorChain.maximumCount + 1)
+        unsafe vectors = storage + 1
         unsafe readable = GuestVectors(base: vectors, count: 0, byteCount: 0)
         unsafe writable = GuestVectors(base: vectors, count: 0, byteCount: 0)
     }
 
     deinit {
-        // SAFETY: allocated in init; the views die with their owner.
-        unsafe vectors.deallocate()
+        // SAFETY: init allocated the vectors, and the views are valid only while the chain lives.
+        unsafe storage.deallocate()
     }
 
-    /// What has been gathered of a chain.
+    /// The part of a chain that has been loaded.
     private struct Walk {
+        let limit: Int
         var descriptors = 0
         var vectors = 0
         var readableVectors = 0
@@ -40,7 +45,7 @@ internal import Glibc
         var writableBytes: UInt64 = 0
     }
 
-    /// A descriptor, copied out of the guest once.
+    /// A descriptor. The VMM copies it from guest memory once, so that the guest cannot change it after the checks.
     private struct Descriptor {
         let address: UInt64
         let length: UInt32
@@ -59,9 +64,11 @@ internal import Glibc
         }
     }
 
-    /// Follows the chain from `head`, checking everything.
-    func load(head: UInt16, layout: VirtqueueLayout, allowIndirect: Bool, memory: GuestMemory) throws(VirtqueueFault) {
-        var walk = Walk()
+    /// Loads the chain that starts at `head`, and checks every descriptor.
+    ///
+    /// - Parameter limit: the maximum number of descriptors, with those of an indirect table.
+    func load(head: UInt16, layout: VirtqueueLayout, limit: Int, allowIndirect: Bool, memory: GuestMemory) throws(VirtqueueFault) {
+        var walk = Walk(limit: min(limit, DescriptorChain.maximumCount))
         var index = head
         while true {
             guard index < layout.size else { throw .descriptorOutOfRange }
@@ -84,7 +91,7 @@ internal import Glibc
         unsafe writable = GuestVectors(base: rest, count: count, byteCount: Int(walk.writableBytes))
     }
 
-    /// Follows a table of descriptors (virtio 1.2, section 2.7.5.3). Its own write flag means nothing.
+    /// Loads an indirect table (virtio 1.2, section 2.7.5.3). Ignores the write flag of the descriptor that points to it.
     private func loadIndirect(_ table: Descriptor, _ walk: inout Walk, _ memory: GuestMemory) throws(VirtqueueFault) {
         let count = table.length / 16
         guard table.length % 16 == 0, count > 0, memory.contains(table.address, byteCount: Int(table.length)) else {
@@ -110,18 +117,19 @@ internal import Glibc
     }
 
     private func append(_ descriptor: Descriptor, _ walk: inout Walk, _ memory: GuestMemory) throws(VirtqueueFault) {
-        // Counted before anything else, empty ones too: this ends every loop.
-        guard walk.descriptors < DescriptorChain.maximumCount else { throw .chainTooLong }
+        // Count every descriptor, also an empty one: this ends every loop.
+        guard walk.descriptors < walk.limit else { throw .chainTooLong }
         walk.descriptors += 1
         guard descriptor.isWritable || walk.vectors == walk.readableVectors else { throw .readableAfterWritable }
         guard descriptor.length > 0 else { return }
         let host: UnsafeMutableRawPointer
         do throws(GuestAddressError) {
+            // SAFETY: pointer(_:byteCount:) checks the range, and only system calls and bounded copies use the address.
             unsafe host = try memory.pointer(descriptor.address, byteCount: Int(descriptor.length))
         } catch {
             throw .badBufferAddress
         }
-        // SAFETY: there is a vector for each of the maximumCount descriptors that are let through.
+        // SAFETY: the guard admits at most maximumCount descriptors, and there is a vector for each.
         unsafe vectors[walk.vectors] = iovec(iov_base: host, iov_len: Int(descriptor.length))
         walk.vectors += 1
         if descriptor.isWritable {
@@ -130,6 +138,6 @@ internal import Glibc
             walk.readableVectors += 1
             walk.readableBytes += UInt64(descriptor.length)
         }
-        guard walk.readableBytes + walk.writableBytes < 1 << 32 else { throw .chainTooLarge }
+        guard walk.readableBytes + walk.writableBytes <= 1 << 32 else { throw .chainTooLarge }
     }
 }

@@ -5,86 +5,118 @@ public import VMMBase
 internal import CKVM
 internal import Glibc
 internal import Synchronization
+internal import SystemPackage
 
 /// A disk in a raw file or on a block device of the host, through the host's page cache.
 ///
-/// The file is locked while the object lives (fcntl(2), open file description locks): one writer, or any number of readers. Where the file system
-/// has no locks, `isLocked` says so.
+/// The file is locked while the object lives (fcntl(2), open file description locks): one writer, or any number of readers. If the file
+/// system has no locks, `isLocked` is false.
 public final class FileStorage: BlockStorage, @unchecked Sendable {
-    /// False on a file system without locks: another VM may use the file, and neither would notice.
+    /// False on a file system without locks: two VMs could use the file at the same time without an error.
     public let isLocked: Bool
-    private let descriptor: FileDescriptor
-    /// What the file system has refused once it is not asked for again.
+    /// The disk is a block device that something on the host uses: it is mounted, or part of a RAID or of LVM.
+    public let isUsedByHost: Bool
+    /// How a replacement of the file is opened: `init(path:isReadOnly:sectorSize:isRaw:allowsAnySize:)`.
+    private let isRaw: Bool
+    private let allowsAnySize: Bool
+    private let descriptor: OwnedFileDescriptor
+    /// The file system does not support the operation. It is not tried again.
     private let cannotPunch = Atomic<Bool>(false)
     private let cannotZero = Atomic<Bool>(false)
 
     /// Opens and locks a file.
     ///
     /// - Parameters:
-    ///   - sectorSize: 512 or 4096; nil takes a block device's own, and 512 for a file.
-    /// - Throws: `KVMError` with advice: no such file, not permitted, a directory or another thing that is no disk, empty, not whole sectors,
-    ///   in use by another process.
-    public convenience init(path: String, isReadOnly: Bool, sectorSize: Int? = nil) throws(KVMError) {
+    ///   - path: a regular file or a block device.
+    ///   - isReadOnly: opens the file for reading only.
+    ///   - sectorSize: 512 or 4096; nil: a block device's logical sector size, and 512 for a file.
+    ///   - isRaw: takes the file as raw even if it has another format's header.
+    ///   - allowsAnySize: an empty file is an empty disk, and a part of a sector at the end is left out. Otherwise both are errors.
+    /// - Throws: `VMMError` with advice: no such file, not permitted, neither a file nor a block device, empty, not whole sectors,
+    ///   in use by another process, an image in another format.
+    public convenience init(path: String, isReadOnly: Bool, sectorSize: Int? = nil, isRaw: Bool = false, allowsAnySize: Bool = false)
+        throws(VMMError)
+    {
         let call = "disk \(path)"
-        // Before the open, which would wait on a FIFO or rewind a tape.
+        // Before open(2), which would block on a FIFO or rewind a tape.
         try FileStorage.checkKind(path, call)
-        let descriptor: FileDescriptor
-        do throws(KVMError) {
-            // O_NONBLOCK has no effect on a disk. Whatever has been put there since it was looked at must not keep us; it is looked at again.
-            descriptor = try FileDescriptor.open(path, (isReadOnly ? O_RDONLY : O_RDWR) | O_NONBLOCK | O_NOCTTY)
+        let descriptor: OwnedFileDescriptor
+        do throws(VMMError) {
+            // O_NONBLOCK has no effect on a disk. The path may have changed since the check, so open(2) must not block; the kind is
+            // checked again below.
+            descriptor = try OwnedFileDescriptor.open(path, (isReadOnly ? O_RDONLY : O_RDWR) | O_NONBLOCK | O_NOCTTY)
         } catch {
-            throw KVMError(call: call, errno: error.errno, advice: FileStorage.advice(error.errno, isReadOnly))
+            throw VMMError(call: call, errno: error.errno, advice: FileStorage.advice(error.errno, isReadOnly))
         }
         let isLocked = try FileStorage.lock(descriptor, call, isReadOnly)
-        try self.init(descriptor, call, isReadOnly, sectorSize, isLocked)
+        if !isRaw, let format = DiskImageHeader.format(of: descriptor, byteCount: try FileStorage.measure(descriptor, call).byteCount) {
+            throw VMMError(
+                .user, "\(call): a \(format) image, and symvmm reads raw images only",
+                advice: "convert it with 'qemu-img convert -O raw', or add format=raw to the drive if its bytes are the disk's contents")
+        }
+        // O_EXCL without O_CREAT: fails if the host itself uses the block device (open(2)). The probe closes it again.
+        let isUsedByHost = FileStorage.isBlockDevice(descriptor) && FileStorage.isClaimed(path)
+        try self.init(
+            descriptor, call, isReadOnly, sectorSize, isLocked, isRaw: isRaw, allowsAnySize: allowsAnySize, isUsedByHost: isUsedByHost)
     }
 
-    /// What a path leads to now, in place of `other`: the same file measured again when it is the same, otherwise another one.
+    /// Opens the file at a path as a replacement for `other`. If it is the same file, reads its size again.
     ///
-    /// The same file cannot be opened a second time: it is locked.
-    public convenience init(path: String, replacing other: FileStorage) throws(KVMError) {
+    /// The same file cannot be opened a second time, because it is locked.
+    package convenience init(path: String, replacing other: FileStorage) throws(VMMError) {
         if FileStorage.isSame(path, other.descriptor) {
             let call = "disk \(path)"
             let number = fcntl(other.descriptor.rawValue, F_DUPFD_CLOEXEC, 0)
-            guard number >= 0 else { throw KVMError.last(call) }
-            try self.init(FileDescriptor(owning: number), call, other.isReadOnly, other.sectorSize, other.isLocked)
+            guard number >= 0 else { throw VMMError.last(call) }
+            try self.init(
+                OwnedFileDescriptor(owning: number), call, other.isReadOnly, other.sectorSize, other.isLocked, isRaw: other.isRaw,
+                allowsAnySize: other.allowsAnySize, isUsedByHost: other.isUsedByHost)
         } else {
-            try self.init(path: path, isReadOnly: other.isReadOnly, sectorSize: other.sectorSize)
+            try self.init(
+                path: path, isReadOnly: other.isReadOnly, sectorSize: other.sectorSize, isRaw: other.isRaw,
+                allowsAnySize: other.allowsAnySize)
         }
     }
 
-    /// A file that is open for reading and writing, and locked (`lockAlone`).
+    /// Uses a file that is open for reading and writing, and locked (`lockAlone`).
     ///
-    /// - Parameter call: names it in errors.
-    public convenience init(locked descriptor: consuming FileDescriptor, _ call: String, sectorSize: Int) throws(KVMError) {
-        try self.init(descriptor, call, false, sectorSize, true)
+    /// - Parameters:
+    ///   - descriptor: the file.
+    ///   - call: names it in errors.
+    ///   - sectorSize: 512 or 4096.
+    package convenience init(locked descriptor: consuming OwnedFileDescriptor, _ call: String, sectorSize: Int) throws(VMMError) {
+        try self.init(descriptor, call, false, sectorSize, true, isRaw: true, allowsAnySize: false, isUsedByHost: false)
     }
 
-    /// Takes over an open and locked file.
-    private init(_ descriptor: consuming FileDescriptor, _ call: String, _ isReadOnly: Bool, _ sectorSize: Int?, _ isLocked: Bool)
-        throws(KVMError)
-    {
+    /// Takes ownership of an open and locked file.
+    private init(
+        _ descriptor: consuming OwnedFileDescriptor, _ call: String, _ isReadOnly: Bool, _ sectorSize: Int?, _ isLocked: Bool, isRaw: Bool,
+        allowsAnySize: Bool, isUsedByHost: Bool
+    ) throws(VMMError) {
         let kind = try FileStorage.measure(descriptor, call)
         let sector = sectorSize ?? kind.sectorSize
         guard [512, 1024, 2048, 4096].contains(sector), sector >= kind.sectorSize else {
-            throw KVMError(
+            throw VMMError(
                 call: call, errno: EINVAL, advice: "its sectors are \(kind.sectorSize) bytes; \(sector) cannot be offered to the guest")
         }
-        guard kind.byteCount > 0 else {
-            throw KVMError(
+        guard kind.byteCount > 0 || allowsAnySize else {
+            throw VMMError(
                 call: call, errno: EINVAL, advice: "it is empty: give it a size, for instance with 'truncate -s 1G \(call.dropFirst(5))'")
         }
-        guard kind.byteCount % UInt64(sector) == 0 else {
-            throw KVMError(
+        guard kind.byteCount % UInt64(sector) == 0 || allowsAnySize else {
+            throw VMMError(
                 call: call, errno: EINVAL,
-                advice: "its size, \(kind.byteCount) bytes, is not a multiple of \(sector): is it a raw disk image?")
+                advice: "its size, \(counted(kind.byteCount, "byte")), is not a multiple of \(sector): is it a raw disk image?")
         }
         self.descriptor = descriptor
         self.isLocked = isLocked
-        super.init(byteCount: kind.byteCount, sectorSize: sector, isReadOnly: isReadOnly)
+        self.isRaw = isRaw
+        self.allowsAnySize = allowsAnySize
+        self.isUsedByHost = isUsedByHost
+        super.init(byteCount: kind.byteCount - kind.byteCount % UInt64(sector), sectorSize: sector, isReadOnly: isReadOnly)
     }
 
-    /// preadv(2) until all is read. The end of the file, which was cut after it was opened, is an error.
+    /// Calls preadv(2) until all vectors are full. If the file has been truncated since it was opened, that is an error.
     public override func read(into vectors: inout GuestVectors, at offset: UInt64) throws(StorageError) {
         let number = descriptor.rawValue
         try unsafe FileStorage.transfer(&vectors, offset) { base, count, position in
@@ -93,26 +125,26 @@ public final class FileStorage: BlockStorage, @unchecked Sendable {
         }
     }
 
-    /// pwritev(2) until all is written.
+    /// Calls pwritev(2) until all bytes are written.
     public override func write(from vectors: inout GuestVectors, at offset: UInt64) throws(StorageError) {
         let number = descriptor.rawValue
         try unsafe FileStorage.transfer(&vectors, offset) { base, count, position in
-            // SAFETY: as in read; pwritev only reads them.
+            // SAFETY: the vectors describe guest memory, which outlives the request; pwritev only reads it.
             unsafe pwritev(number, base, count, position)
         }
     }
 
-    /// fdatasync(2).
+    /// Calls fdatasync(2).
     public override func flush() throws(StorageError) {
         try retry { fdatasync(descriptor.rawValue) < 0 ? -errno : 0 }
     }
 
-    /// Punches a hole; where the file system cannot, nothing is done.
+    /// Punches a hole. Does nothing if the file system does not support it.
     public override func discard(at offset: UInt64, byteCount: UInt64) throws(StorageError) {
         _ = try attempt(unless: cannotPunch) { ckvm_punch_hole(descriptor.rawValue, Int64(clamping: offset), Int64(clamping: byteCount)) }
     }
 
-    /// Punches a hole or zeroes the range, or where the file system can do neither, writes zeroes.
+    /// Punches a hole or zeroes the range. If the file system supports neither, writes zeroes.
     public override func writeZeroes(at offset: UInt64, byteCount: UInt64, mayUnmap: Bool) throws(StorageError) {
         let (start, length) = (Int64(clamping: offset), Int64(clamping: byteCount))
         if mayUnmap, try attempt(unless: cannotPunch, { ckvm_punch_hole(descriptor.rawValue, start, length) }) { return }
@@ -144,7 +176,7 @@ public final class FileStorage: BlockStorage, @unchecked Sendable {
         }
     }
 
-    /// Makes a call of the shim, again when a signal interrupts it.
+    /// Calls a function of the shim. Retries on EINTR.
     private func retry(_ call: () -> Int32) throws(StorageError) {
         while true {
             let result = call()
@@ -153,7 +185,7 @@ public final class FileStorage: BlockStorage, @unchecked Sendable {
         }
     }
 
-    /// Makes a call that not every file system has. False when this one does not.
+    /// Calls an operation that not every file system supports. Returns false if this one does not.
     private func attempt(unless refused: borrowing Atomic<Bool>, _ call: () -> Int32) throws(StorageError) -> Bool {
         guard !refused.load(ordering: .relaxed) else { return false }
         do throws(StorageError) {
@@ -172,73 +204,93 @@ extension FileStorage {
         let sectorSize: Int
     }
 
-    /// Refuses what is neither a regular file nor a block device. What cannot be looked at is left to open(2), which says why.
-    private static func checkKind(_ path: String, _ call: String) throws(KVMError) {
+    /// Throws if the path is neither a regular file nor a block device. If stat(2) fails, open(2) reports the error later.
+    private static func checkKind(_ path: String, _ call: String) throws(VMMError) {
         var status = stat()
         // SAFETY: the structure outlives the call, which fills it.
         guard unsafe stat(path, &status) == 0 else { return }
         try checkKind(status, call)
     }
 
-    private static func checkKind(_ status: stat, _ call: String) throws(KVMError) {
+    private static func checkKind(_ status: stat, _ call: String) throws(VMMError) {
         switch status.st_mode & S_IFMT {
         case S_IFREG, S_IFBLK: return
-        case S_IFDIR: throw KVMError(call: call, errno: EISDIR, advice: "give a raw disk image or a block device")
-        default: throw KVMError(call: call, errno: EINVAL, advice: "neither a regular file nor a block device")
+        case S_IFDIR: throw VMMError(call: call, errno: EISDIR, advice: "give a raw disk image or a block device")
+        default: throw VMMError(call: call, errno: EINVAL, advice: "neither a regular file nor a block device")
         }
     }
 
-    /// Whether a path leads to the file that is open.
-    private static func isSame(_ path: String, _ descriptor: borrowing FileDescriptor) -> Bool {
+    /// Whether a path refers to the open file.
+    private static func isSame(_ path: String, _ descriptor: borrowing OwnedFileDescriptor) -> Bool {
         var (named, open) = (stat(), stat())
         // SAFETY: the string and the structures outlive the calls, which fill the structures.
         guard unsafe stat(path, &named) == 0, unsafe fstat(descriptor.rawValue, &open) == 0 else { return false }
         return named.st_dev == open.st_dev && named.st_ino == open.st_ino
     }
 
-    private static func measure(_ descriptor: borrowing FileDescriptor, _ call: String) throws(KVMError) -> Kind {
+    private static func isBlockDevice(_ descriptor: borrowing OwnedFileDescriptor) -> Bool {
         var status = stat()
         // SAFETY: the structure outlives the call, which fills it.
-        guard unsafe fstat(descriptor.rawValue, &status) == 0 else { throw KVMError.last(call) }
+        return unsafe fstat(descriptor.rawValue, &status) == 0 && status.st_mode & S_IFMT == S_IFBLK
+    }
+
+    private static func isClaimed(_ path: String) -> Bool {
+        do throws(VMMError) {
+            _ = try OwnedFileDescriptor.open(path, O_RDONLY | O_EXCL | O_NONBLOCK | O_NOCTTY)
+            return false
+        } catch {
+            return error.errno == .resourceBusy
+        }
+    }
+
+    /// Whether the path refers to this file.
+    func isFile(at path: String) -> Bool {
+        FileStorage.isSame(path, descriptor)
+    }
+
+    private static func measure(_ descriptor: borrowing OwnedFileDescriptor, _ call: String) throws(VMMError) -> Kind {
+        var status = stat()
+        // SAFETY: the structure outlives the call, which fills it.
+        guard unsafe fstat(descriptor.rawValue, &status) == 0 else { throw VMMError.last(call) }
         try checkKind(status, call)
         guard status.st_mode & S_IFMT == S_IFBLK else { return Kind(byteCount: UInt64(max(0, status.st_size)), sectorSize: 512) }
         var bytes: UInt64 = 0
         var sector: UInt32 = 0
         // SAFETY: the variables outlive the calls, which fill them.
-        _ = try KVMError.check(unsafe ckvm_block_device_size(descriptor.rawValue, &bytes), call)
-        _ = try KVMError.check(unsafe ckvm_block_logical_sector_size(descriptor.rawValue, &sector), call)
+        _ = try VMMError.check(unsafe ckvm_block_device_size(descriptor.rawValue, &bytes), call)
+        _ = try VMMError.check(unsafe ckvm_block_logical_sector_size(descriptor.rawValue, &sector), call)
         return Kind(byteCount: bytes, sectorSize: Int(sector))
     }
 
-    /// False: the file system has no locks.
-    private static func lock(_ descriptor: borrowing FileDescriptor, _ call: String, _ isReadOnly: Bool) throws(KVMError) -> Bool {
+    /// Locks the file. Returns false if the file system has no locks.
+    private static func lock(_ descriptor: borrowing OwnedFileDescriptor, _ call: String, _ isReadOnly: Bool) throws(VMMError) -> Bool {
         switch -ckvm_lock_file(descriptor.rawValue, !isReadOnly) {
         case EAGAIN, EACCES:
-            let advice = isReadOnly ? "another process writes to it" : "another process uses it: end it, or give both the disk read-only"
-            throw KVMError(call: call, errno: EBUSY, advice: advice)
+            let advice = isReadOnly ? "another process writes to it" : "another process uses it: end it, or use the disk read-only in both"
+            throw VMMError(call: call, errno: EBUSY, advice: advice)
         case ...0: return true
-        // The user has to see to it, and is told.
+        // The VM warns the user.
         case ENOLCK, EOPNOTSUPP, ENOSYS: return false
-        case let error: throw KVMError(call: call, errno: error, advice: "the file could not be locked")
+        case let error: throw VMMError(call: call, errno: error, advice: "the file could not be locked")
         }
     }
 
-    /// Locks a file that is open for writing, so that nobody else reads or writes it as a disk. The lock is the open file's, and so that of each
-    /// duplicate of the descriptor.
+    /// Locks a file that is open for writing, so that no other process uses it as a disk. The lock belongs to the open file description, so
+    /// duplicates of the descriptor share it.
     ///
-    /// - Throws: `KVMError`: another process has it, or the file system has no locks.
-    public static func lockAlone(_ descriptor: borrowing FileDescriptor, _ call: String) throws(KVMError) {
+    /// - Throws: `VMMError` if another process has a lock, or the file system has no locks.
+    package static func lockAlone(_ descriptor: borrowing OwnedFileDescriptor, _ call: String) throws(VMMError) {
         switch -ckvm_lock_file(descriptor.rawValue, true) {
         case ...0: return
-        case EAGAIN, EACCES: throw KVMError(call: call, errno: EBUSY, advice: "another process uses it: give another name")
-        case let error: throw KVMError(call: call, errno: error, advice: "it can't be locked there: give a file on another file system")
+        case EAGAIN, EACCES: throw VMMError(call: call, errno: EBUSY, advice: "another process uses it: give another name")
+        case let error: throw VMMError(call: call, errno: error, advice: "cannot be locked there: give a file on another file system")
         }
     }
 
-    private static func advice(_ errno: Int32, _ isReadOnly: Bool) -> String {
+    private static func advice(_ errno: Errno?, _ isReadOnly: Bool) -> String {
         switch errno {
-        case ENOENT: "make the file first, for instance with truncate or scripts/guest-image"
-        case EACCES where !isReadOnly, EPERM where !isReadOnly, EROFS:
+        case Errno.noSuchFileOrDirectory: "make the file first, for instance with truncate or scripts/guest-image"
+        case Errno.permissionDenied where !isReadOnly, Errno.notPermitted where !isReadOnly, Errno.readOnlyFileSystem:
             "not permitted to write to it: add ',readonly' to the disk, or change its permissions"
         default: ""
         }

@@ -4,8 +4,8 @@ public import Glibc
 
 /// A list of ranges of the guest's memory, in the form that preadv(2) and writev(2) take.
 ///
-/// A view into a `DescriptorChain`, valid until the chain is loaded again: copies of it share the ranges, so that shortening one spoils the
-/// others. Every range was checked to lie in the guest's memory. The guest may change the bytes at any time: copy them, then check, then use.
+/// A view into a `DescriptorChain`, valid until the chain is loaded again. Copies of the view share the ranges, so shortening one invalidates
+/// the others. All ranges lie in guest memory. The guest can change the bytes at any time: copy them, then check, then use them.
 @safe public struct GuestVectors {
     private var base: UnsafeMutablePointer<iovec>
     /// Number of ranges.
@@ -13,14 +13,14 @@ public import Glibc
     /// Bytes in all ranges together.
     public private(set) var byteCount: Int
 
-    /// Makes a view of `count` vectors that hold `byteCount` bytes together.
+    /// Creates a view of `count` vectors that hold `byteCount` bytes together.
     init(base: UnsafeMutablePointer<iovec>, count: Int, byteCount: Int) {
         unsafe self.base = base
         self.count = count
         self.byteCount = byteCount
     }
 
-    /// One range as host memory, for copying in or out.
+    /// One range as host memory, to copy bytes from or to.
     ///
     /// - Parameter index: 0 ..< `count`; anything else gives an empty range.
     public subscript(index: Int) -> UnsafeMutableRawBufferPointer {
@@ -29,13 +29,13 @@ public import Glibc
         return unsafe UnsafeMutableRawBufferPointer(start: base[index].iov_base, count: base[index].iov_len)
     }
 
-    /// Hands the vectors to a system call.
+    /// Passes the vectors to a system call.
     public func withVectors<Result>(_ body: (UnsafePointer<iovec>, Int32) -> Result) -> Result {
         // SAFETY: `count` vectors lie at `base` while the chain lives; count is at most 256.
         unsafe body(base, Int32(truncatingIfNeeded: count))
     }
 
-    /// Takes bytes off the front, all of them when there are fewer.
+    /// Removes bytes from the front, or all if there are fewer.
     public mutating func dropFirst(_ bytes: Int) {
         var left = min(max(bytes, 0), byteCount)
         byteCount -= left
@@ -43,7 +43,7 @@ public import Glibc
             // SAFETY: count > 0, so base points to a vector of the view.
             let length = unsafe base.pointee.iov_len
             if left < length {
-                // SAFETY: as above, and the new start lies in the same range.
+                // SAFETY: base points to a vector of the view, and the new start lies in the same range.
                 unsafe base.pointee.iov_base += left
                 unsafe base.pointee.iov_len = length - left
                 return
@@ -54,7 +54,18 @@ public import Glibc
         }
     }
 
-    /// Takes bytes off the end until at most `limit` are left.
+    /// Replaces bytes at the front by as many bytes of host memory, which the caller keeps alive while the view is used. For system calls that
+    /// only read. Call it once for a loaded chain, on its readable part, and only if it has that many bytes.
+    mutating func replaceFirst(with bytes: UnsafeMutableRawBufferPointer) {
+        dropFirst(bytes.count)
+        // SAFETY: a chain has a vector in front of its readable part, and dropFirst only moves the base forward.
+        unsafe base -= 1
+        unsafe base.pointee = iovec(iov_base: bytes.baseAddress, iov_len: bytes.count)
+        count += 1
+        byteCount += bytes.count
+    }
+
+    /// Removes bytes from the end until at most `limit` are left.
     public mutating func truncate(to limit: Int) {
         var left = byteCount - min(max(limit, 0), byteCount)
         byteCount -= left
@@ -70,7 +81,7 @@ public import Glibc
         }
     }
 
-    /// Takes the last byte off; nil when there is none.
+    /// Removes the last byte and returns it; nil if the view is empty.
     mutating func takeLastByte() -> GuestByte? {
         guard count > 0, byteCount > 0 else { return nil }
         // SAFETY: the last vector of the view is not empty: the chain leaves empty descriptors out.
@@ -98,7 +109,7 @@ public import Glibc
         return done
     }
 
-    /// Copies bytes of `source` to the front.
+    /// Copies bytes from `source` to the front.
     ///
     /// - Returns: how many bytes: the smaller of both lengths.
     @discardableResult
@@ -116,7 +127,7 @@ public import Glibc
     }
 }
 
-/// One writable byte of the guest's memory, checked.
+/// One byte of guest memory that the device may write, with a checked address.
 @safe struct GuestByte {
     private let address: UnsafeMutableRawPointer
 
@@ -125,7 +136,7 @@ public import Glibc
     }
 
     func store(_ value: UInt8) {
-        // SAFETY: made only from a checked range of guest memory, which outlives every request.
+        // SAFETY: GuestVectors creates it only from a checked range of guest memory, which outlives every request.
         unsafe address.storeBytes(of: value, as: UInt8.self)
     }
 }

@@ -3,14 +3,13 @@
 internal import Synchronization
 internal import VMMBase
 
-/// A network interface from activation to stop: moves frames between the tap and the queues.
+/// Moves frames between the tap and the queues, from a network device's activation to its stop.
 ///
-/// `start` and `stop` run on a vCPU's thread; all else on the I/O thread only, after `start` has added and before `stop` has removed the
-/// descriptors, so that the state needs no lock.
+/// Everything runs on the I/O thread, so the state needs no lock.
 @safe final class NetSession: @unchecked Sendable {
-    /// The largest frame with its header: 64 KiB of segments to merge, and Ethernet's own with a VLAN tag.
+    /// Bytes of the largest frame with all headers: 64 KiB of segmentation offload, Ethernet with a VLAN tag, virtio_net_hdr.
     private static let frameRoom = TapInterface.headerSize + 18 + (64 << 10)
-    /// Frames moved before others on the thread have their turn.
+    /// Frames moved before the thread serves other descriptors.
     private static let batch = 128
 
     private let device: VirtioNet
@@ -18,6 +17,7 @@ internal import VMMBase
     private let transmitting: Virtqueue
     private let thread: IOThread
     private let isMerging: Bool
+    private let features: UInt64
     private let takesOffload: Bool
     private let takesSegments: Bool
 
@@ -25,16 +25,26 @@ internal import VMMBase
     private let next = DescriptorChain()
     private let sent = DescriptorChain()
     private let frame = UnsafeMutableRawBufferPointer.allocate(byteCount: NetSession.frameRoom, alignment: 8)
-    /// Bytes in `frame` that the guest had no buffers for; 0 when there is none.
+    /// Bytes of the frame in `frame` for which the guest had no buffers; 0 if there is none.
     private var pending = 0
+    /// The frame in `frame` has its tokens.
+    private var isPaid = false
+    /// The guest has no buffers.
     private var isPaused = false
+    /// The frame in `frame` waits for tokens.
+    private var isThrottled = false
+    /// The guest's next frame waits for tokens.
+    private var isSendThrottled = false
+    private var alarms: (receive: Handler, transmit: Handler, responder: Handler)?
+    /// A frame for the responder, without its virtio header; empty without a responder.
+    private let taken: UnsafeMutableRawBufferPointer
 
-    private enum Source { case tap, receiveDoorbell, transmitDoorbell }
+    private enum Source { case tap, receiveDoorbell, transmitDoorbell, responder }
 
     private enum Delivery {
         case done
         case dropped
-        /// The guest's buffers, this many chains, are too few.
+        /// The guest's available chains, this many, are too small for the frame.
         case noBuffers(seen: UInt16)
     }
 
@@ -43,27 +53,39 @@ internal import VMMBase
         self.receiving = receiving
         self.transmitting = transmitting
         self.thread = thread
+        self.features = features
         isMerging = features & NetFeature.mergeableBuffers != 0
         takesOffload = features & NetFeature.guestChecksum != 0
         takesSegments = features & (NetFeature.guestSegmentation4 | NetFeature.guestSegmentation6) != 0
+        unsafe taken = .allocate(byteCount: device.responder == nil ? 0 : NetSession.frameRoom, alignment: 8)
     }
 
     deinit {
-        // SAFETY: allocated with the object, and no handler is left that uses it.
+        // SAFETY: the object allocated the buffers, and no handler uses them any more.
         unsafe frame.deallocate()
+        unsafe taken.deallocate()
     }
 
-    func start() throws(KVMError) {
-        // Frames from before the guest listened are of no use to it, and may have offloads that it has not agreed to.
+    func start() throws(VMMError) {
+        // Drop the frames from before the activation: they may use offloads that the guest has not negotiated.
+        // SAFETY: receive(into:) writes at most the length of the buffer.
         for _ in 0..<4096 { if unsafe (device.tap.receive(into: frame) ?? 0) == 0 { break } }
         try thread.add(receiving.notifier.descriptor, .readable, handler: Handler(self, .receiveDoorbell))
         try thread.add(transmitting.notifier.descriptor, .readable, handler: Handler(self, .transmitDoorbell))
         try thread.add(device.tap.descriptor.rawValue, .readable, handler: Handler(self, .tap))
-        // What was added before the device was live.
+        alarms = (Handler(self, .tap), Handler(self, .transmitDoorbell), Handler(self, .responder))
+        device.responder?.reset()
+        // Serve buffers that the guest added before the device was live.
         transmitting.notifier.ring()
     }
 
     func stop() {
+        if let alarms {
+            thread.setAlarm(alarms.receive, at: nil)
+            thread.setAlarm(alarms.transmit, at: nil)
+            thread.setAlarm(alarms.responder, at: nil)
+        }
+        alarms = nil
         thread.remove(device.tap.descriptor.rawValue)
         thread.remove(receiving.notifier.descriptor)
         thread.remove(transmitting.notifier.descriptor)
@@ -82,25 +104,40 @@ internal import VMMBase
             switch source {
             case .tap: if events.contains(.readable) { session.receive() } else { session.loseTap() }
             case .receiveDoorbell: session.resume()
-            case .transmitDoorbell: session.transmit()
+            case .transmitDoorbell: session.handleTransmitDoorbell()
+            case .responder: break
+            }
+        }
+
+        override func alarm() {
+            switch source {
+            case .tap: session.endReceiveThrottle()
+            case .transmitDoorbell: session.endSendThrottle()
+            case .responder: session.receive()
+            case .receiveDoorbell: break
             }
         }
     }
 
     // MARK: From the tap to the guest
 
-    /// Delivers frames until the tap is empty, the guest is out of buffers, or others wait.
+    /// Delivers frames until the tap is empty, the guest has no buffers, or the batch is complete.
     private func receive() {
+        guard !isThrottled, !isPaused else { return }
+        defer { setResponderAlarm() }
         receiving.disableNotifications()
         for _ in 0..<NetSession.batch {
             if pending == 0 {
-                guard let bytes = unsafe device.tap.receive(into: frame) else { break }
+                // SAFETY: takeAnswer() and receive(into:) write at most the length of the buffer.
+                guard let bytes = unsafe takeAnswer() ?? device.tap.receive(into: frame) else { break }
                 guard bytes > 0 else {
                     loseTap()
                     break
                 }
                 pending = bytes
+                isPaid = false
             }
+            guard payForPending() else { break }
             switch deliver() {
             case .done:
                 device.tally.receivedFrames.wrappingAdd(1, ordering: .relaxed)
@@ -108,7 +145,7 @@ internal import VMMBase
             case .dropped:
                 device.tally.receiveDrops.wrappingAdd(1, ordering: .relaxed)
             case .noBuffers(let seen):
-                // More may have come since; else the guest rings when it adds some, and the tap's queue holds the frames till then.
+                // The guest may have added buffers meanwhile. If not, it rings when it adds some; until then frames stay in the tap's queue.
                 if receiving.enableNotifications(beyond: seen) { continue }
                 pause()
                 receiving.interruptIfWanted()
@@ -116,36 +153,90 @@ internal import VMMBase
             }
             pending = 0
         }
-        if pending > 0 {
+        if pending > 0, !isThrottled {
             pause()
             receiving.notifier.ring()
         }
         receiving.interruptIfWanted()
     }
 
-    /// The guest has added buffers.
+    /// The responder's next frame with an empty virtio header, in `frame`; nil if there is none.
+    private func takeAnswer() -> Int? {
+        guard let responder = device.responder else { return nil }
+        let end = TapInterface.headerSize + FrameResponder.frameByteLimit
+        // SAFETY: the buffer is longer than the header and the longest frame.
+        let room = unsafe UnsafeMutableRawBufferPointer(rebasing: frame[TapInterface.headerSize..<end])
+        let bytes = unsafe min(responder.next(into: room), room.count)
+        guard bytes > 0 else { return nil }
+        for index in 0..<TapInterface.headerSize { unsafe frame[index] = 0 }
+        return TapInterface.headerSize + bytes
+    }
+
+    private func setResponderAlarm() {
+        guard let responder = device.responder, let alarms else { return }
+        // Frames that a batch had no place for come soon; a frame that waits for buffers or tokens comes with those.
+        thread.setAlarm(alarms.responder, at: responder.hasNext ? TickClock.monotonicNanoseconds() + 1_000_000 : responder.deadline)
+    }
+
+    /// Handles a notification: the guest has added buffers.
     private func resume() {
         receiving.notifier.wait()
         guard isPaused else { return }
         isPaused = false
-        try? thread.modify(device.tap.descriptor.rawValue, .readable)
+        listen()
         receive()
+    }
+
+    /// Takes the tokens of the frame in `frame`. False if it has to wait; an alarm then continues.
+    private func payForPending() -> Bool {
+        if isPaid { return true }
+        guard let time = device.receiveLimiter.take(bytes: UInt64(max(0, pending - TapInterface.headerSize))) else {
+            isPaid = true
+            return true
+        }
+        device.receiveLimiter.countThrottled()
+        isThrottled = true
+        listen()
+        if let alarms { thread.setAlarm(alarms.receive, at: time) }
+        return false
+    }
+
+    private func endReceiveThrottle() {
+        guard isThrottled else { return }
+        isThrottled = false
+        listen()
+        if !isPaused { receive() }
+    }
+
+    /// Polls the tap unless the next frame has to wait. Frames then stay in the tap's queue, and the host drops those that it has no room for.
+    private func listen() {
+        try? thread.modify(device.tap.descriptor.rawValue, isPaused || isThrottled ? [] : .readable)
+    }
+
+    /// The limits have changed: tries again at once.
+    func limitsChanged() {
+        if let alarms {
+            thread.setAlarm(alarms.receive, at: nil)
+            thread.setAlarm(alarms.transmit, at: nil)
+        }
+        endReceiveThrottle()
+        endSendThrottle()
     }
 
     private func pause() {
         guard !isPaused else { return }
         isPaused = true
         device.tally.receivePauses.wrappingAdd(1, ordering: .relaxed)
-        try? thread.modify(device.tap.descriptor.rawValue, [])
+        listen()
     }
 
-    /// The interface was deleted: its descriptor would be ready for ever.
+    /// The tap was deleted: stops polling its descriptor, which would stay ready.
     private func loseTap() {
         device.tally.tapLosses.wrappingAdd(1, ordering: .relaxed)
         thread.remove(device.tap.descriptor.rawValue)
     }
 
-    /// Copies the pending frame into as many chains as it needs, and shows them to the guest at once (virtio 1.2, section 5.1.6.4).
+    /// Copies the pending frame into as many chains as it needs, and publishes them together (virtio 1.2, section 5.1.6.4).
     private func deliver() -> Delivery {
         guard prepareHeader() else { return .dropped }
         var copied = 0
@@ -154,7 +245,7 @@ internal import VMMBase
             let chain = chains == 0 ? first : next
             guard receiving.pop(into: chain) else {
                 receiving.rollBack(popped: chains)
-                // All that the queue can hold is too little for this frame: no use in waiting.
+                // The whole queue is too small for this frame, so waiting does not help.
                 return chains == receiving.layout.size ? .dropped : .noBuffers(seen: chains)
             }
             chains += 1
@@ -162,7 +253,7 @@ internal import VMMBase
                 receiving.markBroken(.malformedRequest)
                 return .dropped
             }
-            // SAFETY: copied < pending, which is at most the buffer's size.
+            // SAFETY: copied < pending, and pending is at most the buffer's size.
             let rest = unsafe UnsafeRawBufferPointer(rebasing: frame[copied..<pending])
             let bytes = unsafe chain.writable.copy(from: rest)
             receiving.stage(chain, written: bytes)
@@ -180,10 +271,10 @@ internal import VMMBase
         return .done
     }
 
-    /// Makes the header one that the guest has agreed to; false when the frame needs what it has not.
+    /// Clears header fields that the guest has not negotiated. Returns false if the frame needs a feature that the guest lacks.
     private func prepareHeader() -> Bool {
         guard pending >= TapInterface.headerSize else { return false }
-        // SAFETY: the header's 12 bytes are there: flags, gso_type, ... num_buffers.
+        // SAFETY: the frame begins with the header's 12 bytes: flags, gso_type, ... num_buffers.
         if unsafe frame[1] != 0, !takesSegments { return false }
         if !takesOffload { unsafe frame[0] = 0 }
         unsafe frame.storeBytes(of: UInt16(1).littleEndian, toByteOffset: 10, as: UInt16.self)
@@ -192,15 +283,38 @@ internal import VMMBase
 
     // MARK: From the guest to the tap
 
-    private func transmit() {
+    private func handleTransmitDoorbell() {
         transmitting.notifier.wait()
+        if !isSendThrottled { transmit() }
+    }
+
+    private func endSendThrottle() {
+        guard isSendThrottled else { return }
+        isSendThrottled = false
+        transmit()
+    }
+
+    /// Takes the guest's next frame when it has its tokens. If it has to wait, it stays in the guest's ring, and an alarm continues.
+    private func takeFrame() -> Bool {
+        let limiter = device.transmitLimiter
+        guard limiter.isLimited else { return transmitting.pop(into: sent) }
+        guard let position = transmitting.peek(into: sent) else { return false }
+        guard let time = limiter.take(bytes: UInt64(max(0, sent.readable.byteCount - TapInterface.headerSize))) else {
+            return transmitting.take(at: position)
+        }
+        limiter.countThrottled()
+        isSendThrottled = true
+        if let alarms { thread.setAlarm(alarms.transmit, at: time) }
+        return false
+    }
+
+    private func transmit() {
         transmitting.disableNotifications()
         var left = NetSession.batch
-        while left > 0, transmitting.pop(into: sent) {
+        while left > 0, takeFrame() {
             left -= 1
             let bytes = sent.readable.byteCount
-            // The host checks the header and the length; what it refuses, or has no room for, is lost as on any wire.
-            if bytes > TapInterface.headerSize, bytes <= NetSession.frameRoom, device.tap.send(sent.readable) {
+            if sendFrame() {
                 device.tally.sentFrames.wrappingAdd(1, ordering: .relaxed)
                 device.tally.sentBytes.wrappingAdd(UInt64(bytes - TapInterface.headerSize), ordering: .relaxed)
             } else {
@@ -209,6 +323,40 @@ internal import VMMBase
             transmitting.push(sent, written: 0)
         }
         transmitting.interruptIfWanted()
+        if device.responder?.hasNext == true { receive() }
+        if isSendThrottled { return }
         if left == 0 || transmitting.enableNotifications() { transmitting.notifier.ring() }
+    }
+
+    /// Sends the frame in `sent` with a checked copy of its header, which the guest cannot change afterwards.
+    ///
+    /// - Returns: false if it is malformed, or if the host rejects it or has no room for it.
+    private func sendFrame() -> Bool {
+        let bytes = sent.readable.byteCount
+        guard sent.writable.byteCount == 0, bytes > TapInterface.headerSize, bytes <= NetSession.frameRoom else { return false }
+        var header = NetHeader()
+        // SAFETY: a header consists of integers, so any bytes are a valid value.
+        unsafe withUnsafeMutableBytes(of: &header) { _ = unsafe sent.readable.copy(to: $0) }
+        guard header.prepare(features: features, frameByteCount: bytes - TapInterface.headerSize) else { return false }
+        if let responder = device.responder, giveFrame(to: responder, header, bytes) { return true }
+        // SAFETY: the header outlives the call, and writev only reads it.
+        return unsafe withUnsafeMutableBytes(of: &header) { copy in
+            unsafe sent.readable.replaceFirst(with: copy)
+            return device.tap.send(sent.readable)
+        }
+    }
+
+    /// Gives the frame in `sent` to the responder if it takes it.
+    private func giveFrame(to responder: FrameResponder, _ header: NetHeader, _ bytes: Int) -> Bool {
+        let start = TapInterface.headerSize
+        // SAFETY: the buffer has room for the longest frame, and `bytes` is at most that long. The copy is what the responder sees: the guest cannot
+        // change it.
+        let head = unsafe UnsafeMutableRawBufferPointer(rebasing: taken[0..<min(bytes, start + FrameResponder.startByteCount)])
+        unsafe sent.readable.copy(to: head)
+        guard unsafe responder.takes(UnsafeRawBufferPointer(rebasing: head[start...])) else { return false }
+        let whole = unsafe UnsafeMutableRawBufferPointer(rebasing: taken[0..<bytes])
+        unsafe sent.readable.copy(to: whole)
+        unsafe responder.handle(UnsafeRawBufferPointer(rebasing: whole[start...]), isChecked: !header.needsChecksum)
+        return true
     }
 }

@@ -4,7 +4,7 @@ internal import CKVM
 internal import Glibc
 internal import VMMBase
 
-/// What the host's network stack may leave to the guest in frames it sends (TUNSETOFFLOAD).
+/// The offloads that the host may use in frames that it sends to the guest (TUNSETOFFLOAD).
 struct TapOffload: OptionSet, Sendable {
     let rawValue: UInt32
 
@@ -13,49 +13,55 @@ struct TapOffload: OptionSet, Sendable {
     static let segmentation6 = TapOffload(rawValue: 4)  // TUN_F_TSO6
 }
 
-/// An attached tap interface of the host: whole Ethernet frames, each behind a virtio-net header. Reads and writes never wait.
+/// An attached tap interface of the host: whole Ethernet frames, each after a virtio-net header. Reads and writes never block.
 struct TapInterface: ~Copyable, Sendable {
     /// Bytes of struct virtio_net_hdr_v1.
     static let headerSize = 12
 
-    let descriptor: FileDescriptor
-    /// Whether the host can leave checksums and segmentation to the guest.
+    let descriptor: OwnedFileDescriptor
+    /// Whether the tap supports checksum and segmentation offload.
     let canOffload: Bool
 
-    /// Attaches to an interface that exists.
+    /// Attaches to an existing interface.
     ///
-    /// - Throws: `KVMError` with advice: no such interface, not a tap, in use, not permitted, no tun module.
-    init(name: String) throws(KVMError) {
+    /// - Throws: `VMMError` with advice: no such interface, not a tap, in use, not permitted, no tun module.
+    init(name: String) throws(VMMError) {
         let call = "tap \(name)"
-        guard (1...15).contains(name.utf8.count), !name.contains("/") else {
-            throw KVMError(call: call, errno: EINVAL, advice: "an interface's name has 1 to 15 characters and no '/'")
+        guard (1...15).contains(name.utf8.count), !name.utf8.contains(UInt8(ascii: "/")) else {
+            throw VMMError(call: call, errno: EINVAL, advice: "an interface's name has 1 to 15 characters and no '/'")
         }
-        // Attaching to a name that is not there would make an interface instead, which nobody has configured.
+        // Attaching to a name that does not exist would create an unconfigured interface.
         // SAFETY: the string lives for the call.
         guard unsafe if_nametoindex(name) != 0 else {
-            throw KVMError(call: call, errno: ENODEV, advice: "no such interface: make it with 'ip tuntap add \(name) mode tap user $USER'")
+            throw VMMError(call: call, errno: ENODEV, advice: "no such interface: make it with 'ip tuntap add \(name) mode tap user $USER'")
         }
         // SAFETY: the string lives for the call.
         let number = unsafe ckvm_open_tap(name, Int32(TapInterface.headerSize))
-        guard number >= 0 else { throw KVMError(call: call, errno: -number, advice: TapInterface.advice(-number)) }
-        descriptor = FileDescriptor(owning: number)
+        guard number >= 0 else { throw VMMError(call: call, errno: -number, advice: TapInterface.advice(-number)) }
+        descriptor = OwnedFileDescriptor(owning: number)
         let all: TapOffload = [.checksum, .segmentation4, .segmentation6]
         canOffload = ckvm_set_tap_offload(number, all.rawValue) >= 0
-        // An earlier user's choice would stay otherwise.
+        // Resets the offloads that an earlier user of the interface has set.
         _ = ckvm_set_tap_offload(number, 0)
     }
 
-    /// Chooses what frames for the guest may look like.
-    func setOffload(_ offload: TapOffload) throws(KVMError) {
-        _ = try KVMError.check(ckvm_set_tap_offload(descriptor.rawValue, offload.rawValue), "TUNSETOFFLOAD")
+    /// Takes over a descriptor that moves whole frames, such as a socket. For tests and fuzz targets.
+    init(owning descriptor: consuming OwnedFileDescriptor) {
+        self.descriptor = descriptor
+        canOffload = false
+    }
+
+    /// Sets the offloads of frames for the guest.
+    func setOffload(_ offload: TapOffload) throws(VMMError) {
+        _ = try VMMError.check(ckvm_set_tap_offload(descriptor.rawValue, offload.rawValue), "TUNSETOFFLOAD")
     }
 
     /// Reads one frame.
     ///
-    /// - Returns: its length with the header; nil when there is none now; 0 when the interface has gone.
+    /// - Returns: its length with the header; nil if there is none now; 0 if the interface no longer exists.
     func receive(into buffer: UnsafeMutableRawBufferPointer) -> Int? {
         while true {
-            // SAFETY: the buffer has as many bytes as is said.
+            // SAFETY: the buffer has `count` bytes.
             let bytes = unsafe read(descriptor.rawValue, buffer.baseAddress, buffer.count)
             if bytes >= 0 { return bytes }
             if errno == EAGAIN { return nil }
@@ -65,7 +71,7 @@ struct TapInterface: ~Copyable, Sendable {
 
     /// Sends one frame with its header.
     ///
-    /// - Returns: whether the host took it.
+    /// - Returns: whether the host accepted it.
     func send(_ frame: borrowing GuestVectors) -> Bool {
         while true {
             let number = descriptor.rawValue

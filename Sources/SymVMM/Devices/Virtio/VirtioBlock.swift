@@ -1,23 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
 
 public import VMMBase
+public import VMMModel
 
 internal import Glibc
 internal import Synchronization
 
 /// A disk (virtio 1.2, section 5.2) on any `BlockStorage`.
 ///
-/// Two worker threads a disk serve requests off the vCPUs' threads, in any order; they run from activation to stop.
+/// Two worker threads for each disk execute requests in any order. They are made with the disk and end with it; a reset only parks them.
 public final class VirtioBlock: VirtioDevice, @unchecked Sendable {
-    /// The disk's life, and what it is on.
-    private struct State {
+    /// The disk's storage, and what its workers serve.
+    private struct Life {
         var storage: BlockStorage
-        /// While the device is active.
-        var service: BlockWorkers?
+        /// Nil if the device is not active.
         var activation: Activation?
     }
 
-    /// What the guest and the device agreed on.
+    /// The queue, the features and the interrupt of an active device.
     private struct Activation {
         let queue: Virtqueue
         let features: UInt64
@@ -25,23 +25,34 @@ public final class VirtioBlock: VirtioDevice, @unchecked Sendable {
     }
 
     static let workerCount = 2
-    /// Of a discard request: segments, and sectors of 512 bytes in each (2 GiB).
+    /// Limits of a discard request: segments, and sectors of 512 bytes in each (2 GiB).
     static let discardSegments: UInt32 = 32
     static let discardSectors: UInt32 = 1 << 22
-    /// Of a write-zeroes request: sectors of 512 bytes (128 MiB), in one segment. Some file systems have to write them.
+    /// Limit of a write-zeroes request: sectors of 512 bytes (128 MiB) in one segment. On some file systems the VMM writes all of them.
     static let zeroSectors: UInt32 = 1 << 18
 
     private let serial: [UInt8]
     private let tally = BlockCounters()
-    private let state: Mutex<State>
-    /// In sectors of 512 bytes: the one field of the configuration space that may change.
+    private let workers: BlockWorkers
+    private let limiter: RateLimiter
+    private let life: Mutex<Life>
+    /// The storage for readers: they do not wait for `life`, which a stop holds while requests are in flight.
+    private let current: Mutex<BlockStorage>
+    /// Capacity in sectors of 512 bytes: the only field of the configuration space that may change.
     private let capacity: Atomic<UInt64>
 
-    /// Makes a disk.
+    /// Creates a disk and its worker threads.
     ///
-    /// - Parameter id: names the disk in statistics; its first 20 bytes are the serial number that the guest reads.
-    public init(id: String, storage: BlockStorage) {
-        state = Mutex(State(storage: storage))
+    /// - Parameters:
+    ///   - id: names the disk in statistics; its first 20 bytes are the serial number that the guest reads.
+    ///   - storage: holds the disk's contents.
+    ///   - rateLimiter: limits the disk's bandwidth and requests; nil: no limit.
+    /// - Throws: `VMMError` if the host makes no more threads.
+    public init(id: String, storage: BlockStorage, rateLimiter: RateLimiterConfiguration? = nil) throws(VMMError) {
+        limiter = RateLimiter(rateLimiter)
+        workers = try BlockWorkers(count: VirtioBlock.workerCount, name: id)
+        life = Mutex(Life(storage: storage))
+        current = Mutex(storage)
         capacity = Atomic(storage.byteCount / 512)
         serial = Array(id.utf8.prefix(20))
         super.init(
@@ -49,74 +60,73 @@ public final class VirtioBlock: VirtioDevice, @unchecked Sendable {
             configuration: VirtioBlock.configuration(of: storage))
     }
 
+    deinit {
+        workers.end()
+    }
+
     /// The device's name.
     static func name(id: String) -> String {
         "virtio-blk.\(id)"
     }
 
-    /// Where the bytes are.
+    /// The disk's storage.
     public var storage: BlockStorage {
-        state.withLock { $0.storage }
+        current.withLock { $0 }
     }
 
-    /// Starts the workers.
-    public override func activate(_ queues: [Virtqueue?], features: UInt64, interrupt: VirtioInterrupt) throws(KVMError) {
+    /// Gives the workers the queue.
+    public override func activate(_ queues: [Virtqueue?], features: UInt64, interrupt: VirtioInterrupt) throws(VMMError) {
         guard let queue = queues.first ?? nil else { return }
-        let failure = state.withLock { state in
-            state.activation = Activation(queue: queue, features: features, interrupt: interrupt)
-            return start(&state)
+        life.withLock { life in
+            life.activation = Activation(queue: queue, features: features, interrupt: interrupt)
+            start(life)
         }
-        if let failure { throw failure }
     }
 
-    /// Waits for the requests in flight and ends the workers.
+    /// Waits for the requests in flight, at most one of each worker, and parks the workers.
     public override func stop() {
-        state.withLock { state in
-            state.activation = nil
-            state.service?.stop()
-            state.service = nil
+        life.withLock { life in
+            life.activation = nil
+            workers.stop()
         }
     }
 
-    /// Puts other storage in the place of what is there, and tells the guest that the size may have changed. Requests in flight are finished
-    /// on the old storage first. Any thread but a worker's.
+    /// Replaces the storage and notifies the guest that the size may have changed. The workers first complete
+    /// requests in flight on the old storage. Any thread except a worker's.
     ///
-    /// - Parameter storage: as read-only as the old one, with sectors of the same size: the guest has been told of both.
-    /// - Throws: `KVMError` when the two differ in that, or the workers cannot be started again, which the guest is told too.
-    public func replaceStorage(_ storage: BlockStorage) throws(KVMError) {
-        let failure = state.withLock { state -> KVMError? in
-            guard storage.isReadOnly == state.storage.isReadOnly, storage.sectorSize == state.storage.sectorSize else {
-                return KVMError(call: "replace \(name)", errno: EINVAL, advice: "sectors of another size, or not as read-only")
+    /// - Parameter storage: read-only or not like the old one, with the same sector size, because the guest already uses both.
+    /// - Throws: `VMMError` if the two differ in these.
+    public func replaceStorage(_ storage: BlockStorage) throws(VMMError) {
+        let failure = life.withLock { life -> VMMError? in
+            guard storage.isReadOnly == life.storage.isReadOnly, storage.sectorSize == life.storage.sectorSize else {
+                return VMMError(call: "replace \(name)", errno: EINVAL, advice: "another sector size, or only one is read-only")
             }
-            state.service?.stop()
-            state.service = nil
-            state.storage = storage
+            workers.stop()
+            life.storage = storage
+            current.withLock { $0 = storage }
             capacity.store(storage.byteCount / 512, ordering: .releasing)
-            guard let activation = state.activation else { return nil }
-            let failure = start(&state)
-            if failure == nil { activation.interrupt.configurationChanged() } else { activation.interrupt.requireReset() }
-            return failure
+            start(life)
+            life.activation?.interrupt.configurationChanged()
+            return nil
         }
         if let failure { throw failure }
     }
 
-    private func start(_ state: inout State) -> KVMError? {
-        guard let activation = state.activation else { return nil }
-        // Without FLUSH the driver has no way to ask, and may take every write for stable (virtio 1.2, section 5.2.6.2).
-        let writeThrough = activation.features & BlockFeature.flush == 0
-        let server = BlockRequestHandler(
-            queue: activation.queue, storage: state.storage, serial: serial, writeThrough: writeThrough, tally: tally)
-        let started = BlockWorkers(queue: activation.queue, server: server, name: name)
-        state.service = started
-        do throws(KVMError) {
-            try started.start(workers: VirtioBlock.workerCount)
-            return nil
-        } catch {
-            return error
-        }
+    /// Changes the limits. A bucket that the change lacks stays as it is; one without a limit removes the limit. Any thread.
+    public func changeRateLimiter(_ change: RateLimiterConfiguration) {
+        limiter.update(change)
+        workers.limitsChanged()
     }
 
-    /// The configuration space, with the capacity that is now.
+    private func start(_ life: Life) {
+        guard let activation = life.activation else { return }
+        let server = BlockRequestHandler(
+            queue: activation.queue, storage: life.storage, serial: serial, features: activation.features, tally: tally,
+            limiter: limiter)
+        workers.start(BlockWorkers.Job(queue: activation.queue, server: server, limiter: limiter))
+    }
+
+    /// Reads the configuration space with the current capacity.
     public override func readConfiguration(offset: UInt64, size: Int) -> UInt64 {
         guard offset < 8, size > 0, size <= 8 else { return super.readConfiguration(offset: offset, size: size) }
         let field = capacity.load(ordering: .acquiring) >> (8 &* offset)
@@ -126,9 +136,9 @@ public final class VirtioBlock: VirtioDevice, @unchecked Sendable {
         return field | super.readConfiguration(offset: 8, size: size &- Int(8 &- offset)) << inside
     }
 
-    /// Requests by kind, bytes, and what went wrong.
+    /// Requests by kind, bytes, errors, and requests that waited for tokens.
     public override func counters() -> [(name: String, value: UInt64)] {
-        tally.values()
+        tally.values() + [("throttled_requests", limiter.throttledCount)]
     }
 
     private static func features(of storage: BlockStorage) -> UInt64 {
@@ -174,7 +184,7 @@ enum BlockFeature {
     static let writeZeroes: UInt64 = 1 << 14  // VIRTIO_BLK_F_WRITE_ZEROES
 }
 
-/// What a disk counts. Written by its workers, read by anybody.
+/// A disk's counters. Its workers write them, any thread reads them.
 final class BlockCounters: Sendable {
     let reads = Atomic<UInt64>(0)
     let writes = Atomic<UInt64>(0)

@@ -2,18 +2,18 @@
 
 public import VMMBase
 
-/// A virtio device behind a transport: what it offers, its configuration space, and its life.
+/// A virtio device behind a transport: its features, its configuration space, and its life cycle.
 ///
 ///     idle -- activate --> active -- stop --> idle
 ///
-/// The transport calls `activate` and `stop` in turn, one at a time, on a vCPU's thread or the machine's; it holds no lock that a register
-/// access needs, so both may wait. Everything else may be called on any thread at any time.
+/// The transport calls `activate` and `stop` alternately, on a vCPU's thread or on the thread that controls the machine. It holds no lock that
+/// a register access needs, so both may block. Any thread may call the other methods at any time.
 open class VirtioDevice: @unchecked Sendable {
     /// The name in statistics and messages, for instance `virtio-blk.root`.
     public let name: String
     /// The device type (virtio 1.2, section 5): 1 network, 2 block, 4 entropy.
     public let deviceType: UInt32
-    /// Feature bits of the type; the transport adds those of the rings.
+    /// Feature bits of the device type. The transport adds those of the queues.
     public let features: UInt64
     /// The largest size of each queue, a power of two of at most 256.
     public let queueSizes: [UInt16]
@@ -21,7 +21,12 @@ open class VirtioDevice: @unchecked Sendable {
 
     /// Describes a device.
     ///
-    /// - Parameter configuration: the configuration space, little-endian, at most 256 bytes.
+    /// - Parameters:
+    ///   - name: the device's name in statistics and messages.
+    ///   - deviceType: the virtio device ID (virtio 1.2, section 5).
+    ///   - features: the feature bits that the device offers, without those of the transport.
+    ///   - queueSizes: the largest size of each queue, a power of two of at most 256.
+    ///   - configuration: the configuration space, little-endian, at most 256 bytes.
     public init(name: String, deviceType: UInt32, features: UInt64, queueSizes: [UInt16], configuration: [UInt8]) {
         self.name = name
         self.deviceType = deviceType
@@ -35,7 +40,7 @@ open class VirtioDevice: @unchecked Sendable {
     /// - Parameters:
     ///   - offset: bytes from its start, as the guest gave it.
     ///   - size: 1, 2, 4 or 8 bytes.
-    /// - Returns: the value; bytes behind the end read as ones.
+    /// - Returns: the value; bytes beyond the end read as ones.
     open func readConfiguration(offset: UInt64, size: Int) -> UInt64 {
         var value: UInt64 = 0
         for index in 0..<min(max(size, 0), 8) {
@@ -46,29 +51,37 @@ open class VirtioDevice: @unchecked Sendable {
         return value
     }
 
-    /// Writes the configuration space. No field of the devices here is writable with the features they offer.
-    open func writeConfiguration(offset: UInt64, size: Int, value: UInt64) {
+    /// Bytes of the configuration space.
+    public final var configurationByteCount: Int {
+        configuration.count
     }
 
-    /// Whether this subset of the offered features makes sense together.
+    /// Handles a write to the configuration space. Refuses it unless overridden: symvmm's devices have no writable field.
+    ///
+    /// - Returns: whether the field is writable. The transport counts the write as a bad access if it is not.
+    open func writeConfiguration(offset: UInt64, size: Int, value: UInt64) -> Bool {
+        false
+    }
+
+    /// Whether the device supports this combination of offered features.
     open func accepts(_ features: UInt64) -> Bool {
         true
     }
 
-    /// Starts to serve the queues.
+    /// Starts serving the queues.
     ///
     /// - Parameters:
-    ///   - queues: one for each of `queueSizes`; nil where the guest set none up.
-    ///   - features: what both sides agreed on.
-    ///   - interrupt: for changes of the configuration space; queues raise their own.
-    open func activate(_ queues: [Virtqueue?], features: UInt64, interrupt: VirtioInterrupt) throws(KVMError) {
+    ///   - queues: one for each of `queueSizes`; nil if the guest has not set up the queue.
+    ///   - features: the negotiated features.
+    ///   - interrupt: notifies the guest of configuration changes. Queues raise their own interrupts.
+    open func activate(_ queues: [Virtqueue?], features: UInt64, interrupt: VirtioInterrupt) throws(VMMError) {
     }
 
-    /// Stops to serve; returns when no request is in flight and the guest's memory will not be touched again.
+    /// Stops serving the queues. After it returns, no request is in flight and the device does not access guest memory.
     open func stop() {
     }
 
-    /// What the device has counted since it was made, in the order to print.
+    /// The device's counters since its creation, in the order to print.
     open func counters() -> [(name: String, value: UInt64)] {
         []
     }

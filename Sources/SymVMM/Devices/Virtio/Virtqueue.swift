@@ -2,8 +2,8 @@
 
 internal import Synchronization
 
-/// Size and places of a split virtqueue, as the guest gave them (virtio 1.2, section 2.7).
-public struct VirtqueueLayout: Sendable, Equatable {
+/// Size and addresses of a split virtqueue, as the guest has set them (virtio 1.2, section 2.7).
+public struct VirtqueueLayout: Codable, Sendable, Equatable {
     /// Number of descriptors, a power of two.
     public var size: UInt16
     /// GPA of the descriptor table.
@@ -13,9 +13,14 @@ public struct VirtqueueLayout: Sendable, Equatable {
     /// GPA of the used ring (the device area).
     public var usedRing: UInt64
 
-    /// Checks size, alignment and that every part lies in memory, the event indices included.
+    /// Whether a queue can have this many descriptors: a power of two.
+    static func isSize(_ size: UInt16) -> Bool {
+        size > 0 && size & (size - 1) == 0
+    }
+
+    /// Checks the size, the alignment, and that every part lies in memory, including the event indices.
     func check(maximumSize: UInt16, _ memory: GuestMemory) throws(VirtqueueFault) {
-        guard size > 0, size & (size - 1) == 0, size <= maximumSize else { throw .badSize }
+        guard VirtqueueLayout.isSize(size), size <= maximumSize else { throw .badSize }
         let count = Int(size)
         guard descriptorTable % 16 == 0, memory.contains(descriptorTable, byteCount: 16 * count),
             availableRing % 2 == 0, memory.contains(availableRing, byteCount: 6 + 2 * count),
@@ -26,40 +31,43 @@ public struct VirtqueueLayout: Sendable, Equatable {
 
 /// The device's side of a split virtqueue (virtio 1.2, section 2.7).
 ///
-/// Any thread may call; a lock of its own, held for the time of one chain's walk, keeps the indices. The guest is hostile: whatever it
-/// writes in the rings, a call answers or marks the queue broken, which asks the guest to reset the device. A broken queue looks empty.
+/// Any thread. A lock protects the indices; a method holds it for at most one chain. The guest may be hostile: if a ring is invalid, the method
+/// marks the queue broken, which asks the guest to reset the device. A broken queue appears empty.
 public final class Virtqueue: Sendable {
-    /// Number of the queue in its device.
+    /// Index of the queue in its device.
     public let index: Int
-    /// Where it lies.
+    /// Size and addresses.
     public let layout: VirtqueueLayout
-    /// What the guest rings when it has added buffers.
+    /// The notifier that the guest rings after it has added buffers.
     public let notifier: QueueNotifier
 
     private let memory: GuestMemory
     private let interrupt: VirtioInterrupt
     private let hasEventIndex: Bool
     private let allowIndirect: Bool
-    private let ring = Mutex(Ring())
+    /// The maximum number of descriptors in a chain, with those of an indirect table: the largest size of the device's queue.
+    private let chainLimit: Int
+    let ring: Mutex<Ring>
 
-    private struct Ring {
-        /// The available index up to which chains were taken.
+    struct Ring {
+        /// The available index up to which the device has taken chains.
         var nextAvailable: UInt16 = 0
         /// The used index that the guest sees.
         var nextUsed: UInt16 = 0
-        /// Chains written to the used ring beyond it.
+        /// Chains in the used ring beyond `nextUsed`, which the guest does not see yet.
         var staged: UInt16 = 0
-        /// The used index when the guest was last told, or not told because it did not want to be.
+        /// The used index at the last interrupt, or at the last one that the guest suppressed.
         var signalled: UInt16 = 0
         var fault: VirtqueueFault?
     }
 
-    /// Takes a queue into service.
+    /// Creates a queue.
     ///
-    /// - Throws: `VirtqueueFault` when the layout is bad.
+    /// - Parameter state: the indices from which the queue continues.
+    /// - Throws: `VirtqueueFault` if the layout is invalid.
     init(
         index: Int, layout: VirtqueueLayout, maximumSize: UInt16, features: UInt64, memory: GuestMemory, notifier: QueueNotifier,
-        interrupt: VirtioInterrupt
+        interrupt: VirtioInterrupt, state: VirtqueueState = VirtqueueState()
     ) throws(VirtqueueFault) {
         try layout.check(maximumSize: maximumSize, memory)
         self.index = index
@@ -69,35 +77,65 @@ public final class Virtqueue: Sendable {
         self.interrupt = interrupt
         hasEventIndex = features & VirtioFeature.eventIndex != 0
         allowIndirect = features & VirtioFeature.indirectDescriptors != 0
+        chainLimit = Int(maximumSize)
+        ring = Mutex(
+            Ring(nextAvailable: state.nextAvailable, nextUsed: state.nextUsed, signalled: state.signalled, fault: state.fault))
     }
 
-    /// Why the queue is broken, or nil.
+    /// Why the queue is broken; nil if it is not.
     public var fault: VirtqueueFault? {
         ring.withLock { $0.fault }
     }
 
     /// Takes the next request into `chain`.
     ///
-    /// - Returns: false when there is none or the queue is broken.
+    /// - Returns: false if there is none or the queue is broken.
     public func pop(into chain: DescriptorChain) -> Bool {
-        do throws(VirtqueueFault) {
-            return try ring.withLock { ring throws(VirtqueueFault) in
-                guard ring.fault == nil, try waiting(ring) > 0 else { return false }
-                let slot = layout.availableRing &+ 4 &+ 2 &* UInt64(ring.nextAvailable % layout.size)
-                let head = try access { () throws(GuestAddressError) in try memory.load(slot, as: UInt16.self) }
-                try chain.load(head: head, layout: layout, allowIndirect: allowIndirect, memory: memory)
-                ring.nextAvailable &+= 1
-                return true
-            }
-        } catch {
-            markBroken(error)
-            return false
+        load(chain, andTake: true) != nil
+    }
+
+    /// Loads the next request into `chain`, and does not take it yet.
+    ///
+    /// - Returns: its position, for `take(at:)`; nil if there is none or the queue is broken.
+    func peek(into chain: DescriptorChain) -> UInt16? {
+        load(chain, andTake: false)
+    }
+
+    /// Takes the request that `peek(into:)` has loaded. The chain stays as it was loaded, whatever the guest has written since.
+    ///
+    /// - Returns: false if another thread has taken it.
+    func take(at position: UInt16) -> Bool {
+        ring.withLock { ring in
+            guard ring.fault == nil, ring.nextAvailable == position else { return false }
+            ring.nextAvailable &+= 1
+            return true
         }
     }
 
-    /// Gives a chain back to the guest. `interruptIfWanted()` tells it.
+    /// Loads the next request. Returns its position; nil if there is none or the queue is broken.
+    @inline(__always)
+    private func load(_ chain: DescriptorChain, andTake isTaken: Bool) -> UInt16? {
+        do throws(VirtqueueFault) {
+            return try ring.withLock { ring throws(VirtqueueFault) -> UInt16? in
+                guard ring.fault == nil, try waiting(ring) > 0 else { return nil }
+                let position = ring.nextAvailable
+                let slot = layout.availableRing &+ 4 &+ 2 &* UInt64(position % layout.size)
+                let head = try access { () throws(GuestAddressError) in try memory.load(slot, as: UInt16.self) }
+                try chain.load(head: head, layout: layout, limit: chainLimit, allowIndirect: allowIndirect, memory: memory)
+                if isTaken { ring.nextAvailable = position &+ 1 }
+                return position
+            }
+        } catch {
+            markBroken(error)
+            return nil
+        }
+    }
+
+    /// Returns a chain to the guest. `interruptIfWanted()` then notifies it.
     ///
-    /// - Parameter written: bytes from the start of the writable part that were written.
+    /// - Parameters:
+    ///   - chain: a chain of this queue.
+    ///   - written: bytes from the start of the writable part that were written.
     public func push(_ chain: DescriptorChain, written: Int) {
         finish { ring throws(VirtqueueFault) in
             try stage(chain.head, written, &ring)
@@ -105,17 +143,17 @@ public final class Virtqueue: Sendable {
         }
     }
 
-    /// Writes a chain to the used ring, but does not show it to the guest before `publish()`.
+    /// Writes a chain to the used ring. The guest sees it after `publish()`.
     func stage(_ chain: DescriptorChain, written: Int) {
         finish { ring throws(VirtqueueFault) in try stage(chain.head, written, &ring) }
     }
 
-    /// Shows all staged chains to the guest at once.
+    /// Publishes all staged chains together.
     func publish() {
         finish { ring throws(VirtqueueFault) in try publish(&ring) }
     }
 
-    /// Takes back what was staged and the last `popped` chains that were taken: the next `pop` takes them again.
+    /// Drops all staged chains and returns the last `popped` chains to the available ring: the next `pop` takes them again.
     func rollBack(popped: UInt16) {
         ring.withLock { ring in
             ring.staged = 0
@@ -123,12 +161,13 @@ public final class Virtqueue: Sendable {
         }
     }
 
-    /// Raises the queue's interrupt if there is news and the guest wants to hear it (virtio 1.2, section 2.7.7.2).
+    /// Raises the queue's interrupt if there are new used buffers and the guest has not suppressed it (virtio 1.2, section 2.7.7.2).
     public func interruptIfWanted() {
         do throws(VirtqueueFault) {
             let wanted = try ring.withLock { ring throws(VirtqueueFault) in
                 guard ring.fault == nil, ring.signalled != ring.nextUsed else { return false }
-                // The guest writes its wish, then looks at the used index; here the used index was written, now its wish is read.
+                // Pairs with the driver's barrier: it writes its event index, then reads the used index; we wrote the used index, now
+                // read the event index.
                 atomicMemoryFence(ordering: .sequentiallyConsistent)
                 let old = ring.signalled
                 ring.signalled = ring.nextUsed
@@ -140,7 +179,7 @@ public final class Virtqueue: Sendable {
                 let event = try access { () throws(GuestAddressError) in try memory.loadAcquiring(place) }
                 return ring.nextUsed &- event &- 1 < ring.nextUsed &- old
             }
-            if wanted { interrupt.buffersUsed() }
+            if wanted { interrupt.buffersUsed(queue: index) }
         } catch {
             markBroken(error)
         }
@@ -148,8 +187,8 @@ public final class Virtqueue: Sendable {
 
     /// Asks the guest to ring the notifier for the next buffers.
     ///
-    /// - Parameter seen: chains that wait already and that the caller knows of.
-    /// - Returns: whether more than these are waiting already, of which the guest may have said nothing.
+    /// - Parameter seen: number of available chains that the caller has already seen.
+    /// - Returns: whether there are more available chains, for which the guest may not have rung.
     public func enableNotifications(beyond seen: UInt16 = 0) -> Bool {
         do throws(VirtqueueFault) {
             return try ring.withLock { ring throws(VirtqueueFault) in
@@ -161,7 +200,7 @@ public final class Virtqueue: Sendable {
                         try memory.storeReleasing(0, at: layout.usedRing)
                     }
                 }
-                // The guest writes its index, then looks whether to ring; here the wish was written, now the index is read.
+                // Pairs with the driver's barrier: it writes the available index, then reads whether to ring; we wrote that, now read the index.
                 atomicMemoryFence(ordering: .sequentiallyConsistent)
                 return try waiting(ring) > seen
             }
@@ -171,16 +210,16 @@ public final class Virtqueue: Sendable {
         }
     }
 
-    /// Tells the guest that it need not ring. It may all the same.
+    /// Suppresses notifications. The guest may still ring.
     public func disableNotifications() {
-        // With the event index, one that lies behind says the same.
+        // With the event index, an old index suppresses notifications.
         guard !hasEventIndex else { return }
         finish { _ throws(VirtqueueFault) in
             try access { () throws(GuestAddressError) in try memory.storeReleasing(1, at: layout.usedRing) }  // VIRTQ_USED_F_NO_NOTIFY
         }
     }
 
-    /// Takes the queue out of service and asks the guest to reset the device.
+    /// Marks the queue broken and asks the guest to reset the device.
     public func markBroken(_ fault: VirtqueueFault) {
         let isFirst = ring.withLock { ring in
             guard ring.fault == nil else { return false }
@@ -190,7 +229,7 @@ public final class Virtqueue: Sendable {
         if isFirst { interrupt.requireReset() }
     }
 
-    /// How many chains wait.
+    /// Number of available chains.
     private func waiting(_ ring: Ring) throws(VirtqueueFault) -> UInt16 {
         let available = try access { () throws(GuestAddressError) in try memory.loadAcquiring(layout.availableRing &+ 2) }
         let count = available &- ring.nextAvailable
@@ -200,7 +239,7 @@ public final class Virtqueue: Sendable {
 
     private func stage(_ head: UInt16, _ written: Int, _ ring: inout Ring) throws(VirtqueueFault) {
         let slot = (ring.nextUsed &+ ring.staged) % layout.size
-        let element = UInt64(head) | UInt64(UInt32(truncatingIfNeeded: written)) << 32
+        let element = UInt64(head) | UInt64(UInt32(clamping: written)) << 32
         let place = layout.usedRing &+ 4 &+ 8 &* UInt64(slot)
         try access { () throws(GuestAddressError) in try memory.store(element, at: place) }
         ring.staged &+= 1
@@ -224,7 +263,7 @@ public final class Virtqueue: Sendable {
         }
     }
 
-    /// The rings were checked when the queue was made, so this never fails; were it to, the queue is broken rather than the VMM.
+    /// Accesses the rings. `init` has checked them, so the access does not fail; if it does, marks the queue broken.
     @inline(__always)
     private func access<Value>(_ body: () throws(GuestAddressError) -> Value) throws(VirtqueueFault) -> Value {
         do throws(GuestAddressError) {

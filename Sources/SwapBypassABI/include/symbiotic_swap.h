@@ -1,0 +1,1 @@
+../../../guest/include/symbiotic_swap.h

@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package import SymVMM
+package import VMMBase
+
+internal import VMMMetadata
+internal import VMMService
+
+extension VMController {
+    /// The engine's virtual machine; nil before the start.
+    package var virtualMachine: VirtualMachine? { machine?.virtualMachine }
+
+    /// Builds a virtual machine with the services in its configuration: the builder of `symvmm run` and `serve`.
+    package static func makeMachine(
+        _ launch: LaunchConfiguration, _ output: ConsoleOutput, _ loading: LoadingLimit
+    ) throws(VMMError) -> any MachineControl {
+        var services: [SymbioticService] = []
+        for request in launch.services { services.append(try request.makeService()) }
+        let (metadata, store) = (launch.metadata, launch.metadataStore)
+        return try VirtualMachine(launch.machine, console: output, services: services, loading: loading) { id in
+            guard let metadata, let store, metadata.interfaces.contains(id) else { return nil }
+            return MetadataResponder(address: metadata.address, store: store)
+        }
+    }
+}
