@@ -132,7 +132,8 @@ class APIFaults(api.ServeTest):
             thread.join(vmm.PATIENCE)
         self.assertEqual(len(statuses), 1000)
         self.assertLessEqual(set(statuses), {200, 503})
-        self.assertGreater(statuses.count(200), 200)
+        # As many as may wait for a thread are not refused, however slow the threads are.
+        self.assertGreaterEqual(statuses.count(200), 128)
         self.assertLess(self.memory() - before, 16, "MiB more than before")
         self.end()
 

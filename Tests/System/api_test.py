@@ -17,7 +17,7 @@ class API(api.ServeTest):
     def test_a_machine_is_configured_started_and_ends_by_itself(self):
         machine = self.serve("--stats-file", self.path("stats.json"))
         self.assertEqual(self.ask(machine, "GET", "/").value, {"app_name": "symvmm", "id": "served", "state": "Not started", "vmm_version": self.version()})
-        self.assertEqual([line["state"] for line in self.answer("ps")], ["Not started"])
+        self.assertEqual([line["state"] for line in self.listed()], ["Not started"])
         self.done(machine, "PUT", "/boot-source", {"kernel_image_path": self.assemble("echo"), "boot_args": "one two"})
         self.done(machine, "PUT", "/machine-config", SMALL)
         self.done(machine, "PUT", "/actions", {"action_type": "InstanceStart"})
@@ -69,7 +69,7 @@ class API(api.ServeTest):
         self.wait_until_running("served")
         again.socket = machine.socket
         self.assertEqual(self.ask(again, "GET", "/vm/config").value, configuration)
-        self.assertEqual(self.answer("ps")[0]["mem_size_mib"], 32)
+        self.assertEqual(self.listed()[0]["mem_size_mib"], 32)
         self.refused(again, "PUT", "/actions", {"action_type": "InstanceStart"}, "has been started")
         self.symvmm("kill", "served")
         self.assert_ended(again, 130)
@@ -295,7 +295,7 @@ class ManyMachines(api.ServeTest):
                 "--api-socket", self.path(f"{name}.sock"),
             )
             self.wait_until_running(name)
-        lines = self.answer("ps")
+        lines = self.listed()
         self.assertEqual({line["name"]: line["pid"] for line in lines}, {name: machine.pid for name, machine in machines.items()})
         self.assertEqual({line["mem_size_mib"] for line in lines}, {64})
         for number, name in enumerate(names):
@@ -304,7 +304,7 @@ class ManyMachines(api.ServeTest):
                 self.wait_until(f"{name} has made its exits", lambda: self.written(name) == 100 + number)
         # A request to one VM changes no other VM.
         self.assertEqual(self.symvmm("pause", "vm07").returncode, 0)
-        self.assertEqual([line["name"] for line in self.answer("ps") if line["state"] == "Paused"], ["vm07"])
+        self.assertEqual([line["name"] for line in self.listed() if line["state"] == "Paused"], ["vm07"])
         held, before = self.written("vm07"), self.written("vm19")
         self.wait_until("the other goes on", lambda: self.written("vm19") > before)
         self.assertEqual(self.written("vm07"), held)

@@ -8,10 +8,20 @@ import os
 import resource
 import signal
 import socket
+import struct
 import subprocess
+import termios
 
 import api
 import vmm
+
+# fcntl(2): sets the capacity of a pipe.
+F_SETPIPE_SZ = 1031
+
+
+def waiting_bytes(pipe):
+    """Bytes that a pipe holds."""
+    return struct.unpack("i", fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)))[0]
 
 
 class Signals(vmm.SystemTest):
@@ -24,6 +34,8 @@ class Signals(vmm.SystemTest):
             preexec=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (3, 3)))
         self.wait_until("the file is full", lambda: os.path.exists(log) and os.path.getsize(log) == 3)
         self.wait_until_running("limited")
+        # The guest has written all of it when it waits for input.
+        self.wait_until("the guest reads", lambda: self.answer("stats", "limited", "--reason", "pio_read")["exit_count"] > 0)
         self.assertEqual(self.symvmm("kill", "limited").returncode, 0)
         self.assert_ended(machine, 130)
         self.assertRegex(machine.errors, r"symvmm: \d+ bytes of console output were dropped")
@@ -89,27 +101,21 @@ class Ends(vmm.SystemTest):
         reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
         self.addCleanup(os.close, reader)
         # Less room than the report needs.
-        fcntl.fcntl(reader, 1031, 4096)
-        writer = os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)
-        os.write(writer, b"x" * 4096)
-        os.close(writer)
+        fcntl.fcntl(reader, F_SETPIPE_SZ, 4096)
         machine = self.count("--stats-file", fifo, "--name", "stuck")
-        self.wait_until("the guest has ended", lambda: self.state_of("stuck") == "Ended")
+        self.wait_until("the FIFO is full", lambda: machine.process.poll() is not None or waiting_bytes(reader) == 4096)
+        self.assertEqual(waiting_bytes(reader), 4096, machine.errors)
+        self.assertEqual(self.listed()[0]["state"], "Ended")
         machine.signal(signal.SIGTERM)
-        self.assertEqual(machine.end(within=8), 130)
+        # Without the signal, it gives up after 10 s, with status 3.
+        self.assertEqual(machine.end(), 130)
         self.assert_nothing_left()
 
-    def state_of(self, name):
-        states = [line["state"] for line in self.answer("ps") if line["name"] == name]
-        return states[0] if states else None
-
     def test_a_statistics_fifo_with_a_reader_gets_the_report(self):
-        fifo = self.path("stats.fifo")
-        os.mkfifo(fifo)
-        reader = subprocess.Popen(["cat", fifo], stdout=subprocess.PIPE)
-        machine = self.count("--stats-file", fifo, "--name", "read")
+        fifo = vmm.Fifo(self.path("stats.fifo"))
+        machine = self.count("--stats-file", fifo.path, "--name", "read")
         self.assert_ended(machine, 0)
-        self.assertEqual(json.loads(reader.communicate(timeout=vmm.PATIENCE)[0])["name"], "read")
+        self.assertEqual(json.loads(fifo.text())["name"], "read")
 
     def test_statistics_on_standard_output(self):
         target = self.path("out")
@@ -151,7 +157,7 @@ class Ends(vmm.SystemTest):
             self.wait_until_running(name)
         self.assertEqual(
             self.answer("pause", "one", "two"), [{"name": "one", "result": "paused"}, {"name": "two", "result": "paused"}])
-        self.assertEqual([line["state"] for line in self.answer("ps")], ["Paused", "Running", "Paused"])
+        self.assertEqual([line["state"] for line in self.listed()], ["Paused", "Running", "Paused"])
         result = self.symvmm("resume", "one", "nobody", "two")
         self.assertEqual((result.returncode, result.stdout), (2, "one: resumed\ntwo: resumed\n"))
         self.assertIn("no VM named 'nobody'", result.stderr)
@@ -347,7 +353,7 @@ class Messages(vmm.SystemTest):
         machine.wait_for(f"symvmm: the API is at {path}\n", where="errors")
         self.wait_until_running("spoken")
         self.assertEqual(self.answer("ps")[0]["socket"], path)
-        self.assertRegex(self.symvmm("ps").stdout, rf"(?m)^NAME .* SOCKET$\n^spoken .* {path}$")
+        self.assertRegex(self.table(), rf"(?m)^NAME .* SOCKET$\n^spoken .* {path}$")
         self.symvmm("kill", "spoken")
         self.assert_ended(machine, 0)
 

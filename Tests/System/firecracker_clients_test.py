@@ -10,7 +10,6 @@ import importlib.util
 import json
 import os
 import signal
-import threading
 
 import firecracker_api_test
 import vmm
@@ -23,20 +22,6 @@ class Clients(firecracker_api_test.FirecrackerTest):
         os.symlink(vmm.SYMVMM, self.link)
         self.kernel = self.assemble("echo")
         self.root = self.write("root.img", bytes(1 << 20))
-
-    def read_fifo(self, name):
-        """A FIFO whose lines are collected by a thread, as clients do with log and metrics."""
-        path = self.path(name)
-        os.mkfifo(path)
-        lines = []
-
-        def read():
-            # Waits for the writer.
-            with open(path, encoding="utf-8") as file:
-                lines.extend(file)
-
-        thread = threading.Thread(target=read, daemon=True)
-        return path, lines, thread
 
     def sdk_start(self, machine, log=None, metrics=None):
         """What the Go SDK does between the process and the configuration."""
@@ -60,12 +45,9 @@ class Clients(firecracker_api_test.FirecrackerTest):
         self.assertEqual(machine.end(), -signal.SIGTERM)
 
     def test_firecracker_go_sdk(self):
-        log, lines, log_reader = self.read_fifo("log.fifo")
-        metrics, counts, metrics_reader = self.read_fifo("metrics.fifo")
+        log, metrics = vmm.Fifo(self.path("log.fifo")), vmm.Fifo(self.path("metrics.fifo"))
         machine = self.firecracker(name="sdk", program=[self.link])
-        for reader in (log_reader, metrics_reader):
-            reader.start()
-        self.sdk_start(machine, log, metrics)
+        self.sdk_start(machine, log.path, metrics.path)
         self.sdk_machine(machine)
         self.done(machine, "PUT", "/drives/root_drive", {"drive_id": "root_drive", "path_on_host": self.root, "is_root_device": True, "is_read_only": False})
         self.done(machine, "PUT", "/drives/1", {
@@ -83,10 +65,8 @@ class Clients(firecracker_api_test.FirecrackerTest):
         self.assertEqual(self.ask(machine, "GET", "/mmds").value, {"latest": {"meta-data": {"a": "c"}}})
         self.assertRegex(self.ask(machine, "GET", "/version").value["firecracker_version"], r"^1\.\d+\.\d+$")
         self.stop_by_sigterm(machine)
-        for reader in (log_reader, metrics_reader):
-            reader.join(vmm.PATIENCE)
-        self.assertTrue(any("VM started" in line for line in lines), lines)
-        self.assertTrue(json.loads(counts[0])["vcpu"])
+        self.assertIn("VM started\n", log.text())
+        self.assertTrue(json.loads(metrics.text().splitlines()[0])["vcpu"])
 
     def test_firecracker_containerd(self):
         machine = self.firecracker(name="containerd", program=[self.link])
@@ -151,11 +131,10 @@ class Clients(firecracker_api_test.FirecrackerTest):
 
     def test_kata_in_go(self):
         self.assertRegex(vmm.checked(self.link, "--version"), r"\AFirecracker v\d+\.\d+\.\d+\n")
-        log, _, log_reader = self.read_fifo("logs.fifo")
-        metrics, counts, metrics_reader = self.read_fifo("metrics.fifo")
+        log, metrics = vmm.Fifo(self.path("logs.fifo")), vmm.Fifo(self.path("metrics.fifo"))
         configuration = {
-            "boot-source": {"kernel_image_path": self.kernel, "boot_args": "pci=off"}, "drives": self.kata_drives(), "logger": {"level": "Error", "log_path": log},
-            "machine-config": {"mem_size_mib": 16, "smt": False, "vcpu_count": 1}, "metrics": {"metrics_path": metrics},
+            "boot-source": {"kernel_image_path": self.kernel, "boot_args": "pci=off"}, "drives": self.kata_drives(), "logger": {"level": "Error", "log_path": log.path},
+            "machine-config": {"mem_size_mib": 16, "smt": False, "vcpu_count": 1}, "metrics": {"metrics_path": metrics.path},
         }
         # It always asks for a vsock device.
         config = self.write("fcConfig.json", json.dumps({**configuration, "vsock": {"guest_cid": 3, "uds_path": "kata.hvsock", "vsock_id": "root"}}))
@@ -164,17 +143,14 @@ class Clients(firecracker_api_test.FirecrackerTest):
         self.assertRegex(result.stderr, r"\Asymvmm: .*vsock: not offered by symvmm\n\Z")
         config = self.write("fcConfig.json", json.dumps(configuration, indent="\t"))
         machine = self.firecracker("--config-file", config, name="kata", program=[self.link])
-        for reader in (log_reader, metrics_reader):
-            reader.start()
         self.assertEqual(self.ask(machine, "GET", "/").value["state"], "Running")
         machine.wait_for("ready")
         self.done(machine, "PATCH", "/drives/drive1", {"drive_id": "drive1", "path_on_host": self.write("container.img", bytes(1 << 20))})
         self.done(machine, "PUT", "/actions", {"action_type": "FlushMetrics"})
         machine.send(".")
         self.assert_ended(machine, 0)
-        for reader in (log_reader, metrics_reader):
-            reader.join(vmm.PATIENCE)
-        self.assertTrue(all("block_drive1" in json.loads(line) for line in counts[:1]), counts)
+        log.text()
+        self.assertIn("block_drive1", json.loads(metrics.text().splitlines()[0]))
 
     def test_kata_in_rust(self):
         machine = self.firecracker(name="kata-rs", program=[self.link])

@@ -5,6 +5,7 @@ A test that needs a namespace or a control group that the host refuses is skippe
 was refused, too.
 """
 
+import contextlib
 import json
 import os
 import re
@@ -31,6 +32,15 @@ def has_ended(pid):
         return status(pid)["State"][0] == "Z"
     except (FileNotFoundError, ProcessLookupError):
         return True
+
+
+def open_files(pid):
+    """What the descriptors of a process name. One may be closed meanwhile."""
+    files = {}
+    for number in os.listdir(f"/proc/{pid}/fd"):
+        with contextlib.suppress(FileNotFoundError):
+            files[int(number)] = os.readlink(f"/proc/{pid}/fd/{number}")
+    return files
 
 
 def namespace(pid, kind):
@@ -95,9 +105,15 @@ class JailTest(vmm.SystemTest):
     def pid_file(self, name="web"):
         return os.path.join(self.root(name), "symvmm.pid")
 
+    def answers(self, name="web"):
+        try:
+            return vmm.request(self.socket(name), "GET", "/")[0] == 200
+        except (OSError, IndexError):
+            return False
+
     def wait_until_jailed(self, machine, name="web"):
         """Waits until the VM in the jail answers; returns the number of its process."""
-        self.wait_until("the VM in the jail", lambda: os.path.exists(self.socket(name)) or machine.process.poll() is not None)
+        self.wait_until("the VM in the jail", lambda: machine.process.poll() is not None or self.answers(name))
         self.assertIsNone(machine.process.poll(), f"the jail ended: {machine.errors}")
         with open(self.pid_file(name), encoding="ascii") as file:
             return int(file.read())
@@ -145,8 +161,9 @@ class Jail(JailTest):
             self.assertNotEqual(namespace(pid, kind), namespace("self", kind), kind)
         with open(f"/proc/{pid}/environ", "rb") as file:
             self.assertEqual(file.read(), b"XDG_RUNTIME_DIR=/run\0")
-        others = {os.readlink(f"/proc/{pid}/fd/{number}") for number in os.listdir(f"/proc/{pid}/fd") if int(number) > 2}
-        self.assertNotIn(os.readlink(f"/proc/{pid}/fd/1"), others)
+        files = open_files(pid)
+        others = {file for number, file in files.items() if number > 2}
+        self.assertNotIn(files[1], others)
         self.assertEqual({name for name in others if name.startswith(self.base)}, set())
         machine.signal(signal.SIGTERM)
         self.assertEqual(machine.end(), 130, machine.errors)
@@ -244,9 +261,14 @@ class Jail(JailTest):
     def test_the_leftovers_of_a_jail_that_was_killed_as_a_whole_are_replaced(self):
         first = self.jail()
         pid = self.wait_until_jailed(first)
-        for process in [*self.children(first.pid), first.pid]:
-            os.kill(process, signal.SIGSTOP if process == first.pid else signal.SIGKILL)
-        first.process.kill()
+        # First all of them stop: one that saw another's end would clean up.
+        processes = [first.pid, *self.children(first.pid)]
+        for process in processes:
+            os.kill(process, signal.SIGSTOP)
+        for process in processes:
+            self.wait_until("it is stopped", lambda process=process: status(process)["State"][0] == "T")
+        for process in processes:
+            os.kill(process, signal.SIGKILL)
         first.end()
         self.wait_until("the VM has ended", lambda: has_ended(pid))
         self.assertTrue(os.path.exists(self.pid_file()))
@@ -279,7 +301,7 @@ class Jail(JailTest):
         self.addCleanup(self.end_process, pid)
         self.assertEqual({os.readlink(f"/proc/{pid}/fd/{number}") for number in range(3)}, {"/dev/null"})
         self.assertNotEqual(os.getsid(pid), os.getsid(0))
-        self.wait_until("its socket", lambda: os.path.exists(self.socket()))
+        self.wait_until("the VM in the jail", self.answers)
         self.assertEqual(self.symvmm("kill", self.socket()).returncode, 0)
         self.assert_no_jail()
         # An error appears before the command ends.

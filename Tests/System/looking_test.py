@@ -110,26 +110,46 @@ class Looking(vmm.SystemTest):
         self.check_sums(after)
         self.assertIn("since the reset", self.symvmm("stats", "anew").stdout)
         # The reset does not affect OpenMetrics.
-        self.assertGreater(self.answer("ps")[0]["exit_count"], before["exit_count"])
+        self.assertGreater(self.listed()[0]["exit_count"], before["exit_count"])
         self.end(machine, "anew")
 
     def budget(self, name, vcpu=0):
         """The time budget of a vCPU, whose parts add up to the whole."""
-        budget = self.answer("stats", name)["vcpus"][vcpu]["budget"]
+        budgets = []
+        # There is none before the vCPU's thread has begun.
+        self.wait_until("a budget", lambda: budgets.append(self.answer("stats", name)["vcpus"][vcpu].get("budget")) or budgets[-1])
+        budget = budgets[-1]
         parts = {part: budget.get(f"{part}_ns", 0) for part in ("guest", "kvm", "vmm", "halted", "stolen", "waiting", "paused")}
         self.assertEqual(sum(parts.values()), budget["wall_ns"])
         return {"wall": budget["wall_ns"], **parts}
 
     def test_the_time_budget_adds_up_and_names_what_a_vcpu_does(self):
         busy, idle = self.start_at_full_speed("busy"), self.start("idle", "halt", "--cpus", "2")
-        self.wait_until("a second of both", lambda: min(self.budget("busy")["wall"], self.budget("idle")["wall"]) > 1e9)
-        works, waits = self.budget("busy"), self.budget("idle")
-        self.assertGreater(works["guest"] + works["kvm"] + works["vmm"] + works["stolen"], 0.9 * works["wall"], works)
+        # The second vCPU of the idle one is never started.
+        vcpus = {"busy": ("busy", 0), "idle": ("idle", 0), "never": ("idle", 1)}
+        budgets = {}
+
+        def take():
+            budgets.update({key: self.budget(*vcpu) for key, vcpu in vcpus.items()})
+            return min(budget["wall"] for budget in budgets.values()) > 1e9
+
+        def is_told():
+            # Most of the time since the start, of which the first part is special: on a busy machine, the program's pages come from its file.
+            take()
+            works = budgets["busy"]
+            return (
+                works["guest"] + works["kvm"] + works["vmm"] + works["stolen"] > 0.9 * works["wall"]
+                and works["halted"] + works["waiting"] < 0.1 * works["wall"]
+                and all(budgets[key]["halted"] + budgets[key]["stolen"] > 0.9 * budgets[key]["wall"] for key in ("idle", "never"))
+            )
+
+        self.wait_until("a second of all", take)
+        try:
+            self.wait_until("the budgets tell what the vCPUs do", is_told, within=60)
+        except AssertionError as error:
+            raise AssertionError(f"{error}: {budgets}") from error
+        works = budgets["busy"]
         self.assertGreater(works["vmm"], 0)
-        self.assertLess(works["halted"] + works["waiting"], 0.1 * works["wall"], works)
-        # The second vCPU is never started.
-        for part in (waits, self.budget("idle", 1)):
-            self.assertGreater(part["halted"] + part["stolen"], 0.9 * part["wall"], part)
         self.assertEqual(works["paused"], 0)
         self.symvmm("pause", "busy")
         before = self.budget("busy")
@@ -140,7 +160,7 @@ class Looking(vmm.SystemTest):
         result = self.symvmm("stats", "busy")
         self.assertRegex(
             result.stdout,
-            r"\Abusy: .*\n\nVCPU +TIME +GUEST~?% +KVM~?% +VMM% +HALTED% +STOLEN~?% +WAITING~?% +PAUSED%\n +0 +[\d.]+m?s( +([\d.]+|-)){7}\n\n",
+            r"\Abusy: .*\n\nVCPU +TIME +GUEST~?% +KVM~?% +VMM% +HALTED% +STOLEN~?% +WAITING~?% +PAUSED%\n +0 +[\dm.]+s( +([\d.]+|-)){7}\n\n",
         )
         for name in ("busy", "idle"):
             self.symvmm("kill", name)
@@ -245,15 +265,16 @@ class Looking(vmm.SystemTest):
 
     def test_follow_is_json_lines(self):
         machine = self.start_at_full_speed("followed")
+        begun = time.monotonic()
         result = self.symvmm("stats", "followed", "--follow", "--watch", "0.2", "--count", "4")
+        # No faster than requested; slower on a busy machine. The first report may be late, so that less time lies between the reports.
+        self.assertGreaterEqual(time.monotonic() - begun, 0.6)
         reports = [json.loads(line) for line in result.stdout.splitlines()]
         self.assertEqual(len(reports), 4)
         for before, after in zip(reports, reports[1:]):
             self.check_sums(after)
             # On a busy machine, a late report is soon followed by the next one, and the guest need not have run between them.
             self.assertGreaterEqual(after["exit_count"], before["exit_count"])
-        # No faster than requested; slower on a busy machine.
-        self.assertGreater((reports[-1]["uptime_ns"] - reports[0]["uptime_ns"]) / 1e9, 0.5)
         follower = subprocess.Popen(
             [vmm.SYMVMM, "stats", "followed", "--follow", "--watch", "0.2"], env=self.environment, stdout=subprocess.PIPE, text=True
         )
@@ -268,15 +289,19 @@ class Looking(vmm.SystemTest):
         machines = [self.start_at_full_speed("fast"), self.start("held", "wait", "--memory", "32M", "--symbiotic", "off")]
         self.symvmm("pause", "held")
         rows = {}
-        self.wait_until(
-            "the guest's exits are seen",
-            lambda: rows.update({row["name"]: row for row in self.answer("ps")}) or rows["fast"]["exits_per_second"] > 100,
-        )
+
+        def are_seen():
+            rows.update({row["name"]: row for row in self.listed()})
+            # On a busy machine, the guest does not run in some intervals, or there is no second answer within a second and so no rate.
+            return (rows["fast"].get("exits_per_second") or 0) > 100
+
+        self.wait_until("the guest's exits are seen", are_seen)
         self.assertEqual(rows["held"]["exits_per_second"], 0)
-        text = self.symvmm("ps").stdout
+        fast = rf"(?m)^fast +{machines[0].pid} +Running +1 +256M +[\dm.]+s +[\d,]+ +[\d,]+ +on +on +/.*/fast\.sock$"
+        self.wait_until("the guest's exits are in the table", lambda: re.search(fast, self.table()))
+        text = self.table()
         self.assertRegex(text, r"\ANAME +PID +STATE +VCPUS +MEMORY +UPTIME +EXITS +EXITS/S +SYMBIOTIC +SANDBOX +SOCKET\n")
-        self.assertRegex(text, rf"(?m)^fast +{machines[0].pid} +Running +1 +256M +[\d.]+m?s +[\d,]+ +[\d,]+ +on +on +/.*/fast\.sock$")
-        self.assertRegex(text, rf"(?m)^held +{machines[1].pid} +Paused +1 +32M +[\d.]+m?s +[\d,]+ +0\.0 +off +on +/.*/held\.sock$")
+        self.assertRegex(text, rf"(?m)^held +{machines[1].pid} +Paused +1 +32M +[\dm.]+s +[\d,]+ +0\.0 +off +on +/.*/held\.sock$")
         for name in ("fast", "held"):
             self.symvmm("kill", name)
         for machine in machines:

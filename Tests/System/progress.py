@@ -43,7 +43,8 @@ class Progress:
         self.still += min(passed, 2 * INTERVAL)
         self.looked = now
         output, processor = self.measure()
-        if output != self.mark[0] or abs(processor - self.mark[1]) >= WORK:
+        # Both times are whole hundredths; their difference in floating point may be a little less.
+        if output != self.mark[0] or round(abs(processor - self.mark[1]), 2) >= WORK:
             self.mark, self.still = (output, processor), 0.0
         if self.still >= limit:
             raise NoProgress(f"no progress: no new output and less than {WORK} s of processor time in {limit} s, while waiting for {what}")

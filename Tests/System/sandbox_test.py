@@ -188,7 +188,7 @@ class Modes(SandboxTest):
 
     def column(self, machine):
         """What `ps` says of the machine's sandbox."""
-        lines = [line.split() for line in self.symvmm("ps").stdout.splitlines()]
+        lines = [line.split() for line in self.table().splitlines()]
         place = lines[0].index("SANDBOX")
         return next(line[place] for line in lines if line[1] == str(machine.pid))
 
@@ -196,7 +196,7 @@ class Modes(SandboxTest):
         machine = self.start(GETPID)
         self.assertEqual(self.column(machine), "on")
         self.assertIn("the sandbox is on", self.log())
-        self.assertEqual(self.answer("ps")[0]["sandbox"], "on")
+        self.assertEqual(self.listed()[0]["sandbox"], "on")
         self.assertEqual(self.result_of(machine, "vcpu"), machine.pid)
         machine.signal(signal.SIGKILL)
         machine.end()

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The threads of a VM's process: all made before the guest runs, with the names that docs/ARCHITECTURE.md lists. On any /dev/kvm."""
 
+import contextlib
 import os
 import re
 import signal
@@ -15,10 +16,12 @@ def threads(pid):
     """The name of each thread of a process by its number, without those that the kernel's KVM adds."""
     names = {}
     for number in os.listdir(f"/proc/{pid}/task"):
-        with open(f"/proc/{pid}/task/{number}/comm", encoding="utf-8") as file:
-            name = file.read().strip()
-        if not name.startswith("kvm-"):
-            names[int(number)] = name
+        # One of the kernel's may have ended meanwhile.
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            with open(f"/proc/{pid}/task/{number}/comm", encoding="utf-8") as file:
+                name = file.read().strip()
+            if not name.startswith("kvm-"):
+                names[int(number)] = name
     return names
 
 

@@ -136,9 +136,9 @@ class TinyGuest(vmm.SystemTest):
         self.assertEqual(self.names(), [])
         machine = self.tiny("wait", "--quiet", "--name", "first", "--memory", "64M", "--cpus", "2")
         self.wait_until_running("first")
-        line = self.answer("ps")[0]
+        line = self.listed()[0]
         self.assertEqual((line["pid"], line["state"], line["vcpu_count"], line["mem_size_mib"]), (machine.pid, "Running", 2, 64))
-        self.assertRegex(self.symvmm("ps").stdout, rf"(?m)^first +{machine.pid} +Running +2 +64M ")
+        self.assertRegex(self.table(), rf"(?m)^first +{machine.pid} +Running +2 +64M ")
         self.check_counts_stand_still_when_paused()
         self.assertEqual(self.answer("kill", "first"), {"name": "first", "result": "killed"})
         self.assert_ended(machine, 130)
@@ -152,7 +152,7 @@ class TinyGuest(vmm.SystemTest):
         self.wait_until("the guest goes on", lambda: self.writes() > before)
         self.assertEqual(self.answer("pause", "first"), {"name": "first", "result": "paused"})
         held = self.writes()
-        self.assertEqual(self.answer("ps")[0]["state"], "Paused")
+        self.assertEqual(self.listed()[0]["state"], "Paused")
         self.assertEqual(self.writes(), held)
         self.assertEqual(self.answer("resume", "first"), {"name": "first", "result": "resumed"})
         self.wait_until("the guest goes on", lambda: self.writes() > held)

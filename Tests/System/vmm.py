@@ -7,6 +7,7 @@ import json
 import os
 import pty
 import re
+import select
 import signal
 import socket
 import subprocess
@@ -26,6 +27,10 @@ GUESTS = os.path.join(ROOT, "Tests", "System", "guests")
 LOGS = os.environ.get("SYMVMM_TEST_LOGS", os.path.join(BUILD, "logs", "system"))
 # Seconds for something that takes a fraction of a second when nothing is wrong, on a very busy machine.
 PATIENCE = 180
+# Where the tests' folders are. Not TMPDIR: the path of a socket has at most 107 bytes, and other users must be able to enter.
+TEMPORARY = "/tmp"
+# The state in `symvmm ps` of a VM that listens and has not answered within 2 seconds: it has not begun to serve, or the machine is busy.
+SILENT = "Not answering"
 
 
 def kernel_words():
@@ -213,9 +218,13 @@ class Machine:
             progress.check("the end of symvmm")
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self.process.wait(0.5 if within is None else min(within, 0.5))
-        for reader in self.readers:
-            reader.join(5)
+        self.join_readers()
         return self.process.returncode
+
+    def join_readers(self):
+        """Waits until all output has been read. A process that outlives symvmm and has its output open, such as a janitor, delays this."""
+        for reader in self.readers:
+            reader.join(STILL)
 
     def signal(self, number):
         self.process.send_signal(number)
@@ -236,6 +245,32 @@ class Machine:
                     stream.close()
                 except BrokenPipeError:
                     pass
+
+
+class Fifo:
+    """A FIFO that has a reader from now on, as programs open theirs before they start a VM: symvmm does not wait for a reader. A thread reads it."""
+
+    def __init__(self, path):
+        self.path = path
+        os.mkfifo(path)
+        self.descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        self.contents = ""
+        self.thread = threading.Thread(target=self.read, daemon=True)
+        self.thread.start()
+
+    def read(self):
+        # Until the first writer comes, a read would report the end. poll(2) does not.
+        select.select([self.descriptor], [], [])
+        os.set_blocking(self.descriptor, True)
+        with open(self.descriptor, encoding="utf-8") as file:
+            self.contents = file.read()
+
+    def text(self):
+        """What the writers have written, once all of them have closed the FIFO."""
+        self.thread.join(PATIENCE)
+        if self.thread.is_alive():
+            raise AssertionError(f"{self.path}: its writer has not closed it within {PATIENCE} s")
+        return self.contents
 
 
 def take_terminal(slave):
@@ -260,7 +295,7 @@ class Home:
     one."""
 
     def __init__(self):
-        self.folder = tempfile.mkdtemp(prefix="symvmm-test.")
+        self.folder = tempfile.mkdtemp(prefix="symvmm-test.", dir=TEMPORARY)
         os.chmod(self.folder, 0o711)
         self.runtime = os.path.join(self.folder, "runtime")
         os.mkdir(self.runtime, 0o700)
@@ -391,22 +426,54 @@ class SystemTest(unittest.TestCase):
         self.assertEqual(result.returncode, 0, f"symvmm {' '.join(words)}: {result.stderr}")
         return json.loads(result.stdout)
 
+    def listed(self):
+        """What `symvmm ps --json` lists when every VM has answered, or is stopped."""
+        rows = []
+
+        def all_answer():
+            rows[:] = self.answer("ps")
+            return all(row["state"] != SILENT for row in rows)
+
+        self.wait_until("every VM answers", all_answer)
+        return rows
+
+    def table(self):
+        """The same as text."""
+        table = []
+
+        def all_answer():
+            result = self.symvmm("ps")
+            self.assertEqual((result.returncode, result.stderr), (0, ""))
+            table[:] = [result.stdout]
+            return SILENT not in result.stdout
+
+        self.wait_until("every VM answers", all_answer)
+        return table[0]
+
     def names(self):
         return [machine["name"] for machine in self.answer("ps")]
 
     def wait_until(self, what, condition, within=PATIENCE):
-        """Waits until a condition holds. Fails if no machine of the test makes progress, and after `within` seconds."""
-        deadline = time.monotonic() + within
+        """Waits until a condition holds. Fails if no machine of the test makes progress, and after `within` seconds. A long look at the condition
+        counts as one second: on a busy machine, the condition is looked at as often as on a quiet one."""
+        waited, looked = 0.0, time.monotonic()
         progress = Progress(self.machines)
         while not condition():
-            if time.monotonic() > deadline:
+            now = time.monotonic()
+            waited, looked = waited + min(now - looked, 1), now
+            if waited > within:
                 raise AssertionError(f"not within {within} s: {what}")
             progress.check(what)
             time.sleep(0.05)
 
     def wait_until_running(self, name):
-        self.wait_until(f"{name} runs", lambda: name in self.names() or self.has_ended(name))
-        self.assertIn(name, self.names(), f"{name} has ended")
+        """Waits until a VM serves its API: its guest runs, or `serve` waits for the configuration. Before, it is listed as silent."""
+
+        def serves():
+            return any(row["name"] == name and row["state"] != SILENT for row in self.answer("ps"))
+
+        self.wait_until(f"{name} runs", lambda: self.has_ended(name) or serves())
+        self.assertFalse(self.has_ended(name), f"{name} has ended")
 
     def has_ended(self, name):
         """Whether the last machine that was started with this name has ended."""
