@@ -94,11 +94,12 @@ let package = Package(
             ]),
         module("TestServices", ["CTestServices", "SymVMM", "SymbioticABI", "VMMAPI", "VMMBase", "VMMControl", "VMMModel", "VMMService"]),
         module("VMMClient", ["VMMAPI", "VMMBase", "VMMModel", nio("NIOCore"), nio("NIOPosix"), nio("NIOHTTP1"), system]),
+        module("VMMExporter", ["VMMAPI", "VMMBase", "VMMClient", "VMMPresentation"]),
         .executableTarget(
             name: "symvmm-cli",
             dependencies: [
-                "SwapBypass", "SymVMM", "VMMAPI", "VMMBase", "VMMClient", "VMMControl", "VMMJail", "VMMModel", "VMMPresentation",
-                "VMMSandbox", "VMMService",
+                "SwapBypass", "SymVMM", "VMMAPI", "VMMBase", "VMMClient", "VMMControl", "VMMExporter", "VMMJail", "VMMModel",
+                "VMMPresentation", "VMMSandbox", "VMMService",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ] + (isTestBuild ? ["TestServices"] : []),
             swiftSettings: strict + (isTestBuild ? [.define("SYMVMM_TEST_BUILD")] : [])
@@ -111,8 +112,9 @@ let package = Package(
         .testTarget(
             name: "UnitTests",
             dependencies: [
-                "CKVM", "GuestProgress", "SwapBypass", "SymVMM", "SymbioticABI", "VMMAPI", "VMMBase", "VMMClient", "VMMControl", "VMMJail",
-                "VMMMetadata", "VMMModel", "VMMPresentation", "VMMSandbox", "VMMService", "CSandbox", system, logging,
+                "CKVM", "GuestProgress", "SwapBypass", "SymVMM", "SymbioticABI", "VMMAPI", "VMMBase", "VMMClient", "VMMControl",
+                "VMMExporter", "VMMJail", "VMMMetadata", "VMMModel", "VMMPresentation", "VMMSandbox", "VMMService", "CSandbox", system,
+                logging,
                 .product(name: "Yams", package: "Yams"),
             ],
             swiftSettings: strict),

@@ -28,14 +28,17 @@ package struct APIRequest: Sendable {
     package let query: [String: String]
     /// The body; the server bounds its length.
     package let body: [UInt8]
+    /// The header `Accept`; nil without one.
+    package let accept: String?
     /// The values of the pattern's `{name}` components, by name. The router sets them.
     package internal(set) var parameters: [String: String] = [:]
 
     /// Parses a request target: a path, then optionally `?` and a query. An absolute form, `http://localhost/path`, counts as its path (RFC 9112,
     /// 3.2.2).
-    package init(method: APIMethod, target: String, body: [UInt8] = []) {
+    package init(method: APIMethod, target: String, body: [UInt8] = [], accept: String? = nil) {
         self.method = method
         self.body = body
+        self.accept = accept
         let halves = APIRequest.originForm(target).split(separator: "?", maxSplits: 1, omittingEmptySubsequences: false)
         let resource = halves.first ?? "/"
         path = APIRequest.decode(resource)

@@ -8,7 +8,7 @@ internal import Synchronization
 /// A listening Unix socket and its file. `init` creates the file with mode 0600; `remove()` or deinit removes it. Thread-safe.
 ///
 /// With a custom path, the runtime folder gets a symbolic link with the VM's name, so that commands still find the VM by name.
-package final class ControlSocket: Sendable {
+package final class ControlSocket: ListeningSocket {
     /// Maximum length of a socket path (unix(7), without the final zero byte).
     package static let longestPath = 107
     /// Length of the accept queue; the kernel may limit it further (net.core.somaxconn). When the queue is full, further clients block in
@@ -66,15 +66,22 @@ package final class ControlSocket: Sendable {
     }
 
     /// Binds and listens at a path, without a name.
-    private init(unnamed path: String) throws(VMMError) {
-        guard path != "" else { throw .user("--api-sock: empty") }
-        try ControlSocket.makeRoom(at: path, for: "a running VM uses it: choose another --api-sock")
+    ///
+    /// - Parameters:
+    ///   - option: the option that gave the path, for errors.
+    ///   - user: who may listen there already, for errors.
+    init(unnamed path: String, option: String = "--api-sock", user: String = "a running VM") throws(VMMError) {
+        guard path != "" else { throw .user("\(option): empty") }
+        try ControlSocket.makeRoom(at: path, for: "\(user) uses it: choose another \(option)")
         let socket = try ControlSocket.listen(at: path)
         self.path = path
         identity = FileIdentity(path)
         link = nil
         number = Atomic(socket)
     }
+
+    /// The socket's path.
+    package var place: String { path }
 
     /// Transfers the listening socket to the server, which closes it. Later calls return -1.
     package func takeDescriptor() -> Int32 {

@@ -16,8 +16,8 @@ struct Symvmm: ParsableCommand {
             """,
         version: SymVMMVersion.current,
         subcommands: [
-            Run.self, Serve.self, JailCommand.self, Ps.self, Top.self, Stats.self, Report.self, Symcall.self, Bypass.self, Stop.self,
-            Kill.self, Pause.self, Resume.self, Doctor.self, FirecrackerCommand.self, JailerCommand.self,
+            Run.self, Serve.self, JailCommand.self, Ps.self, Top.self, Stats.self, Report.self, ExporterCommand.self, Symcall.self,
+            Bypass.self, Stop.self, Kill.self, Pause.self, Resume.self, Doctor.self, FirecrackerCommand.self, JailerCommand.self,
         ])
 
     static func main() {

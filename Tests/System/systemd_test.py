@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The sample unit in docs/systemd: systemd-analyze finds no fault in it and finds it confined, its filter of system calls lets symvmm pass, and
-symvmm accepts its command line."""
+"""The sample units in docs/systemd: systemd-analyze finds no fault in them and finds them confined, their filters of system calls let symvmm pass, and
+symvmm accepts their command lines."""
 
 import json
 import os
@@ -9,45 +9,68 @@ import shlex
 import shutil
 
 import vmm
+from exporter import Exporter
 
 # What symvmm's own filters allow its threads.
 TABLE = os.path.join(vmm.ROOT, "Sources", "VMMSandbox", "SandboxTable.swift")
 # The exposure that systemd-analyze may see, from 0 (confined) to 10.
 MOST_EXPOSURE = 2.0
-UNIT = os.path.join(vmm.ROOT, "docs", "systemd", "symvmm@.service")
+UNITS = os.path.join(vmm.ROOT, "docs", "systemd")
 
 
-class Systemd(vmm.SystemTest):
+class UnitTest(vmm.SystemTest):
+    """A test of a unit."""
+
     group = "host"
+    # The unit's file, and a name for systemd: a template unit needs one.
+    file = None
+    name = None
 
     def setUp(self):
         super().setUp()
-        with open(UNIT, encoding="utf-8") as file:
+        with open(os.path.join(UNITS, self.file), encoding="utf-8") as file:
             self.lines = [line for line in file.read().splitlines() if line and not line.startswith("#")]
 
     def value(self, key):
         return [line.partition("=")[2] for line in self.lines if line.startswith(f"{key}=")]
 
-    def test_systemd_accepts_the_unit(self):
+    def check_unit(self):
         if shutil.which("systemd-analyze") is None:
             self.skipTest("no systemd-analyze")
-        # systemd checks that the program can be executed; a template unit needs a name.
-        with open(self.path("symvmm@web.service"), "w", encoding="utf-8") as file:
-            file.write("\n".join(self.lines).replace("/usr/local/bin/symvmm", vmm.SYMVMM) + "\n")
-        result = vmm.command("systemd-analyze", "verify", "--man=no", self.path("symvmm@web.service"))
-        words = [line for line in (result.stdout + result.stderr).splitlines() if "symvmm@" in line]
+        # systemd checks that the program can be executed.
+        text = "\n".join(self.lines).replace("/usr/local/bin/symvmm", vmm.SYMVMM) + "\n"
+        self.write(self.name, text)
+        result = vmm.command("systemd-analyze", "verify", "--man=no", self.path(self.name))
+        words = [line for line in (result.stdout + result.stderr).splitlines() if self.name.rpartition(".")[0] in line]
         self.assertEqual((result.returncode, words), (0, []), result.stderr)
         # systemd-analyze reports a misspelt setting.
-        with open(self.path("symvmm@bad.service"), "w", encoding="utf-8") as file:
-            file.write("\n".join(self.lines).replace("KillMode=mixed", "KillMood=mixed").replace("/usr/local/bin/symvmm", vmm.SYMVMM) + "\n")
-        result = vmm.command("systemd-analyze", "verify", "--man=no", self.path("symvmm@bad.service"))
-        self.assertIn("KillMood", result.stdout + result.stderr)
+        os.mkdir(self.path("bad"))
+        self.write(f"bad/{self.name}", text.replace("NoNewPrivileges=", "NoNewPrivilege="))
+        result = vmm.command("systemd-analyze", "verify", "--man=no", self.path(f"bad/{self.name}"))
+        self.assertIn("NoNewPrivilege'", result.stdout + result.stderr)
 
     def exposure(self, lines):
-        with open(self.path("symvmm@web.service"), "w", encoding="utf-8") as file:
+        with open(self.path(self.name), "w", encoding="utf-8") as file:
             file.write("\n".join(lines) + "\n")
-        text = vmm.checked("systemd-analyze", "security", "--offline=true", "--no-pager", self.path("symvmm@web.service"))
+        text = vmm.checked("systemd-analyze", "security", "--offline=true", "--no-pager", self.path(self.name))
         return float(re.search(r"Overall exposure level .*: ([0-9.]+) ", text).group(1))
+
+    def allowed_calls(self):
+        """The system calls that the unit's filter lets pass: systemd.exec(5), SystemCallFilter=."""
+        allowed = set()
+        for value in self.value("SystemCallFilter"):
+            names = members(value.removeprefix("~").split())
+            allowed = allowed - names if value.startswith("~") else allowed | names
+        # The first rule decides the default, and systemd always lets these pass.
+        return allowed | members(["@default"])
+
+
+class Systemd(UnitTest):
+    file = "symvmm@.service"
+    name = "symvmm@web.service"
+
+    def test_systemd_accepts_the_unit(self):
+        self.check_unit()
 
     def test_systemd_finds_the_unit_confined(self):
         if shutil.which("systemd-analyze") is None:
@@ -58,15 +81,6 @@ class Systemd(vmm.SystemTest):
         # systemd-analyze sees it if the unit lacks some of it.
         left = [line for line in self.lines if not re.match("SystemCall|DynamicUser|Protect|Capability", line)]
         self.assertGreater(self.exposure(left), MOST_EXPOSURE)
-
-    def allowed_calls(self):
-        """The system calls that the unit's filter lets pass: systemd.exec(5), SystemCallFilter=."""
-        allowed = set()
-        for value in self.value("SystemCallFilter"):
-            names = members(value.removeprefix("~").split())
-            allowed = allowed - names if value.startswith("~") else allowed | names
-        # The first rule decides the default, and systemd always lets these pass.
-        return allowed | members(["@default"])
 
     def test_the_units_filter_refuses_no_call_of_symvmm(self):
         if shutil.which("systemd-analyze") is None:
@@ -122,6 +136,42 @@ class Systemd(vmm.SystemTest):
         self.assertIn(str(status), self.value("SuccessExitStatus"))
         self.assertNotIn(str(status), self.value("RestartPreventExitStatus"))
         self.assert_nothing_left()
+
+
+class ExporterUnit(UnitTest):
+    file = name = "symvmm-exporter.service"
+
+    def test_systemd_accepts_the_exporters_unit(self):
+        self.check_unit()
+
+    def test_systemd_finds_the_exporters_unit_confined(self):
+        if shutil.which("systemd-analyze") is None:
+            self.skipTest("no systemd-analyze")
+        self.assertLessEqual(self.exposure(self.lines), MOST_EXPOSURE)
+        self.assertEqual((self.value("DynamicUser"), self.value("CapabilityBoundingSet")), (["yes"], ["CAP_DAC_OVERRIDE"]))
+        self.assertGreater(self.exposure([line for line in self.lines if not re.match("SystemCall|DynamicUser|Protect", line)]), MOST_EXPOSURE)
+
+    def test_the_exporters_command_runs_and_its_filter_refuses_no_call(self):
+        if shutil.which("systemd-analyze") is None:
+            self.skipTest("no systemd-analyze")
+        (command,) = self.value("ExecStart")
+        words = shlex.split(command)
+        self.assertEqual(words[:4], ["/usr/local/bin/symvmm", "exporter", "--listen", "127.0.0.1:9464"])
+        machine = self.tiny("wait", "--quiet", "--console", "none", "--name", "web")
+        self.wait_until_running("web")
+        log = self.path("calls")
+        exporter = Exporter(self, *words[4:], program=["strace", "-f", "-qq", "-o", log, vmm.SYMVMM])
+        self.assertIn('symvmm_exporter_vm_up{vm="web"} 1\n', exporter.get()[0])
+        # strace passes no signal on.
+        with open(f"/proc/{exporter.process.pid}/task/{exporter.process.pid}/children", encoding="ascii") as file:
+            os.kill(int(file.read()), vmm.signal.SIGTERM)
+        self.assertEqual(exporter.process.wait(vmm.PATIENCE), 0)
+        with open(log, encoding="utf-8", errors="replace") as file:
+            called = set(re.findall(r"^\d+ +(?:<\.\.\. )?(\w+)[( ]", file.read(), re.M))
+        self.assertIn("listen", called)
+        self.assertEqual(called - self.allowed_calls() - {"resumed"}, set())
+        machine.signal(vmm.signal.SIGINT)
+        self.assert_ended(machine, 130)
 
 
 def members(names, seen=()):

@@ -143,7 +143,9 @@ final class APIConnection: ChannelDuplexHandler {
             guard allowed.isEmpty else { return send(context, .options(allowed), head) }
             return send(context, router.refuse(request, method: head.method.rawValue), head)
         }
-        let request = APIRequest(method: method, target: head.uri, body: body)
+        let accept = head.headers["accept"]
+        let request = APIRequest(
+            method: method, target: head.uri, body: body, accept: accept.isEmpty ? nil : accept.joined(separator: ","))
         let bound = NIOLoopBound((self, context), eventLoop: context.eventLoop)
         let finish: @Sendable (APIResponse) -> Void = { response in
             bound.value.0.finish(bound.value.1, response, head)

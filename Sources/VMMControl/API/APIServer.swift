@@ -43,20 +43,20 @@ package struct APILimits: Sendable {
     }
 }
 
-/// The API server: HTTP/1.1 on a Unix socket.
+/// The API server: HTTP/1.1 on a VM's control socket. `symvmm exporter` uses it, too, on a socket of its own.
 ///
 /// An event loop thread handles the connections. Worker threads run the routes, since a route may block (a pause waits for the vCPUs): those that end
 /// a VM or read its state have threads of their own (`APILane`).
 package final class APIServer: Sendable {
     private let loop: any EventLoop
     private let workers: APIWorkers
-    private let socket: ControlSocket
+    private let socket: any ListeningSocket
     private let router: APIRouter
     private let limits: APILimits
     private let channel = Mutex<(any Channel)?>(nil)
 
     /// Makes the threads, and takes ownership of a listening socket. `serve()` accepts the first connection.
-    package init(socket: ControlSocket, router: APIRouter, limits: APILimits = APILimits()) throws(VMMError) {
+    package init(socket: any ListeningSocket, router: APIRouter, limits: APILimits = APILimits()) throws(VMMError) {
         self.socket = socket
         self.router = router
         self.limits = limits
@@ -104,7 +104,7 @@ package final class APIServer: Sendable {
             _ = listen(number, ControlSocket.backlog)
             channel.withLock { $0 = bound }
         } catch {
-            throw .host("\(socket.path): \(error)")
+            throw .host("\(socket.place): \(error)")
         }
     }
 

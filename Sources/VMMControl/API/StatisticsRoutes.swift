@@ -10,7 +10,7 @@ internal import VMMPresentation
 ///
 ///     GET /exit-statistics?vcpu=0&reason=pio_write&device=serial     `ExitReport`; each filter is optional
 ///     DELETE /exit-statistics                                         resets the counters
-///     GET /metrics/openmetrics                                        all statistics for monitoring (docs/METRICS.md)
+///     GET /metrics/openmetrics                                        all statistics for monitoring (docs/METRICS.md), in the form of `Accept`
 ///
 /// The vCPUs run while a client reads. A reset does not change the recorders: these routes keep the report at the reset and subtract it in
 /// GET /exit-statistics. OpenMetrics and the statistics file of `symvmm run` always count from the start.
@@ -27,14 +27,15 @@ package enum StatisticsRoutes {
                 zero.set(report(of: machine))
                 return .noContent
             },
-            APIRoute(.get, "/metrics/openmetrics", lane: .life) { _ throws(APIError) in
-                APIResponse(contentType: OpenMetricsText.contentType, body: Array(openMetrics(of: machine).utf8))
+            APIRoute(.get, "/metrics/openmetrics", lane: .life) { request throws(APIError) in
+                let form = MetricsForm(accept: request.accept, usual: .openMetrics)
+                return APIResponse(contentType: form.contentType, body: Array(metrics(of: machine, form).utf8))
             },
         ]
     }
 
-    private static func openMetrics(of machine: any MachineControl) -> String {
-        OpenMetricsExport(machine.exitStatistics(), machine.configuration, machine.state).render()
+    private static func metrics(of machine: any MachineControl, _ form: MetricsForm) -> String {
+        OpenMetricsExport(machine.exitStatistics(), machine.configuration, machine.state, form: form).render()
     }
 
     private static func report(of machine: any MachineControl) -> ExitReport {

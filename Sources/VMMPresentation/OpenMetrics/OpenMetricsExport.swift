@@ -12,12 +12,15 @@ package struct OpenMetricsExport {
     private var text: OpenMetricsText
 
     /// Creates an export of a machine's snapshot and of this process's resource use.
-    package init(_ statistics: ExitStatistics, _ configuration: MachineConfiguration, _ state: MachineState, process: ProcessUse = .now()) {
+    package init(
+        _ statistics: ExitStatistics, _ configuration: MachineConfiguration, _ state: MachineState, process: ProcessUse = .now(),
+        form: MetricsForm = .openMetrics
+    ) {
         self.statistics = statistics
         self.configuration = configuration
         self.state = state
         self.process = process
-        text = OpenMetricsText(common: [("vm", configuration.name)])
+        text = OpenMetricsText(common: [("vm", configuration.name)], form: form)
     }
 
     /// The text. It includes the descriptions of families without samples.
@@ -33,18 +36,18 @@ package struct OpenMetricsExport {
     }
 
     private mutating func addMachine() {
-        text.family("symvmm_build", .info, "The program that runs the VM.")
+        text.family(.build)
         text.sample([("version", SymVMMVersion.current)], 1)
-        text.family("symvmm_vm_state", .stateset, "State of the VM.")
+        text.family(.vmState)
         for state in [MachineState.notStarted, .running, .paused, .ended] {
             let word = state == .notStarted ? "not_started" : state.rawValue.lowercased()
             text.sample([("symvmm_vm_state", word)], state == self.state ? 1 : 0)
         }
-        text.family("symvmm_uptime_seconds", .gauge, unit: "seconds", "Time since the VM was created.")
+        text.family(.uptime)
         text.sample([], nanoseconds: statistics.uptimeNanoseconds)
-        text.family("symvmm_vcpus", .gauge, "Number of vCPUs.")
+        text.family(.vcpus)
         text.sample([], UInt64(configuration.vcpuCount))
-        text.family("symvmm_memory_bytes", .gauge, unit: "bytes", "Guest memory.")
+        text.family(.memory)
         text.sample([], configuration.memoryByteCount)
     }
 
@@ -71,29 +74,27 @@ package struct OpenMetricsExport {
             counts[Place(vcpu: row.vcpu, reason: reason, device: row.device), default: 0] &+= row.latency.count
             latencies[Place(vcpu: nil, reason: reason, device: row.device), default: .empty].merge(row.latency)
         }
-        text.family("symvmm_exits", .counter, "Exits to user space.")
+        text.family(.exits)
         for (place, count) in counts.sorted(by: { $0.key < $1.key }) { text.sample(place.labels, count) }
-        text.family(
-            "symvmm_exit_duration_seconds", .histogram, unit: "seconds", "Time from an exit to the next entry, over all vCPUs.")
+        text.family(.exitDuration)
         for (place, latency) in latencies.sorted(by: { $0.key < $1.key }) { text.histogram(place.labels, latency) }
     }
 
     private mutating func addProcessors() {
         let vcpus = statistics.vcpus
-        text.family("symvmm_vcpu_guest_seconds", .counter, unit: "seconds", "Time inside KVM_RUN, including halts.")
+        text.family(.vcpuGuest)
         for vcpu in vcpus { text.sample([("vcpu", "\(vcpu.vcpu)")], nanoseconds: vcpu.guestNanoseconds) }
-        text.family("symvmm_vcpu_vmm_seconds", .counter, unit: "seconds", "Time handling exits in user space.")
+        text.family(.vcpuVMM)
         for vcpu in vcpus { text.sample([("vcpu", "\(vcpu.vcpu)")], nanoseconds: vcpu.vmmNanoseconds) }
-        text.family(
-            "symvmm_vcpu_time_seconds", .counter, unit: "seconds", "The vCPU's time by kind; kinds overlap (docs/METRICS.md, time budget).")
+        text.family(.vcpuTime)
         for vcpu in vcpus {
             for (kind, time) in vcpu.times?.kinds ?? [] { text.sample([("vcpu", "\(vcpu.vcpu)"), ("kind", kind)], nanoseconds: time) }
         }
-        text.family("symvmm_kvm_events", .counter, "KVM's own counters, by the kernel's names.")
+        text.family(.kvmEvents)
         for (processor, counter) in kernelCounters(where: \.isCumulative) {
             text.sample([("vcpu", "\(processor)"), ("event", counter.name)], counter.value)
         }
-        text.family("symvmm_kvm_level", .gauge, "KVM's own gauges, by the kernel's names.")
+        text.family(.kvmLevel)
         for (processor, counter) in kernelCounters(where: { !$0.isCumulative }) {
             text.sample([("vcpu", "\(processor)"), ("level", counter.name)], counter.value)
         }
@@ -105,14 +106,13 @@ package struct OpenMetricsExport {
 
     private mutating func addSymbiotic() {
         let symbiotic = statistics.symbiotic
-        text.family("symvmm_symbiotic_active", .gauge, "Whether symcalls can be made.")
+        text.family(.symbioticActive)
         if let symbiotic { text.sample([], symbiotic.isActive ? 1 : 0) }
-        text.family("symvmm_symbiotic_events", .counter, "Events on the symbiotic interface.")
+        text.family(.symbioticEvents)
         for (name, value) in symbiotic?.counters ?? [] { text.sample([("event", name)], value) }
         var calls: [UInt32: LatencySummary] = [:]
         for row in symbiotic?.symcalls ?? [] { calls[row.number, default: .empty].merge(row.latency) }
-        text.family(
-            "symvmm_symcall_duration_seconds", .histogram, unit: "seconds", "Time of a symcall, from the injection to the restored state.")
+        text.family(.symCallDuration)
         for (number, latency) in calls.sorted(by: { $0.key < $1.key }) { text.histogram([("call", SymCallName.of(number))], latency) }
     }
 
@@ -123,15 +123,15 @@ package struct OpenMetricsExport {
             }
         }
         // See SymbioticService.counters().
-        text.family("symvmm_service_events", .counter, "Events counted by a symbiotic service.")
+        text.family(.serviceEvents)
         for (service, name, value) in values({ !$0.hasPrefix("guest_") && !$0.hasSuffix("_bytes") }) {
             text.sample([("service", service), ("event", name)], value)
         }
-        text.family("symvmm_service_bytes", .gauge, unit: "bytes", "Memory of a symbiotic service.")
+        text.family(.serviceBytes)
         for (service, name, value) in values({ !$0.hasPrefix("guest_") && $0.hasSuffix("_bytes") }) {
             text.sample([("service", service), ("kind", String(name.dropLast(6)))], value)
         }
-        text.family("symvmm_service_guest_events", .unknown, "Events reported by the guest's part of a symbiotic service.")
+        text.family(.serviceGuestEvents)
         for (service, name, value) in values({ $0.hasPrefix("guest_") }) {
             text.sample([("service", service), ("event", String(name.dropFirst(6)))], value)
         }
@@ -139,13 +139,13 @@ package struct OpenMetricsExport {
 
     private mutating func addDevices() {
         func isBytes(_ name: String) -> Bool { name == "bytes" || name.hasSuffix("_bytes") }
-        text.family("symvmm_device_events", .counter, "Events counted by a virtio device.")
+        text.family(.deviceEvents)
         for device in statistics.devices {
             for (name, value) in device.counters where !isBytes(name) {
                 text.sample([("device", device.name), ("event", name)], value)
             }
         }
-        text.family("symvmm_device_bytes", .counter, unit: "bytes", "Bytes transferred by a virtio device.")
+        text.family(.deviceBytes)
         for device in statistics.devices {
             for (name, value) in device.counters where isBytes(name) {
                 text.sample([("device", device.name), ("kind", name == "bytes" ? "all" : String(name.dropLast(6)))], value)
@@ -154,10 +154,9 @@ package struct OpenMetricsExport {
     }
 
     private mutating func addProcess() {
-        text.family("symvmm_process_cpu_seconds", .counter, unit: "seconds", "CPU time of the VM's process, including the guest.")
+        text.family(.processCPU)
         text.sample([], nanoseconds: process.cpuNanoseconds)
-        text.family(
-            "symvmm_process_resident_memory_bytes", .gauge, unit: "bytes", "Resident memory of the VM's process, including the guest.")
+        text.family(.processMemory)
         text.sample([], process.residentByteCount)
     }
 }

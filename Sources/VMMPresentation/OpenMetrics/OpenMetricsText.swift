@@ -3,17 +3,10 @@
 internal import VMMModel
 
 /// Builds text in the OpenMetrics 1.0.0 format (OpenMetrics specification, section "ABNF"): each family's description and samples, then `# EOF`.
+/// Or in Prometheus' older form, which has no `# EOF`, no units, fewer types, and the samples' name in a description. Samples are the same in both.
 package struct OpenMetricsText {
-    /// A family's type.
-    enum Kind: String {
-        case counter, gauge, histogram, info, stateset, unknown
-    }
-
     /// Label names and values, in order.
     typealias Labels = [(name: String, value: String)]
-
-    /// The content type of the text.
-    package static let contentType = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 
     /// Histogram bounds in seconds, as texts: 1, 2 and 5 times powers of ten, from one microsecond to ten seconds.
     private static let bounds: [(text: String, nanoseconds: UInt64)] = [
@@ -28,23 +21,40 @@ package struct OpenMetricsText {
     private var name = ""
     private var suffix = ""
     private let common: Labels
+    private let form: MetricsForm
 
     /// Creates an empty text; every sample gets the `common` labels.
-    init(common: Labels) {
+    init(common: Labels, form: MetricsForm = .openMetrics) {
         self.common = common
+        self.form = form
     }
 
     /// Starts a family; its samples follow.
-    ///
-    /// - Parameters:
-    ///   - name: without a suffix such as `_total`, ending with the unit.
-    ///   - unit: `seconds`, `bytes`, or nil.
-    mutating func family(_ name: String, _ kind: Kind, unit: String? = nil, _ help: String) {
-        self.name = name
-        suffix = kind == .counter ? "_total" : kind == .info ? "_info" : ""
-        text += "# TYPE \(name) \(kind.rawValue)\n"
-        if let unit { text += "# UNIT \(name) \(unit)\n" }
-        text += "# HELP \(name) \(OpenMetricsText.escaped(help))\n"
+    mutating func family(_ family: MetricsFamily) {
+        name = family.name
+        suffix = family.suffix
+        switch form {
+        case .openMetrics:
+            text += "# TYPE \(name) \(family.kind.rawValue)\n"
+            if let unit = family.unit { text += "# UNIT \(name) \(unit)\n" }
+            text += "# HELP \(name) \(OpenMetricsText.escaped(family.help))\n"
+        case .prometheus:
+            text += "# TYPE \(name)\(suffix) \(OpenMetricsText.olderKind(family.kind))\n# HELP \(name)\(suffix) \(family.help)\n"
+        }
+    }
+
+    /// The type's name in Prometheus' older form.
+    private static func olderKind(_ kind: MetricsFamily.Kind) -> String {
+        switch kind {
+        case .info, .stateset: "gauge"
+        case .unknown: "untyped"
+        case .counter, .gauge, .histogram: kind.rawValue
+        }
+    }
+
+    /// Adds complete lines with samples of the family.
+    mutating func append(lines: String) {
+        text += lines
     }
 
     /// Adds a sample to the family.
@@ -75,12 +85,12 @@ package struct OpenMetricsText {
 
     /// The complete text.
     var ended: String {
-        text + "# EOF\n"
+        form == .openMetrics ? text + "# EOF\n" : text
     }
 
     private mutating func line(_ suffix: String, _ labels: Labels, _ value: String) {
         let pairs = (common + labels).map { "\($0.name)=\"\(OpenMetricsText.escaped($0.value))\"" }
-        text += "\(name)\(suffix){\(pairs.joined(separator: ","))} \(value)\n"
+        text += "\(name)\(suffix)\(pairs.isEmpty ? "" : "{\(pairs.joined(separator: ","))}") \(value)\n"
     }
 
     /// Formats nanoseconds as seconds, exactly. A Double would round: it has 53 bits, or 104 days in nanoseconds.
