@@ -14,7 +14,7 @@ import watched  # noqa: E402 pylint: disable=wrong-import-position
 class WatchedTest(unittest.TestCase):
     pid = 0
 
-    def run_shell(self, script, limit=60, still=1.0):
+    def run_shell(self, script, limit=60, still=2.0):
         """The output lines of a shell script, and its exit status."""
         with watched.Watched("it", ["sh", "-c", script], limit, self.work, still=still) as program:
             self.pid = program.process.pid
@@ -36,7 +36,7 @@ class WatchedTest(unittest.TestCase):
         self.assertEqual(self.run_shell("echo one; echo; printf two; exit 3"), (["one", "", "two"], 3))
 
     def test_a_program_that_waits_for_ever_makes_no_progress(self):
-        words = "it made no progress: nothing new in its output and its processor time for 1 s; last output: 'hello'"
+        words = "it made no progress: nothing new in its output and its processor time for 2 s; last output: 'hello'"
         self.assertEqual(self.stopped("echo hello; exec sleep 1000"), words)
         self.assertIn("no output at all", self.stopped("exec sleep 1000"))
         self.assertIn("half a line", self.stopped("printf 'half a line'; exec sleep 1000"))

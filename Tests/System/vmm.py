@@ -31,6 +31,8 @@ PATIENCE = 180
 TEMPORARY = "/tmp"
 # The state in `symvmm ps` of a VM that listens and has not answered within 2 seconds: it has not begun to serve, or the machine is busy.
 SILENT = "Not answering"
+# The state of a VM whose process a signal has stopped, or a tracer holds.
+STOPPED = "Stopped"
 
 
 def kernel_words():
@@ -467,10 +469,11 @@ class SystemTest(unittest.TestCase):
             time.sleep(0.05)
 
     def wait_until_running(self, name):
-        """Waits until a VM serves its API: its guest runs, or `serve` waits for the configuration. Before, it is listed as silent."""
+        """Waits until a VM serves its API: its guest runs, or `serve` waits for the configuration. Before, it is listed as silent, or as stopped if
+        strace holds it."""
 
         def serves():
-            return any(row["name"] == name and row["state"] != SILENT for row in self.answer("ps"))
+            return any(row["name"] == name and row["state"] not in (SILENT, STOPPED) for row in self.answer("ps"))
 
         self.wait_until(f"{name} runs", lambda: self.has_ended(name) or serves())
         self.assertFalse(self.has_ended(name), f"{name} has ended")
