@@ -192,7 +192,7 @@ final class JailFolder {
     private static func list(_ rootFolder: borrowing OwnedFileDescriptor, _ root: String) throws(VMMError) -> [Bind] {
         guard let names = FolderContents.names(in: rootFolder) else { throw VMMError.last("read \(root)") }
         var binds: [Bind] = []
-        for name in names.sorted() {
+        for name in names.map({ String(decoding: $0.dropLast().map(UInt8.init(bitPattern:)), as: UTF8.self) }).sorted() {
             guard let kind = HostPath.kind("\(root)/\(name)", followsLinks: false) else { throw VMMError.last("stat \(root)/\(name)") }
             guard kind != S_IFLNK else { throw .user("\(root)/\(name): is a symbolic link: use a hard link, or --bind") }
             binds.append(Bind(entry: "\(root)/\(name)", target: name, isFolder: kind == S_IFDIR))
