@@ -10,11 +10,23 @@ internal import VMMModel
 /// The vCPU's thread writes, at pauses and requests only, so it costs an exit nothing. Any thread reads.
 final class VCPUClock: Sendable {
     private let use = ThreadUse()
-    private let paused = Atomic<UInt64>(0)
-    /// Ticks at the begin of the present pause; 0 if there is none.
-    private let pauseBegin = Atomic<UInt64>(0)
+    private let pauses = Mutex(Pauses())
     private let service = Atomic<UInt64>(0)
     private let blocked = Mutex(Blocked())
+
+    /// Ticks in pauses. Under one lock, so that no reader counts a pause twice, or not at all, while it ends.
+    private struct Pauses {
+        /// In those that have ended.
+        var ended: UInt64 = 0
+        /// At the begin of the present one; nil if there is none.
+        var begin: UInt64?
+
+        /// Until a time, the present one included.
+        func total(at now: UInt64) -> UInt64 {
+            guard let begin, now > begin else { return ended }
+            return ended &+ (now &- begin)
+        }
+    }
 
     /// Nanoseconds blocked inside KVM_RUN.
     private struct Blocked {
@@ -36,12 +48,14 @@ final class VCPUClock: Sendable {
     }
 
     func beginPause() {
-        pauseBegin.store(max(ckvm_ticks(), 1), ordering: .relaxed)
+        pauses.withLock { $0.begin = ckvm_ticks() }
     }
 
     func endPause() {
-        let begin = pauseBegin.exchange(0, ordering: .relaxed)
-        if begin != 0 { paused.add(ckvm_ticks() &- begin, ordering: .relaxed) }
+        pauses.withLock { pauses in
+            pauses.ended = pauses.total(at: ckvm_ticks())
+            pauses.begin = nil
+        }
     }
 
     /// Adds time in user space for other threads' requests.
@@ -53,9 +67,7 @@ final class VCPUClock: Sendable {
 
     /// Ticks in pauses, the present one included.
     var pausedTicks: UInt64 {
-        let begin = pauseBegin.load(ordering: .relaxed)
-        let now = ckvm_ticks()
-        return paused.load(ordering: .relaxed) &+ (begin == 0 || begin > now ? 0 : now &- begin)
+        pauses.withLock { $0.total(at: ckvm_ticks()) }
     }
 
     /// The vCPU's time until now; nil before its thread began.
