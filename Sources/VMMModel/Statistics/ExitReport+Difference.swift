@@ -44,12 +44,14 @@ extension ExitReport {
         let before = Dictionary(earlier.vcpus.map { ($0.vcpu, $0) }) { first, _ in first }
         return vcpus.map { now in
             guard let then = before[now.vcpu] else { return now }
+            let times = now.times.map { times in then.times.map { times.since($0) } ?? times }
+            let exitNanoseconds = ExitReport.grown(now.exitNanosecondsOfBudget, then.exitNanosecondsOfBudget)
             return VCPU(
                 vcpu: now.vcpu, exitCount: ExitReport.grown(now.exitCount, then.exitCount),
                 guestNanoseconds: ExitReport.grown(now.guestNanoseconds, then.guestNanoseconds),
                 vmmNanoseconds: ExitReport.grown(now.vmmNanoseconds, then.vmmNanoseconds),
                 kernel: ExitReport.grown(now.kernel, then.kernel) { KernelStatistics.levels.contains($0) },
-                times: now.times.map { times in then.times.map { times.since($0) } ?? times })
+                times: times, budget: times.map { TimeBudget($0, exitNanoseconds: exitNanoseconds) })
         }
     }
 

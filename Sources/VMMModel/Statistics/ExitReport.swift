@@ -98,6 +98,13 @@ public struct ExitReport: Codable, Sendable, Equatable {
             self.budget = budget ?? times.map { TimeBudget($0, exitNanoseconds: vmmNanoseconds) }
         }
 
+        /// Handling exits in user space, as the budget has it: a filtered report's `vmmNanoseconds` has the exits of its rows only.
+        var exitNanosecondsOfBudget: UInt64 {
+            let own = budget?[.vmm] ?? 0
+            let service = times?.serviceNanoseconds ?? 0
+            return max(vmmNanoseconds, own > service ? own &- service : 0)
+        }
+
         /// Exits that KVM handled in the kernel; nil if the kernel does not count its exits.
         package var inKernelExits: UInt64? {
             kernel["exits"].map { $0 > exitCount ? $0 &- exitCount : 0 }

@@ -65,6 +65,27 @@ import Testing
         #expect(second.filtered(reason: "halt").vcpus[0].budget == second.vcpus[0].budget)
     }
 
+    @Test func aFilterLeavesTheBudgetOfAnInterval() throws {
+        func report(_ uptime: UInt64, _ times: VCPUTimes, halt: UInt64, port: UInt64) -> ExitReport {
+            func row(_ reason: String, _ nanoseconds: UInt64) -> ExitReport.Exit {
+                let bucket = LatencySummary.Bucket(upperBound: nanoseconds, count: 1)
+                let latency = LatencySummary(total: nanoseconds, minimum: nanoseconds, maximum: nanoseconds, buckets: [bucket])
+                return ExitReport.Exit(vcpu: 0, reason: reason, device: "", address: nil, latency: latency)
+            }
+            let vcpu = ExitReport.VCPU(
+                vcpu: 0, exitCount: 2, guestNanoseconds: 0, vmmNanoseconds: halt + port, kernel: [:], times: times)
+            return ExitReport(name: "a", uptimeNanoseconds: uptime, exits: [row("halt", halt), row("pio_write", port)], vcpus: [vcpu])
+        }
+        let first = report(100, VCPUTimes(wallNanoseconds: 100, serviceNanoseconds: 5, runNanoseconds: 90), halt: 10, port: 20)
+        let second = report(300, VCPUTimes(wallNanoseconds: 300, serviceNanoseconds: 10, runNanoseconds: 200), halt: 40, port: 60)
+        let whole = try #require(second.since(first).vcpus[0].budget)
+        #expect(whole[.vmm] == 75)
+        for reason in ["halt", "pio_write", "none"] {
+            #expect(second.filtered(reason: reason).since(first.filtered(reason: reason)).vcpus[0].budget == whole)
+            #expect(second.since(first).filtered(reason: reason).vcpus[0].budget == whole)
+        }
+    }
+
     @Test func aWaitForAProcessorThatHasNotEndedIsStolen() {
         func times(_ wall: UInt64, delay: UInt64, pending: UInt64) -> VCPUTimes {
             VCPUTimes(
