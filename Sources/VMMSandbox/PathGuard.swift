@@ -49,8 +49,8 @@ struct PathGuard: Sendable {
     func check(_ path: String) throws(VMMError) {
         let status = PathGuard.status(path)
         if let status, files.contains(PathGuard.identity(status)) { return }
-        // A file that does not exist yet lies where its folder is.
-        let place = PathGuard.resolve(path) ?? PathGuard.resolve(path.folderPath).map { "\($0)/\(path.fileName)" }
+        // A file that does not exist yet lies where its folder is; that of a link to nothing would lie elsewhere.
+        let place = PathGuard.resolve(path) ?? PathGuard.placeOfNewFile(path)
         guard let place, folders.contains(where: { "\(place)/".hasPrefix($0) }) else {
             throw VMMError(
                 .user, "\(path): the sandbox allows only the files of the configuration and folders named at the start",
@@ -61,6 +61,14 @@ struct PathGuard: Sendable {
         {
             throw .user("\(path): it is longer than \(limit) bytes, the limit that was set at the start for all files of the VM")
         }
+    }
+
+    /// Where a file will be that does not exist; nil for a symbolic link, or if there is no folder.
+    private static func placeOfNewFile(_ path: String) -> String? {
+        var status = stat()
+        // SAFETY: the string lives for the call, which writes only the variable.
+        guard unsafe lstat(path, &status) != 0, errno == ENOENT else { return nil }
+        return resolve(path.folderPath).map { "\($0)/\(path.fileName)" }
     }
 
     private static func identity(_ status: stat) -> Identity {
