@@ -4,8 +4,8 @@ package import VMMBase
 
 /// What each kind of thread may call once it is confined, and why. All other calls end the process. docs/SANDBOX.md explains the design.
 ///
-/// Never in this table: execve, clone, socket, connect, bind, ptrace, process_vm_*, bpf, userfaultfd, io_uring_*, mount, setns, unshare,
-/// perf_event_open, keyctl (`SandboxTableTests`). Complete it with `--sandbox log`, which reports each call that it lacks.
+/// Never in this table: execve, clone, socket, connect, bind, setsockopt, ptrace, process_vm_*, bpf, userfaultfd, io_uring_*, mount, setns,
+/// unshare, perf_event_open, keyctl (`SandboxTableTests`). Complete it with `--sandbox log`, which reports each call that it lacks.
 package enum SandboxTable {
     /// The calls of a role; nil if its threads are not confined.
     package static func calls(of role: ThreadRole) -> [AllowedCall]? {
@@ -134,8 +134,7 @@ package enum SandboxTable {
         .allow(.sendto, "writes an answer"),
         .allow(.writev, "writes an answer"),
         .allow(.shutdown, "ends a connection"),
-        .allow(.getsockopt, "errors of a socket"),
-        .allow(.setsockopt, "options of a socket"),
+        .allow(.getsockopt, "errors of a socket", .oneOf(1, [Socket.anyKind])),
         .allow(.getsockname, "addresses of a socket"),
         .allow(.getpeername, "addresses of a socket"),
     ]
@@ -149,7 +148,7 @@ package enum SandboxTable {
                 [Signal.hangUp, Signal.interrupt, Signal.quit, Signal.brokenPipe, Signal.terminate, Signal.processorTime])),
         .allow(.getpeername, "addresses of the API's socket"),
         .allow(.fcntl, "makes the API's socket nonblocking", .oneOf(1, [File.getFlags, File.setFlags])),
-        .allow(.getsockopt, "the kind of the API's socket"),
+        .allow(.getsockopt, "the kind of the API's socket", .oneOf(1, [Socket.anyKind])),
         .allow(.getsockname, "the API's address"),
         .allow(.ioctl, "restores the terminal", .oneOf(1, [Terminal.get, Terminal.setAfterOutput])),
     ]
@@ -210,6 +209,10 @@ package enum SandboxTable {
         static let get: UInt64 = 0x5401  // TCGETS
         static let set: UInt64 = 0x5402  // TCSETS
         static let setAfterOutput: UInt64 = 0x5403  // TCSETSW
+    }
+
+    private enum Socket {
+        static let anyKind: UInt64 = 1  // SOL_SOCKET
     }
 
     private enum Signal {

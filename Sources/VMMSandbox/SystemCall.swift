@@ -30,7 +30,6 @@ package enum SystemCall: UInt32, CaseIterable, Sendable {
     case listen = 50
     case getsockname = 51
     case getpeername = 52
-    case setsockopt = 54
     case getsockopt = 55
     case exit = 60
     case fcntl = 72

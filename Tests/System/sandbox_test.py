@@ -20,7 +20,7 @@ LIBC = ctypes.CDLL(None, use_errno=True)
 
 # Numbers of x86-64.
 MMAP, MPROTECT, IOCTL, SOCKET, CLONE, EXECVE, KILL, PTRACE, PRCTL, TGKILL, OPENAT = 9, 10, 16, 41, 56, 59, 62, 101, 157, 234, 257
-FALLOCATE, BPF, PROCESS_VM_READV, USERFAULTFD, IO_URING_SETUP, CLONE3, GETPID, FCNTL = 285, 321, 310, 323, 425, 435, 39, 72
+SETSOCKOPT, FALLOCATE, BPF, PROCESS_VM_READV, USERFAULTFD, IO_URING_SETUP, CLONE3, GETPID, FCNTL = 54, 285, 321, 310, 323, 425, 435, 39, 72
 AT_FDCWD = -100
 # Requests of ioctl.
 KVM_RUN, KVM_CREATE_VM, KVM_IRQ_LINE, KVM_SET_USER_MEMORY_REGION, TUNSETOFFLOAD, TIOCSTI = 0xAE80, 0xAE01, 0x4008AE61, 0x4020AE46, 0x400454D0, 0x5412
@@ -166,6 +166,10 @@ class Calls(SandboxTest):
         self.assert_result(["blk"], EBADF, FALLOCATE, -1, 3, 0, 4096)
         self.assert_killed(["blk"], FALLOCATE, -1, 0, 0, 4096)
         self.assert_killed(["vcpu"], FALLOCATE, -1, 3, 0, 4096)
+
+    def test_no_program_is_attached_to_a_socket(self):
+        # SO_ATTACH_FILTER.
+        self.assert_killed(["api-loop", "main"], SETSOCKOPT, -1, 1, 26, 0, 0)
 
     def test_a_call_of_serves_threads_ends_the_process(self):
         # The API's thread builds the machine there, and confines itself at the start.
