@@ -15,12 +15,13 @@ package enum ProcessHardening {
     package static func apply() throws(VMMError) {
         _ = try VMMError.check(ckvm_forbid_privileges_and_dumps(), "prctl")
         try lower(__rlimit_resource_t(RLIMIT_CORE.rawValue), to: 0, "setrlimit RLIMIT_CORE")
-        try lower(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), to: descriptorLimit, "setrlimit RLIMIT_NOFILE")
+        // The soft limit of 1024 that many hosts have would do, but costs nothing to raise.
+        try lower(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), to: descriptorLimit, raisesSoft: true, "setrlimit RLIMIT_NOFILE")
         // A write beyond RLIMIT_FSIZE is then an error (EFBIG), which the guest sees as an I/O error, and not the end of the VM.
-        _ = signal(SIGXFSZ, SIG_IGN)
+        ProcessSignals.ignoreFileSizeSignal()
     }
 
-    /// Permanently limits the length of files that the process writes (RLIMIT_FSIZE).
+    /// Permanently limits the length of files that the process writes (RLIMIT_FSIZE). Keeps a lower limit, also a soft one.
     package static func limitFileSize(to byteCount: UInt64) throws(VMMError) {
         try lower(__rlimit_resource_t(RLIMIT_FSIZE.rawValue), to: rlim_t(byteCount), "setrlimit RLIMIT_FSIZE")
     }
@@ -34,12 +35,14 @@ package enum ProcessHardening {
     }
 
     /// Lowers both the soft and the hard limit. Keeps a lower limit.
-    private static func lower(_ resource: __rlimit_resource_t, to most: rlim_t, _ call: String) throws(VMMError) {
+    ///
+    /// - Parameter raisesSoft: whether the soft limit becomes the hard one, even if it was lower.
+    private static func lower(_ resource: __rlimit_resource_t, to most: rlim_t, raisesSoft: Bool = false, _ call: String) throws(VMMError) {
         var limit = rlimit()
         // SAFETY: the call fills only the variable.
         guard unsafe getrlimit(resource, &limit) == 0 else { throw VMMError.last(call) }
         limit.rlim_max = min(limit.rlim_max, most)
-        limit.rlim_cur = limit.rlim_max
+        limit.rlim_cur = raisesSoft ? limit.rlim_max : min(limit.rlim_cur, limit.rlim_max)
         // SAFETY: the call reads only the variable.
         guard unsafe setrlimit(resource, &limit) == 0 else { throw VMMError.last(call) }
     }
