@@ -35,22 +35,19 @@ final class EventLog: Sendable {
         Logger(label: name) { _ in EventLogHandler(eventLog: self) }
     }
 
-    /// Opens the file, if the path is new, and sets the level. On an error nothing changes.
+    /// Opens the file, if the path is new, and sets the level. On an error nothing changes. One thread at a time.
     func configure(_ configuration: LoggerConfiguration) throws(VMMError) {
-        let failure = state.withLock { state -> VMMError? in
-            if let path = configuration.path, path != state.configuration.path {
-                do throws(VMMError) {
-                    state.file = try FileThread.perform { () throws(VMMError) in try OwnedFileDescriptor.openForAppending(path) }
-                } catch {
-                    return error
-                }
-            }
+        var opened: OwnedFileDescriptor?
+        // Without the lock: a file system may be slow, and whoever writes a line does not wait for it.
+        if let path = configuration.path, path != state.withLock({ $0.configuration.path }) {
+            opened = try FileThread.perform { () throws(VMMError) in try OwnedFileDescriptor.openForAppending(path) }
+        }
+        state.withLock { state in
+            if let file = opened.take() { state.file = consume file }
             state.configuration = configuration
             let isOpen = state.file != nil
             level.store(isOpen ? Level.allCases.firstIndex(of: configuration.level) ?? 0 : 0, ordering: .relaxed)
-            return nil
         }
-        if let failure { throw failure }
     }
 
     /// Whether a level is enabled.
