@@ -68,27 +68,11 @@ struct JailCommand: ParsableCommand {
     }
 
     private func jail() throws(VMMError) -> JailConfiguration {
-        guard groupVersion == nil || groupVersion == "2" else {
-            throw .user("--cgroup-version: '\(groupVersion ?? "")' is not possible: symvmm uses cgroup v2 only")
-        }
         guard netns == nil || !hasNewNetwork else { throw .user("--netns cannot be combined with --new-net-ns") }
         var jail = try JailConfiguration(id: id, user: uid, group: gid, program: program, arguments: command)
-        if let baseFolder {
-            guard !baseFolder.isEmpty else { throw .user("--chroot-base-dir: the path is empty") }
-            jail.baseFolder = baseFolder
-        }
-        if let netns { jail.networkNamespace = try JailConfiguration.networkPath(netns) }
+        try jail.set(
+            baseFolder: baseFolder, network: netns, controls: cgroup, groupVersion: groupVersion, parentGroup: parentGroup, limits: limit)
         jail.hasNewNetwork = hasNewNetwork
-        for text in cgroup { jail.controls.append(try ControlGroup.Control(option: text)) }
-        if let parentGroup {
-            try ControlGroup.checkParent(parentGroup)
-            jail.parentGroup = parentGroup
-        }
-        for text in limit {
-            let limit = try ResourceLimit(option: text)
-            jail.limits.removeAll { $0.resource == limit.resource }
-            jail.limits.append(limit)
-        }
         for text in bind { jail.binds.append(try Bind(option: text)) }
         jail.isDaemon = daemonize
         return jail

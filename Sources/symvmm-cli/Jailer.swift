@@ -78,23 +78,9 @@ struct JailerCommand: ParsableCommand {
     private func jail() throws(VMMError) -> JailConfiguration {
         guard let id else { throw .user("--id is missing") }
         guard let program else { throw .user("--exec-file is missing") }
-        guard groupVersion == nil || groupVersion == "2" else {
-            throw .user("--cgroup-version: '\(groupVersion ?? "")' is not possible: symvmm uses cgroup v2 only")
-        }
         var jail = try JailConfiguration(id: id, user: uid, group: gid, program: program, arguments: options, isFirecracker: true)
-        guard !baseFolder.isEmpty else { throw .user("--chroot-base-dir: the path is empty") }
-        jail.baseFolder = baseFolder
-        if let netns { jail.networkNamespace = try JailConfiguration.networkPath(netns) }
-        for text in cgroup { jail.controls.append(try ControlGroup.Control(option: text)) }
-        if let parentGroup {
-            try ControlGroup.checkParent(parentGroup)
-            jail.parentGroup = parentGroup
-        }
-        for text in limit {
-            let limit = try ResourceLimit(option: text)
-            jail.limits.removeAll { $0.resource == limit.resource }
-            jail.limits.append(limit)
-        }
+        try jail.set(
+            baseFolder: baseFolder, network: netns, controls: cgroup, groupVersion: groupVersion, parentGroup: parentGroup, limits: limit)
         jail.isDaemon = daemonize
         return jail
     }
