@@ -5,10 +5,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 
-static int value_or_errno(int result)
-{
-	return result < 0 ? -errno : result;
-}
+#include "result.h"
 
 /* kvm_msr_list ends in a flexible array. A kernel with more MSRs than this fails the ioctl with E2BIG. */
 #define MSR_LIST_ROOM 1024
