@@ -117,14 +117,32 @@ package final class ControlSocket: ListeningSocket {
 
     /// Whether a process listens at the path.
     package static func isAlive(_ path: String) -> Bool {
-        guard let descriptor = try? connect(to: path) else { return false }
+        let descriptor = connect(to: path)
+        guard descriptor >= 0 else { return false }
         close(descriptor)
         return true
     }
 
+    /// Whether a process left its socket, or a link to it, at the path: a signal killed the process, since one that ends removes both. Waits 0.2 s for
+    /// a process that is about to do so.
+    package static func isLeftBehind(_ path: String) -> Bool {
+        guard isRefused(path) else { return false }
+        usleep(200_000)
+        return isRefused(path)
+    }
+
+    /// Whether a socket is at the path at which no process listens. False for one that this user may not use.
+    private static func isRefused(_ path: String) -> Bool {
+        guard isSocketOrLink(path) else { return false }
+        let descriptor = connect(to: path)
+        if descriptor >= 0 { close(descriptor) }
+        return descriptor == -ECONNREFUSED
+    }
+
     /// The process that listens at the path; nil if there is none, or if it is in another PID namespace.
     package static func listener(at path: String) -> RunningProcess? {
-        guard let descriptor = try? connect(to: path) else { return nil }
+        let descriptor = connect(to: path)
+        guard descriptor >= 0 else { return nil }
         defer { close(descriptor) }
         return RunningProcess(behind: descriptor)
     }
@@ -190,14 +208,16 @@ package final class ControlSocket: ListeningSocket {
     }
 
     /// Connects without blocking: a Unix socket connects or fails at once, unless the listener's queue is full.
-    private static func connect(to path: String) throws(VMMError) -> Int32 {
+    ///
+    /// - Returns: the descriptor, or -errno.
+    private static func connect(to path: String) -> Int32 {
         let descriptor = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue | SOCK_NONBLOCK.rawValue), 0)
-        guard descriptor >= 0 else { throw VMMError.last("socket") }
+        guard descriptor >= 0 else { return -errno }
         // EAGAIN: the queue is full, so a process listens.
         if unsafe withAddress(path, { unsafe Glibc.connect(descriptor, $0, $1) }) == 0 || errno == EAGAIN { return descriptor }
-        let error = VMMError.last("connect \(path)")
+        let error = errno
         close(descriptor)
-        throw error
+        return -error
     }
 
     private static func withAddress(_ path: String, _ body: (UnsafePointer<sockaddr>, socklen_t) -> Int32) -> Int32 {

@@ -53,6 +53,15 @@ package final class APIClient: Sendable {
 
     /// Sends a request and returns the response, including error responses. Throws an error if there is no response.
     package func request(_ method: APIMethod, _ target: String, body: [UInt8] = [], socket path: String) throws(VMMError) -> APIResponse {
+        do throws(VMMError) {
+            return try exchange(method, target, body: body, socket: path)
+        } catch {
+            if ControlSocket.isLeftBehind(path) { throw RunningMachines.killedError(path) }
+            throw error
+        }
+    }
+
+    private func exchange(_ method: APIMethod, _ target: String, body: [UInt8], socket path: String) throws(VMMError) -> APIResponse {
         guard path.utf8.count <= ControlSocket.longestPath else {
             throw .user("\(path): a socket path has at most \(ControlSocket.longestPath) bytes")
         }

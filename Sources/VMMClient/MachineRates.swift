@@ -25,8 +25,12 @@ package struct RatedMachine: Encodable, Sendable, Equatable {
     }
 
     /// All VMs of this user, sorted by name. Blocks for `milliseconds` to measure the rates, unless no VM is running.
-    package static func all(measuredOver milliseconds: UInt32 = 100) throws(VMMError) -> [RatedMachine] {
-        let before = try RunningMachines.summaries()
+    ///
+    /// - Parameter killed: as for `RunningMachines.summaries(killed:)`.
+    package static func all(
+        measuredOver milliseconds: UInt32 = 100, killed: (String) -> Void = { _ in }
+    ) throws(VMMError) -> [RatedMachine] {
+        let before = try RunningMachines.summaries(killed: killed)
         let running = before.filter { $0.state == MachineState.running.rawValue }
         guard !running.isEmpty else { return before.map { RatedMachine(summary: $0, exitsPerSecond: rate($0, nil)) } }
         usleep(milliseconds * 1000)

@@ -15,14 +15,24 @@ package enum RunningMachines {
         return folder.names().filter { isAliveOrRemoved(folder.socketPath(of: $0)) }
     }
 
+    /// What a user learns of a VM whose process a signal killed, so that it could not say anything itself.
+    package static func killedError(_ name: String) -> VMMError {
+        VMMError(
+            .host, "\(name): a signal killed the VM's process",
+            advice: "if the sandbox or a lack of memory was the reason, the kernel's log says so (docs/SANDBOX.md)")
+    }
+
     /// The summaries of all running VMs, sorted by name, including VMs that do not answer within two seconds.
-    package static func summaries() throws(VMMError) -> [MachineSummary] {
+    ///
+    /// - Parameter killed: gets the name of each VM whose process a signal has killed, once: then its socket is removed.
+    package static func summaries(killed: (String) -> Void = { _ in }) throws(VMMError) -> [MachineSummary] {
         let folder = try RuntimeFolder()
         let client = APIClient(timeout: 2)
         defer { client.stop() }
         var summaries: [MachineSummary] = []
         for name in folder.names() {
             let path = folder.socketPath(of: name)
+            if ControlSocket.isLeftBehind(path) { killed(name) }
             guard isAliveOrRemoved(path) else { continue }
             let silent = unresponsive(name, at: path)
             if silent.state != MachineSummary.stopped, let body = try? client.perform(.get, "/summary", socket: path),
@@ -70,7 +80,10 @@ package enum RunningMachines {
         if !isStopped(process) {
             let response = try? client.request(.put, "/actions", body: body(ActionResource(action: .stop)), socket: socket)
             let isPressed = (response?.status ?? 500) < 300
-            if isPressed, waitForEnd(socket, process, milliseconds: UInt64(timeout) * 1000) { return true }
+            if isPressed, waitForEnd(socket, process, milliseconds: UInt64(timeout) * 1000) {
+                if ControlSocket.isLeftBehind(socket) { throw killedError(socket) }
+                return true
+            }
         }
         try kill(socket, client: client)
         return false

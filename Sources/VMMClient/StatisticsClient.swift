@@ -40,6 +40,11 @@ package final class StatisticsClient: Sendable {
         }
     }
 
+    /// Whether a signal killed the VM's process.
+    package var isKilled: Bool {
+        ControlSocket.isLeftBehind(socket)
+    }
+
     /// Resets all counters. The filters do not apply.
     package func reset() throws(VMMError) {
         _ = try client.perform(.delete, "/exit-statistics", socket: socket)

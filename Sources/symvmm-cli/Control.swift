@@ -24,13 +24,18 @@ struct Target: ParsableArguments {
     /// The control socket of a running VM.
     static func socket(of name: String) throws(VMMError) -> String {
         if name.contains("/") {
-            guard ControlSocket.isAlive(name) else { throw .user("\(name): no VM answers there") }
+            try check(name, as: name, orThrow: .user("\(name): no VM answers there"))
             return name
         }
         try MachineConfiguration.checkName(name)
         let path = try RuntimeFolder().socketPath(of: name)
-        guard ControlSocket.isAlive(path) else { throw .user("no VM named '\(name)' is running: see 'symvmm ps'") }
+        try check(path, as: name, orThrow: .user("no VM named '\(name)' is running: see 'symvmm ps'"))
         return path
+    }
+
+    private static func check(_ path: String, as name: String, orThrow error: VMMError) throws(VMMError) {
+        guard !ControlSocket.isAlive(path) else { return }
+        throw ControlSocket.isLeftBehind(path) ? RunningMachines.killedError(name) : error
     }
 }
 

@@ -15,7 +15,7 @@ struct Ps: ParsableCommand {
     var json = false
 
     func run() throws {
-        let machines = try RatedMachine.all()
+        let machines = try RatedMachine.all { name in Terminal.error("symvmm: \(RunningMachines.killedError(name))".printable) }
         if json { return try Terminal.json(machines) }
         var table = TextTable([
             .text("NAME"), .numbers("PID"), .text("STATE"), .numbers("VCPUS"), .numbers("MEMORY"), .numbers("UPTIME"), .numbers("EXITS"),

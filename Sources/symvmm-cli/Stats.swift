@@ -171,7 +171,7 @@ struct Stats: ParsableCommand {
             printed += 1
             if printed == count { return }
         }
-        Terminal.error("symvmm: \(name) has ended")
+        Terminal.error("symvmm: \(statistics.isKilled ? RunningMachines.killedError(name).description : "\(name) has ended")".printable)
     }
 
     private func show(_ report: ExitReport, isFirst: Bool) {

@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import stat
+import subprocess
 
 import vmm
 
@@ -168,10 +169,31 @@ class TinyGuest(vmm.SystemTest):
         self.wait_until_running("ghost")
         machine.signal(signal.SIGKILL)
         machine.end()
-        self.assertEqual(self.names(), [])
+        # Whoever looks for it learns why it has gone; once `ps` has said so, it is a VM like any other that does not run.
+        said = "symvmm: ghost: a signal killed the VM's process"
+        for words, status in ((("stats", "ghost"), 3), (("stop", "ghost"), 3), (("ps",), 0)):
+            result = self.symvmm(*words)
+            self.assertEqual((result.returncode, len(result.stderr.splitlines())), (status, 1), result.stderr)
+            self.assertTrue(result.stderr.startswith(said), result.stderr)
+        self.assertEqual(self.symvmm("ps").stderr, "")
+        self.assertEqual(self.symvmm("stats", "ghost").returncode, 2)
         self.assert_nothing_left()
         again = self.tiny("count", "--quiet", "--name", "ghost", defines=["COUNT=1", "READS=1"])
         self.assert_ended(again, 0)
+
+    def test_a_command_that_watches_says_that_a_process_was_killed(self):
+        machine = self.tiny("wait", "--quiet", "--name", "seen")
+        self.wait_until_running("seen")
+        watcher = subprocess.Popen(
+            [vmm.SYMVMM, "stats", "seen", "--watch", "0.1"], env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self.addCleanup(watcher.kill)
+        self.assertIn("per second", watcher.stdout.readline())
+        machine.signal(signal.SIGKILL)
+        machine.end()
+        _, errors = watcher.communicate(timeout=vmm.PATIENCE)
+        self.assertEqual(len(errors.splitlines()), 1, errors)
+        self.assertIn("seen: a signal killed the VM's process", errors)
+        self.assertEqual(self.names(), [])
 
     def test_a_name_is_free_again_when_its_process_was_killed(self):
         machine = self.tiny("wait", "--quiet", "--name", "again")

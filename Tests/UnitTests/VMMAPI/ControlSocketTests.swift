@@ -129,14 +129,15 @@ final class TemporaryFolder: Sendable {
         close(dead.takeDescriptor())
         #expect(mode(path) != nil)
         #expect(!ControlSocket.isAlive(path))
+        #expect(ControlSocket.isLeftBehind(path))
         let socket = try ControlSocket(name: "vm", folder: folder)
         #expect(ControlSocket.isAlive(path))
         // The old socket's remove() does not remove the new socket's file.
         dead.remove()
-        #expect(ControlSocket.isAlive(path))
+        #expect(ControlSocket.isAlive(path) && !ControlSocket.isLeftBehind(path))
         close(socket.takeDescriptor())
         ControlSocket.removeIfStale(path)
-        #expect(mode(path) == nil)
+        #expect(mode(path) == nil && !ControlSocket.isLeftBehind(path))
     }
 
     @Test func whatIsNoSocketIsLeftAlone() throws {
@@ -147,6 +148,7 @@ final class TemporaryFolder: Sendable {
         #expect(throws: VMMError.self) { try ControlSocket(name: "vm", folder: folder) }
         #expect(throws: VMMError.self) { try ControlSocket(path: path, name: "other", folder: folder) }
         ControlSocket.removeIfStale(path)
+        #expect(!ControlSocket.isLeftBehind(path))
         #expect(try SmallFile.read(path, atMost: 100) == Array("precious".utf8))
     }
 
