@@ -18,17 +18,23 @@ extension MachineResources {
         // A full file is renamed, and a new one made.
         if case .file(let path, let limit) = console {
             places.append(AllowedPlace(path, [.read, .write]))
-            if limit > 0 { places.append(AllowedPlace(path.folderPath, [.write, .make, .remove])) }
+            if limit > 0 { places += MachineResources.folder(ofNew: path) }
         }
         // Written beside its name, then renamed; a FIFO or device is written directly.
         if let statsFile {
-            places.append(AllowedPlace(statsFile.folderPath, [.write, .make, .remove]))
             places.append(AllowedPlace(statsFile, .write))
+            places += MachineResources.folder(ofNew: statsFile)
         }
         for path in services.flatMap(\.removedFiles) {
             places.append(AllowedPlace(path, [.read, .write]))
             places.append(AllowedPlace(path.folderPath, .remove))
         }
         return places
+    }
+
+    /// The folder in which a new file will take the place of this one. None for a FIFO or a device, which is never replaced: /dev would have the host's
+    /// disks, too.
+    private static func folder(ofNew path: String) -> [AllowedPlace] {
+        SmallFile.isReplaced(path) ? [AllowedPlace(path.folderPath, [.write, .make, .remove])] : []
     }
 }

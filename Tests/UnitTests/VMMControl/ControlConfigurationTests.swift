@@ -7,6 +7,7 @@ import Testing
 @testable import VMMBase
 @testable import VMMControl
 @testable import VMMModel
+@testable import VMMSandbox
 @testable import VMMService
 
 @Suite struct ControlConfigurationTests {
@@ -175,6 +176,19 @@ import Testing
         resources.apiSocket = "/x.sock"
         let text = try JSONText.encode(resources)
         #expect(try MachineResources(json: text, source: "again", registry: registry) == resources)
+    }
+
+    @Test func onlyAFileThatIsReplacedAllowsItsFolder() throws {
+        var resources = MachineResources(name: "vm")
+        resources.console = .file(path: "/dev/null")
+        for path in ["/dev/stdout", "/dev/null", "/dev/fd/1"] {
+            resources.statsFile = path
+            #expect(Set(resources.allowedPlaces.map(\.path)) == ["/dev/null", path])
+        }
+        resources.console = .file(path: "/none/console")
+        resources.statsFile = "/none/of/these.json"
+        #expect(
+            Set(resources.allowedPlaces.map(\.path)) == ["/none/console", "/none", "/none/of/these.json", "/none/of"])
     }
 
     @Test func ourOwnFieldsAreRead() throws {
