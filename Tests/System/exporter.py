@@ -29,6 +29,8 @@ class Exporter:
     """A running `symvmm exporter`."""
 
     def __init__(self, test, *words, listen="127.0.0.1:0", program=None):
+        # On a busy machine, a VM may need longer than the 3 seconds that it has without the option.
+        words = words if "--timeout" in words else (*words, "--timeout", "60")
         self.process = subprocess.Popen(
             [*(program or [vmm.SYMVMM]), "exporter", "--listen", listen, *words], env=test.environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
             stderr=subprocess.PIPE, text=True)
