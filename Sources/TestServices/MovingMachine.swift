@@ -159,7 +159,7 @@ package final class MovingMachine: MachineControl {
 
     /// Waits until no thread refers to the first machine. Its disks are locked until then.
     private static func waitUntilGone(_ first: Gone) throws(VMMError) {
-        for _ in 0..<5000 {
+        for _ in 0..<60_000 {
             if first.machine == nil { return }
             usleep(1000)
         }

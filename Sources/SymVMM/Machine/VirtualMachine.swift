@@ -213,6 +213,8 @@ public final class VirtualMachine: Sendable {
     /// A snapshot of the exit statistics. The vCPUs keep running.
     public func exitStatistics() -> ExitStatistics {
         let scale = clock.scale()
+        // Before the rows: a vCPU counts an exit first there, then here, so no reason has more exits by process than in all.
+        let tasks = taskRows(scale)
         var rows: [ExitStatistics.Row] = []
         var summaries: [ExitStatistics.VCPU] = []
         for processor in processors {
@@ -229,7 +231,7 @@ public final class VirtualMachine: Sendable {
                     kernel: kernel, times: processor.clock.times(exitNanoseconds: handling, kernel, scale: scale)))
         }
         return ExitStatistics(
-            uptimeNanoseconds: clock.elapsedNanoseconds, rows: rows, vcpus: summaries, tasks: taskRows(scale),
+            uptimeNanoseconds: clock.elapsedNanoseconds, rows: rows, vcpus: summaries, tasks: tasks,
             symbiotic: symbiotic.map { interface in
                 SymbioticStatistics(
                     isActive: interface.unavailableReason == nil, unavailableReason: interface.unavailableReason?.description,
