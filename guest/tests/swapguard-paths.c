@@ -11,23 +11,53 @@
 
 #include "swapguard.h"
 
-#define STUCK_SECONDS	8	/* a child that runs longer is stuck */
+/* A child is stuck when the swap in use has not changed for so long, or after so long */
+#define STILL_SECONDS	6
+#define STUCK_SECONDS	40
 
-/* Runs @work in a child; kills it and returns true if it doesn't end in time */
+/* Shared with the child, which sets it before the call that may not end */
+static volatile int *begun;
+
+static long used_swap(void)
+{
+	FILE *file = fopen("/proc/swaps", "r");
+	long used, sum = 0;
+	char line[256];
+
+	while (file && fgets(line, sizeof(line), file))
+		if (sscanf(line, "%*s %*s %*s %ld", &used) == 1)
+			sum += used;
+	if (file)
+		fclose(file);
+	return sum;
+}
+
+/*
+ * Runs @work in a child; kills it and returns true if it doesn't end. A busy
+ * machine makes it slow, not stuck.
+ */
 static bool is_stuck(void (*work)(void *), void *data)
 {
-	pid_t child = fork();
-	int tenths;
+	int tenths, still = 0;
+	long used = 0, before;
+	pid_t child;
 
+	begun = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (begun == MAP_FAILED)
+		die("mmap");
+	child = fork();
 	if (child < 0)
 		die("fork");
 	if (!child) {
 		work(data);
 		_exit(0);
 	}
-	for (tenths = 0; tenths < 10 * STUCK_SECONDS; tenths++) {
+	for (tenths = 0; still < 10 * STILL_SECONDS && tenths < 10 * STUCK_SECONDS; tenths++) {
 		if (waitpid(child, NULL, WNOHANG) == child)
 			return false;
+		before = used;
+		used = used_swap();
+		still = *begun && used == before ? still + 1 : 0;
 		usleep(100000);
 	}
 	kill(child, SIGKILL);
@@ -54,6 +84,7 @@ static void pin(void *base)
 	static unsigned char copy[SOME_PAGES * PAGE];
 	struct iovec from = { base, sizeof(copy) }, to = { copy, sizeof(copy) };
 
+	*begun = 1;
 	if (process_vm_readv(getppid(), &to, 1, &from, 1, 0) != sizeof(copy))
 		die("process_vm_readv");
 }
@@ -67,6 +98,7 @@ static void pin_own(void *base)
 	become_known();
 	fill(base, SOME_PAGES, 7000);
 	swap_out(base, SOME_PAGES);
+	*begun = 1;
 	if (process_vm_readv(getpid(), &to, 1, &from, 1, 0) != sizeof(copy))
 		die("process_vm_readv");
 }
@@ -135,6 +167,7 @@ static void switch_off(void *data)
 {
 	struct race *race = data;
 
+	*begun = 1;
 	race->go = 1;
 	if (swapoff(device))
 		die("swapoff");

@@ -102,17 +102,23 @@ void put_back(unsigned char *base, size_t page, size_t pages)
 		die("mprotect");
 }
 
+/* Tries that swap out no further page, until swap_out() ends; fewer for the last few pages */
+#define TRIES		30
+#define TRIES_FEW	5
+#define FEW		8
+
 /* Writes pages to the disk, and then removes them from the swap cache */
 void swap_out(unsigned char *base, size_t pages)
 {
 	unsigned char *states = malloc(pages);
-	size_t i, in = pages;
+	size_t i, in = pages, least = pages;
 	char text[32];
 	int tries;
 
 	if (!states)
 		die("malloc");
-	for (tries = 0; in && tries < 30; tries++) {
+	/* A busy machine takes longer to write the pages */
+	for (tries = 0; in && tries < (in > FEW ? TRIES : TRIES_FEW); tries++) {
 		madvise(base, pages * PAGE, MADV_PAGEOUT);
 		usleep(20000);
 		snprintf(text, sizeof(text), "%zu", in * PAGE);
@@ -122,6 +128,10 @@ void swap_out(unsigned char *base, size_t pages)
 			die("mincore");
 		for (in = i = 0; i < pages; i++)
 			in += states[i] & 1;
+		if (in < least) {
+			least = in;
+			tries = 0;
+		}
 	}
 	free(states);
 	if (in * 8 > pages) {
