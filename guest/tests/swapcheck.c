@@ -6,8 +6,9 @@
  *   swapcheck MEBIBYTES PROCESSES SECONDS [SEED]
  *
  * PROCESSES share the memory; each reads, rewrites, moves, protects, pins,
- * forks and unmaps at random, and checks the contents. On success it prints
- * "N pages verified, 0 wrong" and exits with status 0.
+ * forks and unmaps at random, and checks the contents, for SECONDS or until
+ * SIGTERM (killall swapcheck). On success it prints "N pages verified, 0 wrong"
+ * and exits with status 0.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -28,7 +29,14 @@ struct region {
 
 static volatile unsigned long *verified;	/* shared by all processes */
 static volatile unsigned long *wrong;
+static volatile sig_atomic_t is_over;
 static uint64_t state;
+
+static void end_early(int number)
+{
+	(void)number;
+	is_over = 1;
+}
 
 static uint64_t random64(void)
 {
@@ -325,7 +333,7 @@ static int worker(size_t pages, double end, uint64_t seed)
 		write_page(&r, i);
 	for (i = 0; i < pages; i++)
 		check_page(&r, i);
-	while (now() < end && !*wrong)
+	while (now() < end && !*wrong && !is_over)
 		acts[random64() % (sizeof(acts) / sizeof(*acts))](&r);
 	for (i = 0; i < pages; i++)
 		check_page(&r, i);
@@ -355,6 +363,8 @@ static int check(size_t mebibytes, int processes, int seconds, uint64_t seed)
 
 int main(int argc, char **argv)
 {
+	/* Without the flag the parent would wait no longer for its children */
+	const struct sigaction early = { .sa_handler = end_early, .sa_flags = SA_RESTART };
 	volatile unsigned long *shared;
 
 	if (argc < 4 || argc > 5) {
@@ -366,6 +376,7 @@ int main(int argc, char **argv)
 		die("mmap");
 	verified = &shared[0];
 	wrong = &shared[1];
+	sigaction(SIGTERM, &early, NULL);
 	return check(strtoul(argv[1], NULL, 0), atoi(argv[2]), atoi(argv[3]),
 		     argc > 4 ? strtoull(argv[4], NULL, 0) : (uint64_t)time(NULL));
 }
