@@ -73,19 +73,22 @@ class Network(vmm.SystemTest):
         frames = after[f"{way}_frames"] - before[f"{way}_frames"]
         print(f"{way}: {frames} frames of {data // frames} bytes")
         self.assertGreater(data, SIZE)
-        # Ethernet's largest frame without offload has 1514 bytes.
-        self.assertGreater(data / frames, 3000)
+        # Ethernet's largest frame without offload has 1514 bytes. How many segments TCP puts into one depends on how fast the other side answers:
+        # often two on a busy machine.
+        self.assertGreater(data / frames, 1514)
 
     def check_to_the_guest(self, machine):
         data = os.urandom(SIZE)
         sender = (
             "import socket, sys, time\n"
-            "for attempt in range(100):\n"
+            "for attempt in range(900):\n"
             "    try:\n"
             "        s = socket.create_connection(('10.77.0.2', 5001), 10)\n"
             "        break\n"
-            "    except ConnectionRefusedError:\n"
+            "    except OSError:\n"
             "        time.sleep(0.2)\n"
+            "else:\n"
+            "    sys.exit('the guest does not listen')\n"
             "s.settimeout(300)\n"
             "s.sendall(sys.stdin.buffer.read())\n"
             "s.shutdown(socket.SHUT_WR)\n"

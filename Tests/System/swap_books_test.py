@@ -65,7 +65,6 @@ class Books(SwapTest):
     def check_limit(self):
         machine = self.books_guest()
         limit = machine.shell(f"cat {REGIONS_PARAMETER}")
-        self.at_end(machine.shell, f"echo {limit} >{REGIONS_PARAMETER}")
         before = self.settled(machine)
         machine.shell(f"echo 50 >{REGIONS_PARAMETER}; /tests/swapbooks sparse 400")
         counters = self.since(before)

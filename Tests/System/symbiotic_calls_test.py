@@ -42,7 +42,8 @@ class Calls(SymbioticTest):
         self.check_tasks(machine)
         self.check_memory(machine)
         machine.shell("echo 'a message of the test' >/dev/kmsg")
-        self.assertIn("a message of the test", self.ask("log")["text"].splitlines()[-1])
+        # The kernel itself may have logged something since.
+        self.assertIn("a message of the test", "\n".join(self.ask("log")["text"].splitlines()[-10:]))
         self.check_busy(machine, cpus)
         self.assert_healthy(machine)
 
@@ -78,13 +79,20 @@ class Calls(SymbioticTest):
 
     def test_with_interrupts_off_only_calls_that_need_a_doorbell_wait(self):
         machine = self.start_guest(1)
-        before = self.counters()["completed"]
-        machine.send(f"echo interrupts_off 0 5000000 >{self.TEST}; echo over\n")
-        self.wait_until("they are off", lambda: self.ask("task", vcpu=0)["context"] == "kernel")
-        self.pings(20, 0)
-        self.assertNotIn("over", machine.seen[-20:])
-        self.assertGreaterEqual(self.counters()["completed"], before + 21)
-        machine.wait_for("^over")
+        for attempt in range(10):
+            before = self.counters()["completed"]
+            start = len(machine.seen)
+            machine.send(f"echo begin-{attempt}; echo interrupts_off 0 5000000 >{self.TEST}; echo over\n")
+            machine.wait_for(f"^begin-{attempt}\r*\n")
+            self.wait_until("they are off", lambda: self.ask("task", vcpu=0)["context"] == "kernel")
+            self.pings(20, 0)
+            is_over = "over" in machine.seen[start:]
+            self.assertGreaterEqual(self.counters()["completed"], before + 21)
+            machine.wait_for("^over")
+            # On a busy machine, the guest may have been faster than this process.
+            if not is_over:
+                break
+        self.assertFalse(is_over, "symcalls waited until the interrupts were on again")
         self.power_off(machine)
 
     def test_without_the_module_symcalls_are_refused_with_that_reason(self):
@@ -112,7 +120,8 @@ class Calls(SymbioticTest):
         result = vmm.command(
             "qemu-system-x86_64", "-accel", "kvm", "-cpu", "host", "-m", "256", "-nographic", "-no-reboot", "-nodefaults", "-serial", "stdio",
             "-kernel", vmm.kernel(), "-initrd", image,
-            "-append", 'console=ttyS0 panic=1 quiet symvmm.exec="lsmod; dmesg | grep -i symbiotic | grep -v taint"', 
+            "-append", 'console=ttyS0 panic=1 quiet symvmm.exec="lsmod; dmesg | grep -i symbiotic | grep -v taint"',
+            timeout=self.limit,
         )
         self.assertIn("init reached", result.stdout, result.stderr)
         self.assertIn("exec exited with 1", result.stdout)
