@@ -142,7 +142,9 @@ static void forget_mm(struct swap_mm *owner)
 		mmu_notifier_unregister(&owner->notifier, owner->mm);
 	/* on_release() may have queued the work. Nobody queues it any more. */
 	cancel_delayed_work(&owner->work);
-	WARN_ON_ONCE(owner->mapped || !xa_empty(&owner->regions));
+	WARN_ON_ONCE(owner->mapped || owner->region_count);
+	/* Nodes without a region: an insertion that gets no memory leaves those that it got before */
+	xa_destroy(&owner->regions);
 	mmdrop(owner->mm);
 	put_mm(owner);
 
