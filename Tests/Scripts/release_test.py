@@ -12,7 +12,19 @@ import unittest
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 VERSION_FILE = "Sources/VMMBase/SymVMMVersion.swift"
-PARTS = [".gitignore", "LICENSE", "LICENSES", "README.md", "SECURITY.md", "docs", "guest", "scripts", VERSION_FILE]
+PARTS = [".gitignore", "LICENSE", "LICENSES", "README.md", "SECURITY.md", "docs", "guest", "packaging", "scripts", VERSION_FILE]
+DKMS_FILE = "guest/symbiotic/dkms.conf"
+# A program that knows its version and describes itself as symvmm does.
+PROGRAM = r"""
+#include <stdio.h>
+#include <string.h>
+int main(int count, char **words) {
+    if (count == 2 && !strcmp(words[1], "--experimental-dump-help"))
+        return puts("{\"serializationVersion\": 0, \"command\": {\"commandName\": \"symvmm\", \"abstract\": \"A.\","
+                    "\"subcommands\": [{\"commandName\": \"run\", \"abstract\": \"B.\"}]}}") < 0;
+    return puts("9.8.7") < 0;
+}
+"""
 CHANGES = "# Changes\n\n## 9.8.7\n\n### For users\n- `a` and $b.\n\n## 9.8.6\n\n- old\n"
 
 
@@ -33,8 +45,8 @@ class Release(unittest.TestCase):
         self.write("docs/openapi.yaml", re.sub("(?m)^  version: .*", "  version: 9.8.7", self.read("docs/openapi.yaml")))
         self.write("CHANGELOG.md", CHANGES)
         self.write("scripts/test", "#!/bin/sh\ntouch build/tested\n")
-        # A static program that knows its version.
-        self.write("program.c", '#include <stdio.h>\nint main(void) { return puts("9.8.7") < 0; }\n')
+        self.write(DKMS_FILE, re.sub('PACKAGE_VERSION=".*"', 'PACKAGE_VERSION="9.8.7"', self.read(DKMS_FILE)))
+        self.write("program.c", PROGRAM)
         self.write("scripts/build", "#!/bin/sh\nexec cc $LINK -o build/symvmm program.c\n")
         self.git("init", "--quiet")
         self.git("config", "user.name", "Releaser")
@@ -74,12 +86,14 @@ class Release(unittest.TestCase):
         result = self.release("9.8.7")
         self.assertEqual(result.returncode, 0, result.stderr)
         self.assertTrue(os.path.exists(self.path("build/tested")))
+        files = ["symbiotic-dkms_9.8.7_all.deb", "symvmm-9.8.7-linux-x86_64.tar.gz", "symvmm_9.8.7_amd64.deb"]
+        self.assertEqual(sorted(os.listdir(self.path("build/release"))), ["SHA256SUMS", *files])
+        digests = []
+        for name in files:
+            with open(self.path(f"build/release/{name}"), "rb") as file:
+                digests.append(f"{hashlib.sha256(file.read()).hexdigest()}  {name}\n")
+        self.assertEqual(self.read("build/release/SHA256SUMS"), "".join(digests))
         archive = self.path("build/release/symvmm-9.8.7-linux-x86_64.tar.gz")
-        name = os.path.basename(archive)
-        self.assertEqual(sorted(os.listdir(self.path("build/release"))), [name, name + ".sha256"])
-        with open(archive, "rb") as file:
-            digest = hashlib.sha256(file.read()).hexdigest()
-        self.assertEqual(self.read("build/release/symvmm-9.8.7-linux-x86_64.tar.gz.sha256"), f"{digest}  {name}\n")
         with tarfile.open(archive) as tar:
             names = tar.getnames()
             self.assertEqual({tar.getmember(name).uid for name in names}, {0})
@@ -87,7 +101,7 @@ class Release(unittest.TestCase):
         self.assertEqual({name.split("/")[0] for name in names}, {"symvmm-9.8.7"})
         for name in (
                 "symvmm", "LICENSE", "LICENSES/GPL-2.0-only.txt", "README.md", "CHANGELOG.md", "docs/ABI.md", "docs/systemd/symvmm@.service",
-                "guest/symbiotic/main.c", "guest/symbiotic/Makefile", "guest/include/symbiotic_abi.h"):
+                "man/symvmm-run.1", "completions/symvmm.bash", "guest/symbiotic/main.c", "guest/symbiotic/Makefile", "guest/include/symbiotic_abi.h"):
             self.assertIn("symvmm-9.8.7/" + name, names)
         self.assertEqual(self.git("cat-file", "-t", "v9.8.7"), "tag\n")
         message = self.git("tag", "--list", "--format=%(contents)", "v9.8.7").strip()
@@ -98,11 +112,14 @@ class Release(unittest.TestCase):
         self.assertEqual(again.returncode, 1)
         self.assertIn("there is a tag v9.8.7 already", again.stderr)
 
-    def test_the_same_commit_and_program_give_the_same_archive(self):
+    def test_the_same_commit_and_program_give_the_same_bytes(self):
         digests = set()
-        for _ in range(2):
+        for moment in (1, 2000000000):
+            # When files were checked out does not matter.
+            for name in ("README.md", "docs/ABI.md", "guest/symbiotic/main.c"):
+                os.utime(self.path(name), (moment, moment))
             self.assertEqual(self.release("9.8.7", "--no-tests").returncode, 0)
-            digests.add(self.read("build/release/symvmm-9.8.7-linux-x86_64.tar.gz.sha256"))
+            digests.add(self.read("build/release/SHA256SUMS"))
             self.git("tag", "--delete", "v9.8.7")
         self.assertEqual(len(digests), 1)
         self.assertFalse(os.path.exists(self.path("build/tested")))
@@ -111,7 +128,7 @@ class Release(unittest.TestCase):
         result = self.release("9.8.7", "--dry-run")
         self.assertEqual(result.returncode, 0, result.stderr)
         steps = re.findall(r"would run: (.*)", result.stdout)
-        self.assertEqual(steps, ["scripts/test", "scripts/build", "check_program", "pack", "tag"])
+        self.assertEqual(steps, ["scripts/test", "scripts/build", f"scripts/package --built --output {self.path('build/release')}", "tag"])
         self.assertFalse(os.path.exists(self.path("build/tested")))
         self.assert_nothing_made()
 
@@ -121,7 +138,7 @@ class Release(unittest.TestCase):
         result = self.release("9.8.8", "--dry-run")
         self.assertEqual(result.returncode, 1)
         for words in ("changes that are not committed", "SymVMMVersion.swift has version 9.8.7, not 9.8.8",
-                      "openapi.yaml has version 9.8.7, not 9.8.8", "no section '## 9.8.8' with text"):
+                      "openapi.yaml has version 9.8.7, not 9.8.8", "dkms.conf has version 9.8.7, not 9.8.8", "no section '## 9.8.8' with text"):
             self.assertIn(words, result.stderr)
         self.assert_nothing_made()
 
@@ -129,7 +146,7 @@ class Release(unittest.TestCase):
         result = self.release("9.8.7", "--no-tests", link="")
         self.assertEqual(result.returncode, 1)
         self.assertIn("is not static", result.stderr)
-        self.write("program.c", self.read("program.c").replace("9.8.7", "9.8.6"))
+        self.write("program.c", PROGRAM.replace("9.8.7", "9.8.6"))
         self.commit()
         result = self.release("9.8.7", "--no-tests")
         self.assertEqual(result.returncode, 1)
