@@ -117,6 +117,17 @@ class Packages(vmm.SystemTest):
         self.assertIn(f'PACKAGE_VERSION="{self.version}"\n', self.text("symbiotic-dkms", f"usr/src/symbiotic-{self.version}/dkms.conf"))
 
     @vmm.slow
+    def test_a_folder_with_other_files_is_left_as_it_is(self):
+        folder = os.path.join(self.folder, "archives")
+        os.mkdir(folder)
+        other = os.path.join(folder, "holiday.tar.gz")
+        with open(other, "w", encoding="utf-8"):
+            pass
+        result = vmm.command(PACKAGE, "--built", "--output", folder, timeout=900)
+        self.assertEqual((result.returncode, os.listdir(folder)), (1, ["holiday.tar.gz"]), result.stderr)
+        self.assertIn(f"package: {other} is not one of symvmm's packages: give a folder that has nothing else\n", result.stderr)
+
+    @vmm.slow
     def test_lintian_finds_nothing(self):
         if shutil.which("lintian") is None:
             self.skipTest("no lintian")
