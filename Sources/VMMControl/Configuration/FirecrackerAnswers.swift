@@ -54,24 +54,18 @@ struct FirecrackerConfiguration: Encodable {
             try container.encodeNil(forKey: key)
         }
         // The root device is the first.
-        let drives =
-            resources.drives.filter(\.isRootDevice) + resources.drives.filter { !$0.isRootDevice }
-        try container.encode(drives.map(Drive.init), forKey: .drives)
-        try container.encode(Boot(resources.bootSource), forKey: .bootSource)
+        let drives = resources.drives.filter(\.isRootDevice) + resources.drives.filter { !$0.isRootDevice }
+        try container.encode(drives.map { Drive(drive: $0) }, forKey: .drives)
+        try container.encode(Boot(source: resources.bootSource), forKey: .bootSource)
         try container.encode(FirecrackerMachine(resources), forKey: .machine)
         try container.encode(resources.metadata.map(MetadataConfigResource.init), forKey: .mmds)
-        try container.encode(resources.networkInterfaces.map(Interface.init), forKey: .interfaces)
-        try container.encode(
-            resources.hasEntropy ? ["rate_limiter": String?.none] : nil, forKey: .entropy)
+        try container.encode(resources.networkInterfaces.map { Interface(interface: $0) }, forKey: .interfaces)
+        try container.encode(resources.hasEntropy ? ["rate_limiter": String?.none] : nil, forKey: .entropy)
         try container.encode([String](), forKey: .pmem)
     }
 
     private struct Boot: Encodable {
         let source: BootSource?
-
-        init(_ source: BootSource?) {
-            self.source = source
-        }
 
         func encode(to encoder: any Encoder) throws {
             var container = encoder.container(keyedBy: BootSource.CodingKeys.self)
@@ -84,10 +78,6 @@ struct FirecrackerConfiguration: Encodable {
     private struct Drive: Encodable {
         let drive: DriveConfiguration
 
-        init(_ drive: DriveConfiguration) {
-            self.drive = drive
-        }
-
         func encode(to encoder: any Encoder) throws {
             var container = encoder.container(keyedBy: DriveResource.CodingKeys.self)
             try container.encode(drive.id, forKey: .id)
@@ -96,7 +86,7 @@ struct FirecrackerConfiguration: Encodable {
             try container.encode((drive.cacheType ?? .unsafe).rawValue, forKey: .cacheType)
             try container.encode(drive.isReadOnly, forKey: .isReadOnly)
             try container.encode(drive.path, forKey: .path)
-            try container.encode(drive.rateLimiter.map(Limiter.init), forKey: .rateLimiter)
+            try container.encode(drive.rateLimiter.map { Limiter(limiter: $0) }, forKey: .rateLimiter)
             try container.encode((drive.engine ?? .sync).rawValue, forKey: .engine)
             try container.encodeNil(forKey: .socket)
         }
@@ -105,47 +95,34 @@ struct FirecrackerConfiguration: Encodable {
     private struct Interface: Encodable {
         let interface: NetworkInterfaceConfiguration
 
-        init(_ interface: NetworkInterfaceConfiguration) {
-            self.interface = interface
-        }
-
         func encode(to encoder: any Encoder) throws {
             var container = encoder.container(keyedBy: NetworkInterfaceResource.CodingKeys.self)
             try container.encode(interface.id, forKey: .id)
             try container.encode(interface.tap, forKey: .tap)
             try container.encode(interface.mac?.description, forKey: .mac)
             try container.encode(interface.mtu, forKey: .mtu)
-            try container.encode(interface.receiveLimiter.map(Limiter.init), forKey: .rxRateLimiter)
-            try container.encode(interface.transmitLimiter.map(Limiter.init), forKey: .txRateLimiter)
+            try container.encode(interface.receiveLimiter.map { Limiter(limiter: $0) }, forKey: .rxRateLimiter)
+            try container.encode(interface.transmitLimiter.map { Limiter(limiter: $0) }, forKey: .txRateLimiter)
         }
     }
 
     private struct Limiter: Encodable {
         let limiter: RateLimiterConfiguration
 
-        init(_ limiter: RateLimiterConfiguration) {
-            self.limiter = limiter
-        }
-
         func encode(to encoder: any Encoder) throws {
             var container = encoder.container(keyedBy: RateLimiterResource.CodingKeys.self)
-            try container.encode(limiter.bandwidth.map(Bucket.init), forKey: .bandwidth)
-            try container.encode(limiter.operations.map(Bucket.init), forKey: .operations)
+            try container.encode(limiter.bandwidth.map { Bucket(bucket: $0) }, forKey: .bandwidth)
+            try container.encode(limiter.operations.map { Bucket(bucket: $0) }, forKey: .operations)
         }
     }
 
     private struct Bucket: Encodable {
         let bucket: TokenBucketConfiguration
 
-        init(_ bucket: TokenBucketConfiguration) {
-            self.bucket = bucket
-        }
-
         func encode(to encoder: any Encoder) throws {
             var container = encoder.container(keyedBy: TokenBucketResource.CodingKeys.self)
             try container.encode(bucket.size, forKey: .size)
-            try container.encode(
-                bucket.oneTimeBurst == 0 ? nil : bucket.oneTimeBurst, forKey: .oneTimeBurst)
+            try container.encode(bucket.oneTimeBurst == 0 ? nil : bucket.oneTimeBurst, forKey: .oneTimeBurst)
             try container.encode(bucket.refillMilliseconds, forKey: .refillTime)
         }
     }
