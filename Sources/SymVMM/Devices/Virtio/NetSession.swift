@@ -243,7 +243,8 @@ internal import VMMBase
         var chains: UInt16 = 0
         while copied < pending {
             let chain = chains == 0 ? first : next
-            guard receiving.pop(into: chain) else {
+            // A guest that goes on raising the available index gives the device more chains than the queue has.
+            guard chains < receiving.layout.size, receiving.pop(into: chain) else {
                 receiving.rollBack(popped: chains)
                 // The whole queue is too small for this frame, so waiting does not help.
                 return chains == receiving.layout.size ? .dropped : .noBuffers(seen: chains)
