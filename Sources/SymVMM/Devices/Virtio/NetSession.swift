@@ -7,8 +7,10 @@ internal import VMMBase
 ///
 /// Everything runs on the I/O thread, so the state needs no lock.
 @safe final class NetSession: @unchecked Sendable {
+    /// Bytes of an Ethernet header with a VLAN tag.
+    private static let linkHeader = 18
     /// Bytes of the largest frame with all headers: 64 KiB of segmentation offload, Ethernet with a VLAN tag, virtio_net_hdr.
-    private static let frameRoom = TapInterface.headerSize + 18 + (64 << 10)
+    private static let frameRoom = TapInterface.headerSize + linkHeader + (64 << 10)
     /// Frames moved before the thread serves other descriptors.
     private static let batch = 128
 
@@ -20,6 +22,8 @@ internal import VMMBase
     private let features: UInt64
     private let takesOffload: Bool
     private let takesSegments: Bool
+    /// Bytes of the largest frame that is not to be segmented, with all headers.
+    private let frameLimit: Int
 
     private let first = DescriptorChain()
     private let next = DescriptorChain()
@@ -35,6 +39,8 @@ internal import VMMBase
     private var isThrottled = false
     /// The guest's next frame waits for tokens.
     private var isSendThrottled = false
+    /// The tap was deleted. Only the responder's frames still come.
+    private var isTapLost = false
     private var alarms: (receive: Handler, transmit: Handler, responder: Handler)?
     /// A frame for the responder, without its virtio header; empty without a responder.
     private let taken: UnsafeMutableRawBufferPointer
@@ -57,6 +63,8 @@ internal import VMMBase
         isMerging = features & NetFeature.mergeableBuffers != 0
         takesOffload = features & NetFeature.guestChecksum != 0
         takesSegments = features & (NetFeature.guestSegmentation4 | NetFeature.guestSegmentation6) != 0
+        let mtu = features & NetFeature.mtu == 0 ? nil : device.mtu
+        frameLimit = mtu.map { TapInterface.headerSize + NetSession.linkHeader + Int($0) } ?? NetSession.frameRoom
         unsafe taken = .allocate(byteCount: device.responder == nil ? 0 : NetSession.frameRoom, alignment: 8)
     }
 
@@ -175,7 +183,7 @@ internal import VMMBase
     private func setResponderAlarm() {
         guard let responder = device.responder, let alarms else { return }
         // Frames that a batch had no place for come soon; a frame that waits for buffers or tokens comes with those.
-        thread.setAlarm(alarms.responder, at: responder.hasNext ? TickClock.monotonicNanoseconds() + 1_000_000 : responder.deadline)
+        thread.setAlarm(alarms.responder, at: responder.hasNext ? TickClock.monotonicNanoseconds() &+ 1_000_000 : responder.deadline)
     }
 
     /// Handles a notification: the guest has added buffers.
@@ -232,6 +240,8 @@ internal import VMMBase
 
     /// The tap was deleted: stops polling its descriptor, which would stay ready.
     private func loseTap() {
+        guard !isTapLost else { return }
+        isTapLost = true
         device.tally.tapLosses.wrappingAdd(1, ordering: .relaxed)
         thread.remove(device.tap.descriptor.rawValue)
     }
@@ -272,11 +282,12 @@ internal import VMMBase
         return .done
     }
 
-    /// Clears header fields that the guest has not negotiated. Returns false if the frame needs a feature that the guest lacks.
+    /// Clears header fields that the guest has not negotiated. Returns false if the frame needs a feature that the guest lacks, or is longer than the
+    /// guest's MTU (virtio 1.2, section 5.1.4.1).
     private func prepareHeader() -> Bool {
         guard pending >= TapInterface.headerSize else { return false }
         // SAFETY: the frame begins with the header's 12 bytes: flags, gso_type, ... num_buffers.
-        if unsafe frame[1] != 0, !takesSegments { return false }
+        guard unsafe frame[1] == 0 ? pending <= frameLimit : takesSegments else { return false }
         if !takesOffload { unsafe frame[0] = 0 }
         unsafe frame.storeBytes(of: UInt16(1).littleEndian, toByteOffset: 10, as: UInt16.self)
         return true

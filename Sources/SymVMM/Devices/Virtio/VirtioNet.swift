@@ -8,6 +8,8 @@ internal import VMMModel
 final class VirtioNet: VirtioDevice, @unchecked Sendable {
     /// The guest's MAC address.
     let mac: MACAddress
+    /// The largest packet in bytes, without the Ethernet header; nil: the guest is told none.
+    let mtu: UInt16?
 
     let tap: TapInterface
     let tally = NetCounters()
@@ -52,6 +54,7 @@ final class VirtioNet: VirtioDevice, @unchecked Sendable {
         }
         if mtu != nil { features |= NetFeature.mtu }
         self.mac = mac
+        self.mtu = mtu
         self.responder = responder
         self.tap = tap
         self.thread = thread
