@@ -85,10 +85,12 @@ package enum JSONValue: Sendable, Equatable, Codable {
         try self.init(bytes, source, JSONLimits.configuration)
     }
 
-    /// The same for data without a schema, which may have more values.
+    /// The same for data without a schema, which may have more values, and must have each field of an object once.
     package init(parsingData bytes: [UInt8], from source: String) throws(VMMError) {
         try self.init(bytes, source, JSONLimits.data)
-        if RepeatedField.place(in: bytes, FieldPath(source: source)) != nil { throw .user("\(source): a field is given twice") }
+        let root = FieldPath(source: source)
+        if let place = RepeatedField.place(in: bytes, root) { throw .user(place.message("given twice")) }
+        if let violation = StrictJSON.violation(bytes, allowsFractions: true) { throw .user(root.message(violation)) }
     }
 
     private init(_ bytes: [UInt8], _ source: String, _ limits: JSONLimits) throws(VMMError) {

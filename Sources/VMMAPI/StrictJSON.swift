@@ -3,7 +3,9 @@
 /// Finds what Foundation's decoder accepts although it is not JSON (RFC 8259), or not what a whole number is: clients must not come to rely on it.
 enum StrictJSON {
     /// What is wrong with a text that the decoder has accepted; nil for nothing. One pass, no recursion.
-    static func violation(_ bytes: [UInt8]) -> String? {
+    ///
+    /// - Parameter allowsFractions: whether numbers may have a fraction and an exponent.
+    static func violation(_ bytes: [UInt8], allowsFractions: Bool = false) -> String? {
         if bytes.starts(with: [0xef, 0xbb, 0xbf]) {
             return "not valid JSON: it begins with a byte-order mark"
         }
@@ -17,7 +19,7 @@ enum StrictJSON {
             case UInt8(ascii: "]") where last == UInt8(ascii: ","),
                 UInt8(ascii: "}") where last == UInt8(ascii: ","):
                 return "not valid JSON: a comma before a closing bracket"
-            case UInt8(ascii: "-"), UInt8(ascii: "0")...UInt8(ascii: "9"):
+            case UInt8(ascii: "-") where !allowsFractions, UInt8(ascii: "0")...UInt8(ascii: "9") where !allowsFractions:
                 let number = [byte] + rest.prefix(while: isNumberByte)
                 rest = rest.drop(while: isNumberByte)
                 if number.contains(where: {

@@ -66,7 +66,7 @@ struct MetadataRequest {
     private static func headEnd(_ bytes: [UInt8]) -> Int? {
         guard bytes.count >= 4 else { return nil }
         let mark: [UInt8] = [13, 10, 13, 10]
-        return (0...(bytes.count - 4)).first { bytes[$0] == 13 && Array(bytes[$0..<$0 + 4]) == mark }
+        return (0...(bytes.count - 4)).first { bytes[$0..<$0 + 4].elementsEqual(mark) }
     }
 
     /// The path of a target in origin or absolute form.

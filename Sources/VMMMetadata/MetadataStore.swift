@@ -23,7 +23,7 @@ package final class MetadataStore: Sendable {
         case tooLong
         /// A PATCH before the first PUT.
         case notInitialized
-        /// The text is not JSON.
+        /// The text is not JSON, or beyond the limits of JSON texts.
         case invalid(VMMError)
     }
 
@@ -138,7 +138,7 @@ package final class MetadataStore: Sendable {
 
     private func parse(_ text: [UInt8]) throws(Failure) -> JSONValue {
         // White space does not count for the limit on the value, but for that on the text.
-        guard text.count <= byteLimit &* 4 else { throw .tooLong }
+        guard text.count / 4 <= byteLimit else { throw .tooLong }
         do throws(VMMError) {
             return try JSONValue(parsingData: text, from: "the request's body")
         } catch {
@@ -147,7 +147,10 @@ package final class MetadataStore: Sendable {
     }
 
     private func checkLength(_ value: JSONValue) throws(Failure) {
-        guard let text = try? JSONText.encode(value), text.count <= byteLimit else { throw .tooLong }
+        guard let text = try? JSONText.encode(value) else {
+            throw .invalid(.user("the request's body: a number is out of the range of a Double"))
+        }
+        guard text.count <= byteLimit else { throw .tooLong }
     }
 
     /// The depth is that of the text, which the parser bounds.

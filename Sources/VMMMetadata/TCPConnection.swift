@@ -119,6 +119,8 @@ struct TCPConnection {
         var bytes = Int(count)
         if phase == .startReceived {
             phase = .established
+            // The guest has the answer to its SYN, also if it had sent that twice.
+            mustSendStart = false
             bytes -= 1
         }
         outbox.removeFirst(min(bytes, outbox.count))
@@ -133,9 +135,9 @@ struct TCPConnection {
     private mutating func takePayload(_ segment: TCPSegment) {
         guard segment.length > 0 else { return }
         mustAcknowledge = true
-        // Bytes before the next one are known already.
+        // Bytes before the next one are known already, and so is an end among them.
         let known = receiveNext &- segment.sequence
-        guard known <= segment.length, !peerHasEnded else { return }
+        guard known < segment.length, !peerHasEnded else { return }
         let new = segment.payload.dropFirst(min(Int(known), segment.payload.count))
         let room = endsAfterOutbox ? new.count : MetadataRequest.byteLimit - inbox.count
         let taken = new.prefix(max(0, room))

@@ -65,9 +65,32 @@ import VMMBase
         try store.put(Array(#"{ "a" : 1 }"#.utf8))
         #expect(isTooLong { try store.patch(Array(#"{"b": "xx"}"#.utf8)) })
         #expect(String(decoding: store.text(), as: UTF8.self) == #"{"a":1}"#)
-        for text in ["", "{", #"{"a": 1, "a": 2}"#, String(repeating: "[", count: 40)] {
-            #expect(throws: MetadataStore.Failure.self) { try store.put(Array(text.utf8)) }
+        let unlimited = MetadataStore(byteLimit: .max)
+        try unlimited.put(Array(#"{"a": -1.5e3}"#.utf8))
+        #expect(String(decoding: unlimited.text(), as: UTF8.self) == #"{"a":-1500}"#)
+    }
+
+    @Test(arguments: [
+        ("", "not valid JSON"), ("{", "not valid JSON"), (#"{"a": {"b": 1, "b": 2}}"#, "a.b: given twice"),
+        (String(repeating: "[", count: 40), "more than 32"), (#"{"a": 1,}"#, "a comma before a closing bracket"),
+        ("\u{feff}{}", "byte-order mark"), (#"{"a": 1e999}"#, "a number is out of the range"),
+    ])
+    func textsThatAreNotJSON(_ text: String, _ reason: String) throws {
+        let store = try store()
+        let before = store.text()
+        for change in [store.put, store.patch] {
+            do throws(MetadataStore.Failure) {
+                try change(Array(text.utf8))
+                Issue.record("taken: \(text)")
+            } catch {
+                guard case .invalid(let error) = error else {
+                    Issue.record("\(error)")
+                    continue
+                }
+                #expect(error.description.contains(reason))
+            }
         }
+        #expect(store.text() == before)
     }
 
     @Test func tokensEndAndAreBounded() throws {
@@ -165,6 +188,28 @@ import VMMBase
         guest.expected &+= UInt32(again.payload.count)
         guest.send(guest.segment(.acknowledge))
         #expect(guest.responder.deadline == nil && guest.answer() == nil)
+    }
+
+    @Test func aRequestForAConnectionMayComeTwice() throws {
+        let guest = MetadataGuest(try store())
+        let start = guest.segment(.start, acknowledgement: 0)
+        guest.send(start)
+        let answer = try #require(guest.answer())
+        guest.send(start)
+        guest.sequence &+= 1
+        guest.expected = answer.sequence &+ 1
+        guest.send(guest.segment(.acknowledge))
+        #expect(guest.answer() == nil, "the guest has the answer already")
+        #expect(guest.exchange(get("/latest/meta-data/ami-id")).contains("200 OK"))
+    }
+
+    @Test func anEndAmongKnownBytesIsNone() throws {
+        let guest = MetadataGuest(try store())
+        #expect(guest.open())
+        let (text, first) = (get("/latest/meta-data/ami-id"), guest.sequence)
+        #expect(guest.exchange(String(text.prefix(8))) == "")
+        guest.send(guest.segment([.end, .acknowledge], Array(text.utf8.prefix(7)), sequence: first))
+        #expect(guest.exchange(String(text.dropFirst(8))).contains("200 OK"))
     }
 
     @Test func aGuestThatNeverAcknowledgesLosesItsConnection() throws {
