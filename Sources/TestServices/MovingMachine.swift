@@ -125,7 +125,8 @@ package final class MovingMachine: MachineControl {
         for request in launch.services { services.append(try request.makeService()) }
         let (state, first) = try leave(into: memory, services)
         try MovingMachine.waitUntilGone(first)
-        let second = try VirtualMachine(restorable: launch.machine, memory: memory, console: output, services: services)
+        let second = try VirtualMachine(
+            restorable: launch.machine, memory: memory, console: output, services: services, responder: VMController.responder(for: launch))
         try second.restoreState(MovingMachine.decode(state, for: second))
         try second.start()
         return life.withLock { life in

@@ -16,8 +16,14 @@ extension VMController {
     ) throws(VMMError) -> any MachineControl {
         var services: [SymbioticService] = []
         for request in launch.services { services.append(try request.makeService()) }
+        return try VirtualMachine(
+            launch.machine, console: output, services: services, loading: loading, responder: responder(for: launch))
+    }
+
+    /// Makes the metadata service of the interfaces that have it. A machine that continues another one's guest needs it, too.
+    package static func responder(for launch: LaunchConfiguration) -> FrameResponder.Maker {
         let (metadata, store) = (launch.metadata, launch.metadataStore)
-        return try VirtualMachine(launch.machine, console: output, services: services, loading: loading) { id in
+        return { id in
             guard let metadata, let store, metadata.interfaces.contains(id) else { return nil }
             return MetadataResponder(address: metadata.address, store: store)
         }

@@ -58,6 +58,7 @@ extension VirtualMachine {
     ///
     /// - Parameters:
     ///   - adjust: attaches more devices to the buses.
+    ///   - enter: sets the first vCPU's registers.
     convenience init(
         bare configuration: MachineConfiguration, memory: GuestMemory, console: ConsoleOutput = ConsoleOutput(),
         services: [SymbioticService] = [], adjust: (inout DeviceManager) -> Void = { _ in }, enter: @escaping Entry
@@ -68,12 +69,22 @@ extension VirtualMachine {
     }
 
     /// Makes a machine for `restoreState(_:)`, with memory that has the saved machine's contents. Loads no kernel.
+    ///
+    /// - Parameters:
+    ///   - configuration: the saved machine's.
+    ///   - memory: the guest's memory.
+    ///   - console: receives the output of the guest's serial port.
+    ///   - services: handle the guest's doorbells.
+    ///   - responder: makes what answers some frames of a network interface, given its identifier.
     public convenience init(
-        restorable configuration: MachineConfiguration, memory: GuestMemory, console: ConsoleOutput, services: [SymbioticService] = []
+        restorable configuration: MachineConfiguration, memory: GuestMemory, console: ConsoleOutput, services: [SymbioticService] = [],
+        responder: @escaping FrameResponder.Maker = { _ in nil }
     ) throws(VMMError) {
         try self.init(
             configuration, memory, console, services,
-            attach: { (buses, handle) throws(VMMError) in try buses.attachVirtioDevices(configuration, memory, handle) },
+            attach: { (buses, handle) throws(VMMError) in
+                try buses.attachVirtioDevices(configuration, memory, handle, responder: responder)
+            },
             load: { (_, _) in { _ in } })
     }
 
