@@ -34,12 +34,16 @@ final class PowerManagement: BusDevice, @unchecked Sendable {
         super.init(name: "acpi")
     }
 
-    /// Presses the power button. Any thread. Returns false if the guest has not enabled the power button.
+    /// Presses the power button. Any thread.
+    ///
+    /// - Returns: false if the guest has not enabled the button. Then no event stays behind: a guest that enables the button later would power off
+    ///   although the caller has reported a failure.
     func pressPowerButton() -> Bool {
         registers.withLock { registers in
+            guard registers.enable & PowerManagement.powerButton != 0 else { return false }
             registers.status |= PowerManagement.powerButton
             update(registers)
-            return registers.enable & PowerManagement.powerButton != 0
+            return true
         }
     }
 

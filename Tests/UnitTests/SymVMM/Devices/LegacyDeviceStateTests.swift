@@ -90,6 +90,15 @@ import Testing
         }
     }
 
+    @Test func aPowerButtonThatIsNotEnabledLeavesNoEvent() throws {
+        let device = PowerManagement(interrupt: LevelInterrupt(unconnected: 9))
+        #expect(!device.pressPowerButton())
+        device.write(offset: 2, size: 2, value: 0x100, from: context)
+        #expect(device.read(offset: 0, size: 2) & 0xffff == 0)
+        #expect(device.pressPowerButton())
+        #expect(device.read(offset: 0, size: 2) & 0xffff == 0x100)
+    }
+
     @Test func theResetControllerHasNothing() throws {
         try ResetController().restoreState(try ResetController().saveState())
     }
