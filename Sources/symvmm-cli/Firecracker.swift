@@ -210,12 +210,13 @@ struct FirecrackerCommand: ParsableCommand {
             if number == SIGXCPU { return .processorTime }
             SignalWatcher.die(of: number)
         }
+        if let fault = end.statisticsFault { Terminal.error("symvmm: \(fault.printable)") }
         switch end.outcome {
         case .crashed(let report):
             Terminal.error(report.text(of: name))
             // A triple fault is how a guest without another way resets the machine.
             return report.isTripleFault ? .success : .generic
-        case .powerOff, .reset, .killed, .reported: return .success
+        case .powerOff, .reset, .killed, .reported: return end.statisticsFault == nil ? .success : .generic
         }
     }
 }
