@@ -28,13 +28,22 @@ package final class ControlSocket: ListeningSocket {
     ///   - path: the socket's path; nil for the default path by name.
     ///   - name: the VM's name.
     ///   - folder: the folder of the default path, or of the link to a custom path.
-    package init(path chosen: String? = nil, name: String, folder: RuntimeFolder) throws(VMMError) {
+    ///   - needsName: false if a socket at a custom path may do without the name, when a running VM has it.
+    package init(path chosen: String? = nil, name: String, folder: RuntimeFolder, needsName: Bool = true) throws(VMMError) {
         guard chosen != "" else { throw .user("--api-socket: empty") }
         let named = folder.socketPath(of: name)
         let path = chosen ?? named
+        let absolutePath = try ControlSocket.absolute(path)
         let folderLock = try FolderLock(folder.path)
         defer { folderLock.release() }
-        try ControlSocket.makeRoom(at: named, for: "a VM named '\(name)' is running: choose another --name")
+        let isNamed: Bool
+        do throws(VMMError) {
+            try ControlSocket.makeRoom(at: named, for: "a VM named '\(name)' is running: choose another --name")
+            isNamed = true
+        } catch {
+            guard !needsName, chosen != nil else { throw error }
+            isNamed = false
+        }
         var pathLock: FolderLock?
         if let chosen {
             let parent = chosen.folderPath
@@ -48,7 +57,7 @@ package final class ControlSocket: ListeningSocket {
         self.path = path
         identity = FileIdentity(path)
         // SAFETY: both strings live for the call.
-        if let chosen, chosen != named, unsafe symlink(try ControlSocket.absolute(chosen), named) == 0 {
+        if isNamed, path != named, unsafe symlink(absolutePath, named) == 0 {
             link = named
         } else {
             link = nil
@@ -58,8 +67,8 @@ package final class ControlSocket: ListeningSocket {
 
     /// Binds and listens at a path. The VM gets its name in the runtime folder only if there is such a folder and no running VM has the name.
     package convenience init(path: String, nameIfFree name: String) throws(VMMError) {
-        if let folder = try? RuntimeFolder(), !ControlSocket.isAlive(folder.socketPath(of: name)) {
-            try self.init(path: path, name: name, folder: folder)
+        if let folder = try? RuntimeFolder() {
+            try self.init(path: path, name: name, folder: folder, needsName: false)
         } else {
             try self.init(unnamed: path)
         }
@@ -214,6 +223,7 @@ package final class ControlSocket: ListeningSocket {
         let descriptor = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue | SOCK_NONBLOCK.rawValue), 0)
         guard descriptor >= 0 else { return -errno }
         // EAGAIN: the queue is full, so a process listens.
+        // SAFETY: the address lives for the call, which gets its size.
         if unsafe withAddress(path, { unsafe Glibc.connect(descriptor, $0, $1) }) == 0 || errno == EAGAIN { return descriptor }
         let error = errno
         close(descriptor)

@@ -167,6 +167,22 @@ final class TemporaryFolder: Sendable {
         #expect(mode(folder.socketPath(of: "vm")) == nil)
     }
 
+    /// Also when the first one takes the name after the second one has looked.
+    @Test func aSocketThatNeedsNoNameLeavesItToTheFirst() throws {
+        let home = try TemporaryFolder()
+        let folder = try RuntimeFolder(path: home.path + "/run")
+        let paths = (1...3).map { home.path + "/\($0).sock" }
+        let sockets = try paths.map { try ControlSocket(path: $0, name: "vm", folder: folder, needsName: false) }
+        for path in paths { #expect(ControlSocket.isAlive(path)) }
+        #expect(ControlSocket.place(folder.socketPath(of: "vm")) == paths[0])
+        sockets[1].remove()
+        #expect(ControlSocket.isAlive(folder.socketPath(of: "vm")))
+        sockets[0].remove()
+        #expect(mode(folder.socketPath(of: "vm")) == nil)
+        #expect(throws: VMMError.self) { try ControlSocket(path: paths[2], name: "vm", folder: folder, needsName: false) }
+        sockets[2].remove()
+    }
+
     /// As in /tmp: other users can lock the folder, and create files with the names that we use. A folder that they can only read they can lock, too.
     @Test(.timeLimit(.minutes(1)), arguments: [mode_t(0o1777), 0o755]) func othersCanNotKeepASocketFromASharedFolder(permissions: mode_t)
         throws
