@@ -13,7 +13,7 @@ package protocol MachineControl: AnyObject, Sendable {
     /// The machine's state.
     var state: MachineState { get }
 
-    /// Starts the vCPUs. Throws an error if the machine was started before.
+    /// Starts the vCPUs, once: a further call throws an error or has no effect.
     func start() throws(VMMError)
     /// Pauses the vCPUs; returns when all of them wait between two exits, or after 20 seconds. Whether the machine is paused.
     @discardableResult

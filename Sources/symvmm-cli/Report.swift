@@ -56,6 +56,7 @@ struct Report: ParsableCommand {
     /// Throws an error for an unwritable path, before sampling starts.
     private func checkWritable() throws {
         let folder = output.folderPath
+        // SAFETY: the string lives for the call.
         guard !output.fileName.isEmpty, unsafe access(folder, W_OK | X_OK) == 0 else {
             throw VMMError.user("--output: cannot write in \(folder)")
         }

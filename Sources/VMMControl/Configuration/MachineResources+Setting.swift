@@ -13,7 +13,7 @@ extension MachineResources {
     ///
     /// - Parameters:
     ///   - received: the resource.
-    ///   - isWhole: whether vcpu_count and mem_size_mib are required.
+    ///   - isWhole: whether vcpu_count and mem_size_mib are required, and Firecracker's other fields get their defaults when they are absent.
     mutating func setMachine(_ received: Received<MachineConfigResource>, isWhole: Bool) throws(VMMError) {
         let vcpus = try MachineResources.vcpuCount(received)
         let memory = try MachineResources.memory(received)
