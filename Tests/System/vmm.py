@@ -445,7 +445,7 @@ class SystemTest(unittest.TestCase):
 
         def all_answer():
             result = self.symvmm("ps")
-            self.assertEqual((result.returncode, result.stderr), (0, ""))
+            self.assertEqual(result.returncode, 0, result.stderr)
             table[:] = [result.stdout]
             return SILENT not in result.stdout
 
