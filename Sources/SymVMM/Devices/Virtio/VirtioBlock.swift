@@ -15,6 +15,8 @@ public final class VirtioBlock: VirtioDevice, @unchecked Sendable {
         var storage: BlockStorage
         /// Nil if the device is not active.
         var activation: Activation?
+        /// The storage was replaced while the device was not active, so nobody has told the driver, which may have read the size before.
+        var hasUnannouncedChange = false
     }
 
     /// The queue, the features and the interrupt of an active device.
@@ -80,6 +82,7 @@ public final class VirtioBlock: VirtioDevice, @unchecked Sendable {
         life.withLock { life in
             life.activation = Activation(queue: queue, features: features, interrupt: interrupt)
             start(life)
+            announceChange(&life)
         }
     }
 
@@ -91,8 +94,8 @@ public final class VirtioBlock: VirtioDevice, @unchecked Sendable {
         }
     }
 
-    /// Replaces the storage and notifies the guest that the size may have changed. The workers first complete
-    /// requests in flight on the old storage. Any thread except a worker's.
+    /// Replaces the storage and notifies the guest that the size may have changed, at once or when the device becomes active. The workers first
+    /// complete requests in flight on the old storage. Any thread except a worker's.
     ///
     /// - Parameter storage: read-only or not like the old one, with the same sector size, because the guest already uses both.
     /// - Throws: `VMMError` if the two differ in these.
@@ -106,10 +109,18 @@ public final class VirtioBlock: VirtioDevice, @unchecked Sendable {
             current.withLock { $0 = storage }
             capacity.store(storage.byteCount / 512, ordering: .releasing)
             start(life)
-            life.activation?.interrupt.configurationChanged()
+            life.hasUnannouncedChange = true
+            announceChange(&life)
             return nil
         }
         if let failure { throw failure }
+    }
+
+    /// Notifies the guest of a changed size, if there is one. A device that is not active must not interrupt (virtio 1.2, section 3.1.1).
+    private func announceChange(_ life: inout Life) {
+        guard life.hasUnannouncedChange, let activation = life.activation else { return }
+        life.hasUnannouncedChange = false
+        activation.interrupt.configurationChanged()
     }
 
     /// Changes the limits. A bucket that the change lacks stays as it is; one without a limit removes the limit. Any thread.

@@ -361,6 +361,34 @@ private final class TroubledStorage: BlockStorage, @unchecked Sendable {
         #expect(try disk.request(0, sector: 16376, bytes: 4096) == [0, 4097])
     }
 
+    @Test func aChangeOfAnInactiveDiskIsAnnouncedWhenItBecomesActive() throws {
+        let folder = try VirtioTestFolder()
+        let (first, second) = (try folder.file("first", byteCount: 1 << 20), try folder.file("second", byteCount: 4 << 20))
+        let third = try folder.file("third", byteCount: 2 << 20)
+        let old = try FileStorage(path: first, isReadOnly: false)
+        let disk = try Disk(old)
+        let (driver, device) = (disk.driver, try #require(disk.driver.transport.device as? VirtioBlock))
+        // The driver reads the size before DRIVER_OK, and the disk changes before it, too.
+        #expect(driver.negotiate(VirtioTestDriver.ringFeatures))
+        _ = try driver.setUpQueue(0, size: 64)
+        let generation = driver.read(0xfc)
+        try device.replaceStorage(FileStorage(path: second, replacing: old))
+        #expect(driver.read(0x60) == 0, "no interrupt before DRIVER_OK")
+        driver.start()
+        #expect(driver.read(0x60) & 2 == 2)
+        #expect(driver.read(0xfc) != generation)
+        #expect(driver.read(0x100) == 8192)
+        // Only once.
+        #expect(try driver.bringUp().count == 1)
+        #expect(driver.read(0x60) == 0)
+        // The same for a device that is suspended while a machine's state is saved.
+        driver.transport.suspend()
+        try device.replaceStorage(FileStorage(path: third, replacing: try #require(device.storage as? FileStorage)))
+        driver.transport.resume()
+        #expect(driver.read(0x60) & 2 == 2)
+        #expect(driver.read(0x100) == 4096)
+    }
+
     private final class ResetFlag: Sendable {
         let done = Atomic<Bool>(false)
     }
