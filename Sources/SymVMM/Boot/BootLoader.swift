@@ -10,19 +10,20 @@ enum BootLoader {
     /// - Parameters:
     ///   - kernelPath: a bzImage (boot protocol 2.12 or later, with a 64-bit entry) or an ELF executable for x86-64.
     ///   - initrdPath: the initial RAM disk, or nil.
+    ///   - segment: one more archive of the initramfs behind it; empty for none.
     ///   - commandLine: the kernel's complete command line.
     ///   - memory: the guest's memory.
     ///   - acpi: the machine that the ACPI tables describe.
     ///   - limit: stops the loading early.
     /// - Returns: the state in which vCPU 0 starts.
     static func load(
-        kernelPath: String, initrdPath: String?, commandLine: String, memory: GuestMemory, acpi: ACPIDescription,
+        kernelPath: String, initrdPath: String?, segment: [UInt8] = [], commandLine: String, memory: GuestMemory, acpi: ACPIDescription,
         limit: LoadingLimit = LoadingLimit()
     ) throws(VMMError) -> BootEntry {
         let image = try KernelImage(path: kernelPath, memory: memory)
         let kernel = try image.load(into: memory, limit: limit)
         try write(commandLine, limit: kernel.commandLineLimit, memory: memory)
-        let initrd = try loadInitrd(initrdPath, beside: kernel, memory: memory, limit: limit)
+        let initrd = try loadInitrd(initrdPath, segment, beside: kernel, memory: memory, limit: limit)
         let rsdp = try ACPITables.write(into: memory, at: BootLayout.acpiTables, describing: acpi)
         let parameters = BootParameters(
             setupHeader: kernel.setupHeader, commandLine: BootLayout.commandLine, initrd: initrd, rsdp: rsdp,
@@ -47,18 +48,44 @@ enum BootLoader {
         }
     }
 
-    /// Loads the initial RAM disk at the highest allowed address. Returns its range, which is empty if there is none.
+    /// Loads the initial RAM disk, and the segment behind it, at the highest allowed address. Returns the range of both, which is empty if there is
+    /// neither.
     private static func loadInitrd(
-        _ path: String?, beside kernel: KernelImage.Requirements, memory: GuestMemory, limit limits: LoadingLimit
+        _ path: String?, _ segment: [UInt8], beside kernel: KernelImage.Requirements, memory: GuestMemory, limit limits: LoadingLimit
     ) throws(VMMError) -> Range<UInt64> {
-        guard let path else { return 0..<0 }
-        let file = try BootFile(path: path, role: .initrd)
         let limit = min(memory.lowByteCount, kernel.highestInitrdAddress &+ 1)
-        guard let start = highestPlace(for: file.byteCount, below: limit, avoiding: kernel.occupied) else {
-            throw VMMError.initrdTooLarge(path: path, byteCount: file.byteCount, memory: memory.byteCount)
+        guard let path else {
+            guard !segment.isEmpty else { return 0..<0 }
+            let byteCount = UInt64(segment.count)
+            guard let start = highestPlace(for: byteCount, below: limit, avoiding: kernel.occupied) else {
+                throw VMMError.memoryTooSmall(needed: kernel.entry &+ byteCount, memory: memory.byteCount)
+            }
+            try write(segment, at: start, memory: memory)
+            return start..<(start &+ byteCount)
+        }
+        let file = try BootFile(path: path, role: .initrd)
+        let offset = segment.isEmpty ? file.byteCount : segmentOffset(behind: file.byteCount)
+        let byteCount = offset &+ UInt64(segment.count)
+        guard let start = highestPlace(for: byteCount, below: limit, avoiding: kernel.occupied) else {
+            throw VMMError.initrdTooLarge(path: path, byteCount: byteCount, memory: memory.byteCount)
         }
         try file.read(offset: 0, count: file.byteCount, into: memory, at: start, limit: limits)
-        return start..<(start &+ file.byteCount)
+        try write([UInt8](repeating: 0, count: Int(offset &- file.byteCount)) + segment, at: start &+ file.byteCount, memory: memory)
+        return start..<(start &+ byteCount)
+    }
+
+    /// The offset of a segment behind an initial RAM disk: a multiple of 4, where the kernel expects an archive, and at least 4 bytes of zeroes behind
+    /// the end, which LZ4's format takes as its own end (Linux lib/decompress_unlz4.c). The kernel skips zeroes between archives.
+    static func segmentOffset(behind byteCount: UInt64) -> UInt64 {
+        // A file's size is below 2^63.
+        (byteCount &+ 4 &+ 3) & ~3
+    }
+
+    private static func write(_ bytes: [UInt8], at address: UInt64, memory: GuestMemory) throws(VMMError) {
+        guard !bytes.isEmpty else { return }
+        try VMMError.memoryTooSmall(for: address &+ UInt64(bytes.count), in: memory) { () throws(GuestAddressError) in
+            try memory.write(address, bytes: bytes)
+        }
     }
 
     /// The highest page-aligned address from which `byteCount` bytes lie below `limit`, above the first MiB and outside all of `occupied`.

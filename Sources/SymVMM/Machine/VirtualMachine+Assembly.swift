@@ -138,8 +138,8 @@ extension VirtualMachine {
             symbioticInterrupt: symbiotic == nil ? nil : SymbioticSetup.interruptNumber)
         let entry: BootEntry
         entry = try BootLoader.load(
-            kernelPath: configuration.kernelPath, initrdPath: configuration.initrdPath, commandLine: configuration.commandLine,
-            memory: memory, acpi: acpi, limit: limit)
+            kernelPath: configuration.kernelPath, initrdPath: configuration.initrdPath, segment: configuration.initramfsSegment,
+            commandLine: configuration.commandLine, memory: memory, acpi: acpi, limit: limit)
         if entry.isLinux, HostProcessor.hardwareVirtualization == nil { throw VMMError.noHardwareVirtualization }
         return entry
     }

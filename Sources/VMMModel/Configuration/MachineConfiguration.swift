@@ -12,6 +12,9 @@ public struct MachineConfiguration: Sendable, Equatable {
     public var kernelPath: String
     /// Path of the initial RAM disk; nil for none.
     public var initrdPath: String?
+    /// Bytes that follow the initial RAM disk in the guest's memory, as one more archive of the initramfs (newc cpio); empty for none. Without
+    /// `initrdPath` they are the initial RAM disk. No file changes.
+    public var initramfsSegment: [UInt8] = []
     /// The kernel command line, without the parameters that symvmm appends.
     public var commandLine: String
     /// Block devices, in guest device order.
@@ -46,6 +49,16 @@ public struct MachineConfiguration: Sendable, Equatable {
         console = .none
         symbiotic = true
     }
+}
+
+/// Whether symvmm brings the guest its module, symbiotic.ko (docs/SYMMOD.md). The commands `run` and `serve` do that; the engine does not.
+public enum SymbioticModule: String, Sendable, CaseIterable {
+    /// The guest loads the module itself, or does not.
+    case none
+    /// If symvmm has the module for the guest's kernel. Otherwise the guest boots without it.
+    case auto
+    /// As `auto`, but without the module the guest is not started.
+    case require
 }
 
 /// The host pages that back guest memory.
