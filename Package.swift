@@ -70,6 +70,7 @@ let package = Package(
         shim("CKVM"),
         shim("CJail"),
         shim("CSandbox"),
+        shim("CSymMod"),
         shim("CTestServices"),
         shim("SymbioticABI"),
         shim("SwapBypassABI"),
@@ -79,6 +80,7 @@ let package = Package(
         module("VMMModel", ["VMMBase"]),
         module("VMMAPI", ["VMMBase"]),
         module("SymVMM", ["CKVM", "SymbioticABI", "VMMBase", "VMMModel", system]),
+        module("VMMSymMod", ["CSymMod", "SymVMM", "VMMBase", system]),
         module("VMMPresentation", ["VMMAPI", "VMMBase", "VMMModel"]),
         module("VMMMetadata", ["CKVM", "SymVMM", "VMMAPI", "VMMBase"]),
         module("VMMService", ["SymVMM", "VMMAPI", "VMMBase", "VMMPresentation"]),
@@ -88,8 +90,8 @@ let package = Package(
         module(
             "VMMControl",
             [
-                "SymVMM", "VMMAPI", "VMMBase", "VMMMetadata", "VMMModel", "VMMPresentation", "VMMSandbox", "VMMService", nio("NIOCore"),
-                nio("NIOPosix"),
+                "SymVMM", "VMMAPI", "VMMBase", "VMMMetadata", "VMMModel", "VMMPresentation", "VMMSandbox", "VMMService", "VMMSymMod",
+                nio("NIOCore"), nio("NIOPosix"),
                 nio("NIOHTTP1"), nio("NIOConcurrencyHelpers"), logging, system,
             ]),
         module("TestServices", ["CTestServices", "SymVMM", "SymbioticABI", "VMMAPI", "VMMBase", "VMMControl", "VMMModel", "VMMService"]),
@@ -99,7 +101,7 @@ let package = Package(
             name: "symvmm-cli",
             dependencies: [
                 "SwapBypass", "SymVMM", "VMMAPI", "VMMBase", "VMMClient", "VMMControl", "VMMExporter", "VMMJail", "VMMModel",
-                "VMMPresentation", "VMMSandbox", "VMMService",
+                "VMMPresentation", "VMMSandbox", "VMMService", "VMMSymMod",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ] + (isTestBuild ? ["TestServices"] : []),
             swiftSettings: strict + (isTestBuild ? [.define("SYMVMM_TEST_BUILD")] : [])
@@ -113,7 +115,7 @@ let package = Package(
             name: "UnitTests",
             dependencies: [
                 "CKVM", "GuestProgress", "SwapBypass", "SymVMM", "SymbioticABI", "VMMAPI", "VMMBase", "VMMClient", "VMMControl",
-                "VMMExporter", "VMMJail", "VMMMetadata", "VMMModel", "VMMPresentation", "VMMSandbox", "VMMService", "CSandbox", system,
+                "VMMExporter", "VMMJail", "VMMMetadata", "VMMModel", "VMMPresentation", "VMMSandbox", "VMMService", "VMMSymMod", "CSandbox", system,
                 logging,
                 .product(name: "Yams", package: "Yams"),
             ],
