@@ -10,6 +10,7 @@ internal import Synchronization
 internal import VMMAPI
 internal import VMMMetadata
 internal import VMMPresentation
+internal import VMMSymMod
 
 /// Controls the VM of this process: first the configuration, which the API can change, then the machine built from it.
 ///
@@ -215,6 +216,9 @@ package final class VMController: MachineControl {
     private func launch(_ resources: MachineResources) throws(VMMError) {
         var launch = try resources.launch()
         launch.metadataStore = metadata
+        let outline = launch.machine
+        let loading = LoadingLimit { [weak self] in self?.wasKilled ?? true }
+        if launch.symbioticModule != .none { try bringModule(to: &launch, loading) }
         log.log(level: sandbox == nil ? .warning : .info, "\(sandbox?.summary ?? "the sandbox is off")")
         sandbox?.allow(resources.allowedPlaces)
         let console: ConsoleBackend
@@ -227,7 +231,7 @@ package final class VMController: MachineControl {
         var isStarted = false
         defer { if !isStarted { console.stop() } }
         if let path = console.pseudoTerminalPath { notify("the console is \(path)") }
-        let machine = try build(launch, console.output, LoadingLimit { [weak self] in self?.wasKilled ?? true })
+        let machine = try build(launch, console.output, loading)
         try console.start(receive: { [weak machine] in machine?.receive($0) ?? true }, leave: { [weak self] in self?.leave() })
         try machine.start()
         isStarted = true
@@ -239,10 +243,18 @@ package final class VMController: MachineControl {
             life.machine = machine
             life.console = console
             life.stage = .running
-            life.outline = launch.machine
+            life.outline = outline
             return life.isKilled
         }
         if isKilled { machine.kill() }
+    }
+
+    /// Adds the module for the guest's kernel, and says which.
+    private func bringModule(to launch: inout LaunchConfiguration, _ loading: LoadingLimit) throws(VMMError) {
+        let preparation = try SymMod.prepare(launch.machine, isRequired: launch.symbioticModule == .require, limit: loading)
+        launch.machine = preparation.machine
+        log.log(level: preparation.bringsModule ? .info : .warning, "\(preparation.line)")
+        notify(preparation.line)
     }
 
     /// Whether the user killed the VM at its console.

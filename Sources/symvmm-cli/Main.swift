@@ -17,7 +17,8 @@ struct Symvmm: ParsableCommand {
         version: SymVMMVersion.current,
         subcommands: [
             Run.self, Serve.self, JailCommand.self, Ps.self, Top.self, Stats.self, Report.self, ExporterCommand.self, Symcall.self,
-            Bypass.self, Stop.self, Kill.self, Pause.self, Resume.self, Doctor.self, FirecrackerCommand.self, JailerCommand.self,
+            Bypass.self, Stop.self, Kill.self, Pause.self, Resume.self, ModuleCommand.self, Doctor.self, FirecrackerCommand.self,
+            JailerCommand.self,
         ])
 
     static func main() {

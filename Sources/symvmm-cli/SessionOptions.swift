@@ -19,6 +19,19 @@ enum SandboxChoice: String, ExpressibleByArgument, CaseIterable {
     }
 }
 
+/// The values of `--symbiotic`.
+enum SymbioticChoice: String, ExpressibleByArgument, CaseIterable {
+    case on, off, auto, require
+
+    var module: SymbioticModule {
+        switch self {
+        case .on, .off: .none
+        case .auto: .auto
+        case .require: .require
+        }
+    }
+}
+
 /// The options that `run` and `serve` have in common.
 struct SessionOptions: ParsableArguments {
     @Option(
@@ -31,8 +44,11 @@ struct SessionOptions: ParsableArguments {
         help: ArgumentHelp("Serial console: stdio, none, file:PATH[,limit=SIZE] or pty (default: stdio).", valueName: "console"),
         completion: .list(["stdio", "none", "file:", "pty"]))
     var console: String?
-    @Option(help: ArgumentHelp("Offer the guest the symbiotic interface (default: on).", valueName: "on|off"))
-    var symbiotic: Switch?
+    @Option(
+        help: ArgumentHelp(
+            "Offer the guest the symbiotic interface: auto also brings it the module for its kernel, require fails without one (default: on).",
+            valueName: "on|off|auto|require"))
+    var symbiotic: SymbioticChoice?
     @OptionGroup var services: ServiceOptions
     @Option(
         name: .customLong("stats-file"), help: ArgumentHelp("Write the exit statistics as JSON when the VM ends.", valueName: "file"),
@@ -56,7 +72,10 @@ struct SessionOptions: ParsableArguments {
         if let name { resources.name = name }
         try services.apply(to: &resources)
         if let console { resources.console = try ConsoleConfiguration(option: console) }
-        if let symbiotic { resources.symbiotic = symbiotic == .on }
+        if let symbiotic {
+            resources.symbiotic = symbiotic != .off
+            resources.symbioticModule = symbiotic.module
+        }
         if let statsFile { resources.statsFile = statsFile }
         if let apiSocket { resources.apiSocket = apiSocket }
         if let sandbox { resources.sandbox.mode = sandbox.mode }

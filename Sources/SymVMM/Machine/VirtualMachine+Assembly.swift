@@ -121,6 +121,9 @@ extension VirtualMachine {
         let ending = try TerminationLatch()
         let processors = try VirtualMachine.createVCPUs(configuration, kvm, handle, memory, buses, symbiotic, ending)
         if let first = processors.first { try enter(first.handle) }
+        // It has been loaded.
+        var configuration = configuration
+        configuration.initramfsSegment = []
         self.init(
             Parts(
                 configuration: configuration, handle: handle, memory: memory, buses: buses, ending: ending, processors: processors,

@@ -14,6 +14,8 @@ package struct LaunchConfiguration: Sendable, Equatable {
     package var statsFile: String?
     /// Path of the control socket; nil for the default path by name.
     package var apiSocket: String?
+    /// Whether symvmm brings the guest its module.
+    package var symbioticModule = SymbioticModule.none
 
     /// The metadata service; nil if the guest has none.
     package var metadata: MetadataConfiguration?

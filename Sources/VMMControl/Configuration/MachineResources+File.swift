@@ -8,7 +8,7 @@ internal import VMMModel
 internal import VMMSandbox
 
 /// The configuration without the services: the configuration file, and the answer of `GET /vm/config`. Firecracker's schema plus `name`, `console`,
-/// `symbiotic`, `stats_file`, `api_socket`, `sandbox` and `allowed_folders`.
+/// `symbiotic`, `symbiotic_module`, `stats_file`, `api_socket`, `sandbox` and `allowed_folders`.
 struct ConfigurationFile: APIResource {
     var name: String?
     var bootSource: Strict<BootSource>?
@@ -21,6 +21,7 @@ struct ConfigurationFile: APIResource {
     var serial: Strict<SerialResource>?
     var console: String?
     var symbiotic: Bool?
+    var symbioticModule: SymbioticModule?
     var statsFile: String?
     var apiSocket: String?
     var sandbox: SandboxMode?
@@ -36,6 +37,7 @@ struct ConfigurationFile: APIResource {
         case drives
         case networkInterfaces = "network-interfaces"
         case entropy, logger, metrics, serial, console, symbiotic
+        case symbioticModule = "symbiotic_module"
         case statsFile = "stats_file"
         case apiSocket = "api_socket"
         case sandbox
@@ -51,6 +53,10 @@ struct ConfigurationFile: APIResource {
 
 /// The sandbox is a field of the configuration file.
 extension SandboxMode: FieldEnum {
+}
+
+/// So is who loads the module.
+extension SymbioticModule: FieldEnum {
 }
 
 /// A configuration file including the resources of the registry's services.
@@ -124,6 +130,7 @@ extension MachineResources {
         if let part = file.part(.metrics, file.metrics) { try setMetrics(part) }
         try setConsole(file)
         symbiotic = file.symbiotic ?? true
+        symbioticModule = file.symbioticModule ?? .none
         statsFile = file.statsFile
         apiSocket = file.apiSocket
         sandbox.mode = file.sandbox ?? .on
@@ -166,7 +173,7 @@ extension MachineResources: Encodable {
             networkInterfaces: networkInterfaces.map { Strict(NetworkInterfaceResource($0)) },
             entropy: Strict(EntropyResource()), logger: logger.map { Strict(LoggerResource($0)) },
             metrics: metrics.map { Strict(MetricsResource($0)) }, console: console.text, symbiotic: symbiotic,
-            statsFile: statsFile, apiSocket: apiSocket, sandbox: sandbox.mode,
+            symbioticModule: symbioticModule == .none ? nil : symbioticModule, statsFile: statsFile, apiSocket: apiSocket, sandbox: sandbox.mode,
             allowedFolders: sandbox.folders.isEmpty ? nil : sandbox.folders, mmdsConfig: metadata.map { Strict(MetadataConfigResource($0)) }
         )
     }

@@ -33,6 +33,8 @@ package struct MachineResources: Sendable, Equatable {
     package var console = ConsoleConfiguration.stdio
     /// Whether symvmm offers the guest the symbiotic interface.
     package var symbiotic = true
+    /// Whether symvmm brings the guest its module.
+    package var symbioticModule = SymbioticModule.none
     /// Whether the guest may use nested virtualization.
     package var nested = false
     /// Whether symvmm gives the guest performance counters.
@@ -114,7 +116,9 @@ package struct MachineResources: Sendable, Equatable {
             machine.commandLine += (machine.commandLine.isEmpty ? "" : " ") + "root=\(device) \(root.isReadOnly ? "ro" : "rw")"
         }
         try machine.checkConsistency()
+        guard symbiotic || symbioticModule == .none else { throw .user("symbiotic_module needs the symbiotic interface: set symbiotic to true") }
         var launch = LaunchConfiguration(machine: machine)
+        launch.symbioticModule = symbioticModule
         launch.statsFile = statsFile
         launch.apiSocket = apiSocket
         launch.services = services
