@@ -116,7 +116,7 @@ struct ModuleCommand: ParsableCommand {
             if let module = try store.module(for: headers.release, source: source.version) {
                 return Terminal.output("\(module.path) (present)\n")
             }
-            let folder = try TemporaryFolder()
+            let folder = try BuildFolder()
             Terminal.output(try store.build(source, for: headers, in: folder.path).path + "\n")
         }
     }

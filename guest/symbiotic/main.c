@@ -21,6 +21,10 @@ static bool force;
 module_param(force, bool, 0444);
 MODULE_PARM_DESC(force, "Load on an untested kernel version");
 
+static bool symmod;
+module_param(symmod, bool, 0444);
+MODULE_PARM_DESC(symmod, "The VMM has brought the module into the initramfs");
+
 static bool found_vmm(void)
 {
 	u32 eax, ebx, ecx, edx;
@@ -92,13 +96,15 @@ static int __init symbiotic_init(void)
 		pr_debug("no symbiotic VMM\n");
 		return -ENODEV;
 	}
+	symbiotic_find_symbols();
+	if (symmod)
+		symbiotic_restore_command_line();
 	err = check_vmm();
 	if (!err)
 		err = check_kernel();
 	if (err)
 		return err;
 
-	symbiotic_find_symbols();
 	err = symbiotic_build_idt();
 	if (err)
 		return err;

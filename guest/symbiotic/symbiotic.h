@@ -91,6 +91,7 @@ u64 symbiotic_symcall_log(struct symbiotic_registers *regs);
 /* symbols.c */
 void symbiotic_find_symbols(void);
 unsigned long symbiotic_symbol(const char *name);
+void symbiotic_restore_command_line(void);
 extern const long *symbiotic_total_swap_pages;
 
 /* status.c */

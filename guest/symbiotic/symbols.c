@@ -4,6 +4,7 @@
  * them; the results that need them are then SYMBIOTIC_NOT_KNOWN.
  */
 #include <linux/kprobes.h>
+#include <linux/string.h>
 
 #include <asm/ibt.h>
 
@@ -42,4 +43,26 @@ void symbiotic_find_symbols(void)
 	find_lookup();
 	symbiotic_total_swap_pages =
 		(const long *)symbiotic_symbol("total_swap_pages");
+}
+
+/*
+ * Takes the VMM's parameter, and the space behind it, out of /proc/cmdline: with it, a
+ * kernel that kexec starts with the same command line would look for a program that its
+ * initramfs does not have. No process but the loading one and its parent exists.
+ */
+void symbiotic_restore_command_line(void)
+{
+	static const char parameter[] = "rdinit=/.symvmm/init";
+	char **saved = (char **)symbiotic_symbol("saved_command_line");
+	char *start, *rest;
+
+	if (!saved || !*saved)
+		return;
+	start = strstr(*saved, parameter);
+	if (!start)
+		return;
+	rest = start + sizeof(parameter) - 1;
+	if (*rest == ' ')
+		rest++;
+	memmove(start, rest, strlen(rest) + 1);
 }

@@ -39,8 +39,6 @@ static const char *meaning(long error)
 		return "it does not find symvmm";
 	case EOPNOTSUPP:
 		return "it does not support this kernel or this symvmm: its own line says why";
-	case ENOSYS:
-		return "the kernel takes no modules";
 	case ENOMEM:
 		return "the guest has too little memory";
 	}
@@ -122,18 +120,20 @@ static void say_failed(const char *path, long error)
 /* Executes what the kernel executes when it finds no initramfs */
 static void execute_init(const char *wanted, char **arguments, char **environment)
 {
-	static const char * const usual[] = { "/sbin/init", "/etc/init", "/bin/init", "/bin/sh" };
-	unsigned int index;
+	static const char * const usual[] = {
+		"/sbin/init", "/etc/init", "/bin/init", "/bin/sh", NULL
+	};
+	const char * const *path;
 
 	if (wanted) {
 		say_failed(wanted, execute(wanted, arguments, environment));
 		return;
 	}
-	for (index = 0; index < sizeof(usual) / sizeof(usual[0]); index++) {
-		long error = execute(usual[index], arguments, environment);
+	for (path = usual; *path; path++) {
+		long error = execute(*path, arguments, environment);
 
 		if (error != ENOENT)
-			say_failed(usual[index], error);
+			say_failed(*path, error);
 	}
 }
 

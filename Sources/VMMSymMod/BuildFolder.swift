@@ -5,7 +5,7 @@ package import VMMBase
 internal import Glibc
 
 /// A new folder in TMPDIR or /tmp that only this user can enter; removed with its contents in the end.
-package struct TemporaryFolder: ~Copyable {
+package struct BuildFolder: ~Copyable {
     /// The folder's path.
     package let path: String
 
