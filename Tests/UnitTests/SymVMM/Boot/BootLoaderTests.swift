@@ -4,6 +4,7 @@ import CKVM
 import Testing
 
 @testable import SymVMM
+@testable import VMMBase
 
 /// The contents of guest memory and of the first vCPU's registers after the loader has run.
 @Suite struct BootLoaderTests {
@@ -74,6 +75,42 @@ import Testing
         #expect(place(0x10_0001, 0x20_0000, []) == nil)
         #expect(place(0x1000, 0x20_0000, [0x10_0000..<0x20_0000]) == nil)
         #expect(place(.max, 0x20_0000, []) == nil)
+    }
+
+    /// What symvmm adds lies behind the user's file, at a multiple of 4 bytes, with at least 4 zeroes between; the file does not change.
+    @Test(arguments: [1, 2, 3, 4, 5, 4095, 4096]) func aSegmentFollowsTheInitialRAMDisk(_ byteCount: Int) throws {
+        let memory = try GuestMemory(byteCount: 64 << 20)
+        let kernel = try TemporaryFile(BootLoaderTests.bzImage)
+        let bytes = [UInt8](repeating: 0xAB, count: byteCount)
+        let initrd = try TemporaryFile(bytes)
+        let segment = [UInt8](repeating: 0xCD, count: 100)
+        let entry = try BootLoader.load(
+            kernelPath: kernel.path, initrdPath: initrd.path, segment: segment, commandLine: "", memory: memory,
+            acpi: ACPIDescription(vcpuCount: 1))
+        let start = try UInt64(memory.load(entry.bootParameters + 0x218, as: UInt32.self))
+        let count = try Int(memory.load(entry.bootParameters + 0x21C, as: UInt32.self))
+        let loaded = try memory.read(start, byteCount: count)
+        let gap = count - byteCount - segment.count
+        #expect((4...7).contains(gap) && (byteCount + gap) % 4 == 0)
+        #expect(loaded == bytes + [UInt8](repeating: 0, count: gap) + segment)
+        #expect(try SmallFile.read(initrd.path, atMost: 1 << 20) == bytes)
+    }
+
+    @Test func aSegmentAloneIsTheInitialRAMDisk() throws {
+        let memory = try GuestMemory(byteCount: 64 << 20)
+        let kernel = try TemporaryFile(BootLoaderTests.bzImage)
+        let entry = try BootLoader.load(
+            kernelPath: kernel.path, initrdPath: nil, segment: [1, 2, 3, 4], commandLine: "", memory: memory,
+            acpi: ACPIDescription(vcpuCount: 1))
+        let start = try UInt64(memory.load(entry.bootParameters + 0x218, as: UInt32.self))
+        #expect(try memory.load(entry.bootParameters + 0x21C, as: UInt32.self) == 4)
+        #expect(try memory.read(start, byteCount: 4) == [1, 2, 3, 4])
+        // Too large for the guest: an error, no trap.
+        #expect(throws: VMMError.self) {
+            try BootLoader.load(
+                kernelPath: kernel.path, initrdPath: nil, segment: [UInt8](repeating: 1, count: 64 << 20), commandLine: "", memory: memory,
+                acpi: ACPIDescription(vcpuCount: 1))
+        }
     }
 
     @Test func aTinyELFGuestFitsIntoTwoMebibytes() throws {
