@@ -201,6 +201,17 @@ import Testing
         #expect(launch.statsFile == "s.json")
         #expect(launch.apiSocket == "/run/a.sock")
         #expect(launch.machine.memoryByteCount == 256 << 20)
+        #expect(launch.symbioticModule == .none)
+        #expect(try read(#"{"boot-source": {"kernel_image_path": "k"}, "symbiotic_module": "auto"}"#).symbioticModule == .auto)
+    }
+
+    /// The file that `GET /vm/config` returns has the field only if it was set.
+    @Test func theModulesFieldIsWrittenAsItWasRead() throws {
+        let text = #"{"boot-source": {"kernel_image_path": "k"}, "symbiotic_module": "require"}"#
+        let resources = try MachineResources(json: Array(text.utf8), source: "vm.json")
+        let written = try JSONText.encode(resources)
+        #expect(try MachineResources(json: written, source: "again").symbioticModule == .require)
+        #expect(try !String(decoding: JSONText.encode(MachineResources(name: "a")), as: UTF8.self).contains("symbiotic_module"))
     }
 
     @Test(arguments: [
@@ -264,6 +275,11 @@ import Testing
         (#"{"boot-source": {"kernel_image_path": "k"}, "swap": {"size_bytes": 1048576, "bypass": true}}"#, "bypass: expected a string"),
         (#"{"boot-source": {"kernel_image_path": "k"}, "swap": {"size_bytes": 1048576, "size": 1}}"#, "swap.size: unknown field"),
         (#"{"boot-source": {"kernel_image_path": "k"}, "symbiotic": "on"}"#, "symbiotic: expected true or false"),
+        (#"{"boot-source": {"kernel_image_path": "k"}, "symbiotic_module": "on"}"#, "symbiotic_module: 'on' is not one of none, auto, require"),
+        (
+            #"{"boot-source": {"kernel_image_path": "k"}, "symbiotic_module": "auto", "symbiotic": false}"#,
+            "symbiotic_module needs the symbiotic interface"
+        ),
         (#"{"boot-source": {"kernel_image_path": "k"}, "console": "vga"}"#, "console: 'vga' is not a console"),
         (#"{"boot-source": {"kernel_image_path": "k"}, "entropy": {"rate_limiter": {"ops": {}}}}"#, "entropy.rate_limiter: not offered"),
         (#"{"boot-source": {"kernel_image_path": "k"}, "name": "a/b"}"#, "not a VM name"),

@@ -44,7 +44,7 @@ import Testing
 
     @Test func theGuestGetsTheModuleAndItsFirstProcess() throws {
         for (module, program) in [([1, 2, 3], [4]), ([], [5, 6, 7, 8]), ([UInt8](repeating: 9, count: 4097), [1, 2])] as [([UInt8], [UInt8])] {
-            let entries = try #require(entries(InitramfsSegment.bringing(module: module, firstProcess: program)))
+            let entries = try #require(self.entries(InitramfsSegment.bringing(module: module, firstProcess: program)))
             #expect(
                 entries == [
                     Entry(name: ".symvmm", mode: 0o040700, links: 2, device: [0, 0], contents: []),
@@ -62,7 +62,7 @@ import Testing
 
     /// The parameter starts the program that the archive has.
     @Test func theParameterNamesTheFirstProcess() throws {
-        let names = try #require(entries(InitramfsSegment.bringing(module: [], firstProcess: []))).map(\.name)
+        let names = try #require(self.entries(InitramfsSegment.bringing(module: [], firstProcess: []))).map(\.name)
         let path = InitramfsSegment.parameter.dropFirst("rdinit=/".count)
         #expect(names.contains(String(path)))
     }
