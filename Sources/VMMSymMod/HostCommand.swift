@@ -21,7 +21,7 @@ enum HostCommand {
         // SAFETY: the copies of the words live until they are freed below, and the array ends with nil. Nothing changes the environment.
         var arguments = unsafe words.map { unsafe strdup($0) } + [nil]
         let result = unsafe posix_spawnp(&child, name, &actions, nil, &arguments, environ)
-        for unsafe argument in unsafe arguments { unsafe free(argument) }
+        for index in unsafe arguments.indices { unsafe free(arguments[index]) }
         guard result == 0 else { throw VMMError(.host, call: name, errno: result, advice: "install it") }
         var end: Int32 = 0
         // SAFETY: the call writes only the variable.

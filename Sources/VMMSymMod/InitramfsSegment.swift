@@ -46,7 +46,8 @@ package struct InitramfsSegment {
     ) {
         inode &+= 1
         append(
-            name: name, mode: kind.rawValue | permissions, inode: inode, links: links, byteCount: UInt32(truncatingIfNeeded: contents.count),
+            name: name, mode: kind.rawValue | permissions, inode: inode, links: links,
+            byteCount: UInt32(truncatingIfNeeded: contents.count),
             device: device)
         bytes += contents
         align()

@@ -20,7 +20,8 @@ package struct ModuleFile {
     ///   - bytes: the whole file.
     ///   - path: its name in errors.
     package init(_ bytes: [UInt8], path: String) throws(VMMError) {
-        guard bytes.starts(with: [0x7F, 0x45, 0x4C, 0x46, 2, 1]), ModuleFile.number(bytes, 16, 2) == 1, ModuleFile.number(bytes, 18, 2) == 62
+        guard bytes.starts(with: [0x7F, 0x45, 0x4C, 0x46, 2, 1]), ModuleFile.number(bytes, 16, 2) == 1,
+            ModuleFile.number(bytes, 18, 2) == 62
         else { throw .host("\(path): not a kernel module for x86-64") }
         guard let information = ModuleFile.section(".modinfo", bytes) else { throw .host("\(path): damaged: it has no section .modinfo") }
         let fields = information.split(separator: 0).map { String(decoding: $0, as: UTF8.self) }

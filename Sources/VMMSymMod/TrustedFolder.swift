@@ -104,7 +104,9 @@ struct TrustedFolder: ~Copyable {
         let status = try TrustedFolder.status(number, inner)
         guard status.st_mode & S_IFMT == S_IFREG else { throw .host("\(inner): not a regular file") }
         try TrustedFolder.check(status, inner)
-        guard status.st_size <= limit else { throw VMMError(call: "read \(inner)", errno: EFBIG, advice: "at most \(limit) bytes are read") }
+        guard status.st_size <= limit else {
+            throw VMMError(call: "read \(inner)", errno: EFBIG, advice: "at most \(limit) bytes are read")
+        }
         var bytes = [UInt8](repeating: 0, count: Int(status.st_size))
         var done = 0
         while done < bytes.count {

@@ -173,7 +173,8 @@ extension MachineResources: Encodable {
             networkInterfaces: networkInterfaces.map { Strict(NetworkInterfaceResource($0)) },
             entropy: Strict(EntropyResource()), logger: logger.map { Strict(LoggerResource($0)) },
             metrics: metrics.map { Strict(MetricsResource($0)) }, console: console.text, symbiotic: symbiotic,
-            symbioticModule: symbioticModule == .none ? nil : symbioticModule, statsFile: statsFile, apiSocket: apiSocket, sandbox: sandbox.mode,
+            symbioticModule: symbioticModule == .none ? nil : symbioticModule, statsFile: statsFile, apiSocket: apiSocket,
+            sandbox: sandbox.mode,
             allowedFolders: sandbox.folders.isEmpty ? nil : sandbox.folders, mmdsConfig: metadata.map { Strict(MetadataConfigResource($0)) }
         )
     }

@@ -116,7 +116,9 @@ package struct MachineResources: Sendable, Equatable {
             machine.commandLine += (machine.commandLine.isEmpty ? "" : " ") + "root=\(device) \(root.isReadOnly ? "ro" : "rw")"
         }
         try machine.checkConsistency()
-        guard symbiotic || symbioticModule == .none else { throw .user("symbiotic_module needs the symbiotic interface: set symbiotic to true") }
+        guard symbiotic || symbioticModule == .none else {
+            throw .user("symbiotic_module needs the symbiotic interface: set symbiotic to true")
+        }
         var launch = LaunchConfiguration(machine: machine)
         launch.symbioticModule = symbioticModule
         launch.statsFile = statsFile

@@ -275,7 +275,10 @@ import Testing
         (#"{"boot-source": {"kernel_image_path": "k"}, "swap": {"size_bytes": 1048576, "bypass": true}}"#, "bypass: expected a string"),
         (#"{"boot-source": {"kernel_image_path": "k"}, "swap": {"size_bytes": 1048576, "size": 1}}"#, "swap.size: unknown field"),
         (#"{"boot-source": {"kernel_image_path": "k"}, "symbiotic": "on"}"#, "symbiotic: expected true or false"),
-        (#"{"boot-source": {"kernel_image_path": "k"}, "symbiotic_module": "on"}"#, "symbiotic_module: 'on' is not one of none, auto, require"),
+        (
+            #"{"boot-source": {"kernel_image_path": "k"}, "symbiotic_module": "on"}"#,
+            "symbiotic_module: 'on' is not one of none, auto, require"
+        ),
         (
             #"{"boot-source": {"kernel_image_path": "k"}, "symbiotic_module": "auto", "symbiotic": false}"#,
             "symbiotic_module needs the symbiotic interface"

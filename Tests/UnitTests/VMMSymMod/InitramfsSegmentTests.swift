@@ -20,7 +20,9 @@ import Testing
         var inodes: Set<Int> = []
         var offset = 0
         while true {
-            guard offset % 4 == 0, offset + 110 <= bytes.count, Array(bytes[offset..<(offset + 6)]) == Array("070701".utf8) else { return nil }
+            guard offset % 4 == 0, offset + 110 <= bytes.count, Array(bytes[offset..<(offset + 6)]) == Array("070701".utf8) else {
+                return nil
+            }
             let numbers = (0..<13).compactMap { index in
                 let start = offset + 6 + 8 * index
                 return Int(String(decoding: bytes[start..<(start + 8)], as: UTF8.self), radix: 16)
@@ -43,7 +45,9 @@ import Testing
     }
 
     @Test func theGuestGetsTheModuleAndItsFirstProcess() throws {
-        for (module, program) in [([1, 2, 3], [4]), ([], [5, 6, 7, 8]), ([UInt8](repeating: 9, count: 4097), [1, 2])] as [([UInt8], [UInt8])] {
+        for (module, program) in [([1, 2, 3], [4]), ([], [5, 6, 7, 8]), ([UInt8](repeating: 9, count: 4097), [1, 2])]
+            as [([UInt8], [UInt8])]
+        {
             let entries = try #require(self.entries(InitramfsSegment.bringing(module: module, firstProcess: program)))
             #expect(
                 entries == [

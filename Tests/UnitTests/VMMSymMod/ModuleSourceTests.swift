@@ -30,7 +30,9 @@ import Testing
             #expect(try version() == first, "\(name)")
         }
         var versions = [first]
-        for (name, text) in [("symbiotic/main.c", "int y;\n"), ("include/abi.h", "#define B\n"), ("symbiotic/Kbuild", "x"), ("symbiotic/a.S", "")] {
+        for (name, text) in [
+            ("symbiotic/main.c", "int y;\n"), ("include/abi.h", "#define B\n"), ("symbiotic/Kbuild", "x"), ("symbiotic/a.S", ""),
+        ] {
             try SmallFile.write("\(folder.path)/\(name)", Array(text.utf8))
             versions.append(try version())
         }
@@ -45,8 +47,12 @@ import Testing
 
     @Test func headersNameTheirRelease() throws {
         #expect(try headers("#define UTS_RELEASE \"6.1.0-57-cloud-amd64\"\n").release == "6.1.0-57-cloud-amd64")
-        #expect(try headers("#define UTS_VERSION \"#1\"\n#define UTS_RELEASE \"6.12.1\"\n#define UTS_UBUNTU_RELEASE_ABI 8\n").release == "6.12.1")
-        for text in ["", "#define UTS_RELEASE", "#define UTS_RELEASE \"\"", "#define UTS_RELEASE \"../x\"", "x #define UTS_RELEASE \"6.1\""] {
+        #expect(
+            try headers("#define UTS_VERSION \"#1\"\n#define UTS_RELEASE \"6.12.1\"\n#define UTS_UBUNTU_RELEASE_ABI 8\n").release
+                == "6.12.1")
+        for text in [
+            "", "#define UTS_RELEASE", "#define UTS_RELEASE \"\"", "#define UTS_RELEASE \"../x\"", "x #define UTS_RELEASE \"6.1\"",
+        ] {
             #expect(throws: VMMError.self, "\(text)") { try headers(text) }
         }
         #expect(throws: VMMError.self) { try KernelHeaders(path: folder.path) }

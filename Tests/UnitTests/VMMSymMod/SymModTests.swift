@@ -18,7 +18,9 @@ import Testing
         store = ModuleStore(path: "\(folder.path)/modules")
     }
 
-    private func machine(_ commandLine: String = "console=ttyS0", initrd: String? = "/initrd.img", kernel: String? = nil) -> MachineConfiguration {
+    private func machine(_ commandLine: String = "console=ttyS0", initrd: String? = "/initrd.img", kernel: String? = nil)
+        -> MachineConfiguration
+    {
         var machine = MachineConfiguration(name: "a", kernelPath: kernel ?? self.kernel.path)
         machine.commandLine = commandLine
         machine.initrdPath = initrd
