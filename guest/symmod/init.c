@@ -147,7 +147,7 @@ static void look_up_parameters(struct parameters *parameters)
 	int file;
 
 	if (sys_mount("proc", SYMMOD_MOUNT, "proc", 0, NULL) == 0) {
-		if (!read_text(SYMMOD_MOUNT "/cmdline", parameters->line, sizeof(parameters->line)))
+		if (!read_text(SYMMOD_COMMAND_LINE, parameters->line, sizeof(parameters->line)))
 			parameters->line[0] = '\0';
 		sys_umount(SYMMOD_MOUNT);
 	}

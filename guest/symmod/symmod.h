@@ -15,7 +15,11 @@
 #define SYMMOD_LOG	SYMMOD_FOLDER "/kmsg"
 /* An empty folder, for proc and sysfs */
 #define SYMMOD_MOUNT	SYMMOD_FOLDER "/mnt"
-/* A block device that root.c reads */
+/* Where the kernel tells its command line; a test gives its own */
+#ifndef SYMMOD_COMMAND_LINE
+#define SYMMOD_COMMAND_LINE	SYMMOD_MOUNT "/cmdline"
+#endif
+/* A block device that partition.c reads */
 #define SYMMOD_DISK	SYMMOD_FOLDER "/disk"
 
 /* The kernel's parameters for a boot without initramfs */
