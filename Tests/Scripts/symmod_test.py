@@ -170,6 +170,9 @@ class FirstProcess(unittest.TestCase):
         self.check_init(f"root={device} rw ro rw rootfstype=squashfs,ext4")
         self.check_init(f"root={major}:{minor} rw devtmpfs.mount=0", devtmpfs=False)
         self.check_init(f"root={major:x}{minor:02x} rw init=/sbin/init -- root=/dev/nothing")
+        # The program's name is its first argument: busybox tells its programs apart by it.
+        status, _, _, errors = self.boot(f"root={device} init=/bin/sh")
+        self.assertEqual((status, errors.strip()), (2, "/bin/sh: can't open 'single': No such file or directory"))
         self.check_init(f'rw "root={device}" rootwait rootflags="data=ordered"')
 
     def test_a_partition_is_found_by_its_identifier_or_name(self):
