@@ -70,6 +70,6 @@ package enum SymMod {
             guard file.release == release else { throw .host("\(module.path): built for \(file.release), not for \(release)") }
             return module
         }
-        throw .user("there is none for Linux \(release): build it with 'symvmm module build', or see 'symvmm module list'")
+        throw .user("no symbiotic.ko for Linux \(release): build it with 'symvmm module build', or see 'symvmm module list'")
     }
 }

@@ -65,6 +65,7 @@ struct ModuleCommand: ParsableCommand {
                 let bytes: [UInt8]
                 do throws(VMMError) {
                     bytes = try SmallFile.read(file, atMost: ModuleFile.limit)
+                    _ = try ModuleFile(bytes, path: file)
                 } catch {
                     throw error.asking(.user)
                 }

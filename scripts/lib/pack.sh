@@ -47,7 +47,7 @@ describe_program() {
 pack_archive() {
     local name=symvmm-$1 parts=$2 folder=$3 stage
     stage=$(mktemp -d "$folder/stage.XXXXXX")
-    copy_tracked "$stage/$name" LICENSE LICENSES README.md CHANGELOG.md SECURITY.md docs guest/symbiotic guest/include packaging/symvmm/copyright
+    copy_tracked "$stage/$name" LICENSE LICENSES README.md CHANGELOG.md SECURITY.md docs guest/symbiotic guest/include guest/symmod packaging/symvmm/copyright
     mv "$stage/$name/packaging/symvmm/copyright" "$stage/$name/LICENSES/symvmm-static-program.txt"
     rm -r "$stage/$name/packaging"
     install -m 755 "$BUILD_FOLDER/symvmm" "$stage/$name/symvmm"

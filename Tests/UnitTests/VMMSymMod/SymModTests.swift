@@ -61,9 +61,9 @@ import Testing
     }
 
     @Test func withoutAModuleTheGuestIsAsItWas() throws {
-        try expectNone(machine(), "there is none for Linux \(SymModFiles.release)")
+        try expectNone(machine(), "no symbiotic.ko for Linux \(SymModFiles.release)")
         _ = try store.add(SymModFiles.module(release: "6.1.0-58-cloud-amd64"), path: "m.ko")
-        try expectNone(machine(), "there is none for Linux \(SymModFiles.release)")
+        try expectNone(machine(), "no symbiotic.ko for Linux \(SymModFiles.release)")
     }
 
     @Test func aModuleThatIsTornOrOfAnotherKernelIsNotBrought() throws {
