@@ -35,6 +35,7 @@ final class BootFuzz {
         let bytes = form < 2 ? input.rest() : BootFuzz.changed(form == 2 ? BootFuzz.bzImage : BootFuzz.elf, &input)
         try kernel.write(bytes)
         if initrdBytes > 0 { try initrd.write([UInt8](repeating: 0xA5, count: initrdBytes)) }
+        if let release = try? KernelRelease.read(kernelPath: kernel.path) { expect(KernelRelease.isRelease(release), "no release: \(release)") }
         // What an earlier input has loaded must not count.
         try memory.zero(0, byteCount: Int(BootFuzz.memoryBytes))
         do throws(VMMError) {
@@ -111,6 +112,8 @@ final class BootFuzz {
         bytes.store(UInt16(0x6AEB), at: 0x200)
         bytes.store(UInt32(0x5372_6448), at: 0x202)
         bytes.store(UInt16(0x020F), at: 0x206)
+        bytes.store(UInt16(0x100), at: 0x20E)
+        bytes.replaceSubrange(0x300..<0x308, with: "6.1.0-1 ".utf8)
         bytes.store(UInt8(1), at: 0x211)
         bytes.store(UInt32(0x7FFF_FFFF), at: 0x22C)
         bytes.store(UInt32(0x10_0000), at: 0x230)

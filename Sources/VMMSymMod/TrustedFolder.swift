@@ -22,11 +22,11 @@ struct TrustedFolder: ~Copyable {
 
     /// Opens a folder. Links in the path are followed before anything is checked.
     ///
-    /// - Returns: nil if it does not exist.
+    /// - Returns: nil if it does not exist, or lies where this user may not look.
     static func open(_ path: String) throws(VMMError) -> TrustedFolder? {
         // SAFETY: the strings live for the calls, and the result is freed after it is copied.
         guard let resolved = unsafe realpath(path, nil) else {
-            guard errno == ENOENT else { throw VMMError.last("open \(path)") }
+            guard [ENOENT, ENOTDIR, EACCES].contains(errno) else { throw VMMError.last("open \(path)") }
             return nil
         }
         let real = unsafe String(cString: resolved)
