@@ -35,7 +35,9 @@ final class BootFuzz {
         let bytes = form < 2 ? input.rest() : BootFuzz.changed(form == 2 ? BootFuzz.bzImage : BootFuzz.elf, &input)
         try kernel.write(bytes)
         if initrdBytes > 0 { try initrd.write([UInt8](repeating: 0xA5, count: initrdBytes)) }
-        if let release = try? KernelRelease.read(kernelPath: kernel.path) { expect(KernelRelease.isRelease(release), "no release: \(release)") }
+        if let release = try? KernelRelease.read(kernelPath: kernel.path) {
+            expect(KernelRelease.isRelease(release), "no release: \(release)")
+        }
         // What an earlier input has loaded must not count.
         try memory.zero(0, byteCount: Int(BootFuzz.memoryBytes))
         do throws(VMMError) {
