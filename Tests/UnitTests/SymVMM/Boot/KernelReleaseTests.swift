@@ -65,7 +65,7 @@ import Testing
         let banner = Array("Linux version \(KernelReleaseTests.release) (x)".utf8)
         for offset in stride(from: KernelRelease.pieceByteCount - 130, through: KernelRelease.pieceByteCount + 10, by: 7) {
             var bytes = SyntheticKernel.elf()
-            bytes += [UInt8](repeating: 0x4C, count: offset - bytes.count) + banner
+            bytes += [UInt8](repeating: 0x4B, count: offset - bytes.count) + banner
             #expect(try read(bytes) == KernelReleaseTests.release, "\(offset)")
         }
     }
