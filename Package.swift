@@ -115,7 +115,8 @@ let package = Package(
             name: "UnitTests",
             dependencies: [
                 "CKVM", "GuestProgress", "SwapBypass", "SymVMM", "SymbioticABI", "VMMAPI", "VMMBase", "VMMClient", "VMMControl",
-                "VMMExporter", "VMMJail", "VMMMetadata", "VMMModel", "VMMPresentation", "VMMSandbox", "VMMService", "VMMSymMod", "CSandbox", system,
+                "VMMExporter", "VMMJail", "VMMMetadata", "VMMModel", "VMMPresentation", "VMMSandbox", "VMMService", "VMMSymMod", "CSandbox",
+                system,
                 logging,
                 .product(name: "Yams", package: "Yams"),
             ],
