@@ -142,7 +142,7 @@ bool mount_root(struct parameters *parameters)
 	remove_files();
 	call(__NR_chdir, "/root", 0, 0);
 	if (parameters->mounts_devtmpfs)
-		sys_mount("devtmpfs", "dev", "devtmpfs", MS_SILENT | MS_NOSUID, NULL);
+		sys_mount("devtmpfs", "dev", "devtmpfs", MS_SILENT, NULL);
 	sys_mount(".", "/", NULL, MS_MOVE, NULL);
 	call(__NR_chroot, ".", 0, 0);
 	return true;
