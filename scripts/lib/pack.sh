@@ -114,6 +114,8 @@ pack_symvmm() {
         sed -E '/^(ExecStart|Documentation)=/s#/usr/local/#/usr/#g' "$unit" >"$tree/lib/systemd/system/$(basename "$unit")"
     done
     copy_tracked "$doc" README.md SECURITY.md docs ':!docs/systemd'
+    # For `symvmm module build`; and symmod, which is in the program and under GPL-2.0, as its source.
+    copy_tracked "$tree/usr/share/symvmm" guest/symbiotic guest/include guest/symmod ':!guest/**/.*'
     install -m 644 packaging/symvmm/README.Debian "$doc"
     finish_deb symvmm "$version" "$tree" "$folder"
 }
