@@ -115,7 +115,7 @@ class FirstProcess(unittest.TestCase):
             "exec env -i HOME=/ TERM=linux foo=bar /usr/sbin/chroot . /.symvmm/init single x=1"
         reader = os.open(os.path.join(root, ".symvmm", "kmsg"), os.O_RDONLY | os.O_NONBLOCK)
         try:
-            result = subprocess.run(["unshare", "-fpm", "sh", "-c", script], capture_output=True, text=True, check=False, timeout=60)
+            result = subprocess.run(["unshare", "-fpm", "--kill-child", "sh", "-c", script], capture_output=True, text=True, check=False, timeout=60)
             self.log = os.read(reader, 65536).decode()
         finally:
             os.close(reader)
