@@ -17,10 +17,12 @@ func module(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
     .target(name: name, dependencies: dependencies, swiftSettings: strict + fuzzed)
 }
 
-/// A module in C, without policy.
-func shim(_ name: String) -> Target {
+/// A module in C, without policy, and libraries of the system that it is linked with.
+func shim(_ name: String, libraries: [String] = []) -> Target {
     // Not by unsafeFlags: SwiftPM refuses a package that has them as another one's dependency.
-    .target(name: name, cSettings: [.enableWarning("all"), .enableWarning("extra"), .treatAllWarnings(as: .error)])
+    .target(
+        name: name, cSettings: [.enableWarning("all"), .enableWarning("extra"), .treatAllWarnings(as: .error)],
+        linkerSettings: libraries.map { .linkedLibrary($0) })
 }
 
 func nio(_ name: String) -> Target.Dependency {
@@ -70,6 +72,7 @@ let package = Package(
         shim("CKVM"),
         shim("CJail"),
         shim("CSandbox"),
+        shim("CLZ4", libraries: ["lz4"]),
         shim("CTestServices"),
         shim("SymbioticABI"),
         shim("SwapBypassABI"),
@@ -84,7 +87,7 @@ let package = Package(
         module("VMMService", ["SymVMM", "VMMAPI", "VMMBase", "VMMPresentation"]),
         module(
             "SwapBypass",
-            ["SwapBypassABI", "SymVMM", "VMMAPI", "VMMBase", "VMMModel", "VMMPresentation", "VMMService", system]),
+            ["CLZ4", "SwapBypassABI", "SymVMM", "VMMAPI", "VMMBase", "VMMModel", "VMMPresentation", "VMMService", system]),
         module(
             "VMMControl",
             [

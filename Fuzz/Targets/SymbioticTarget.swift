@@ -38,6 +38,7 @@ private final class FuzzHost: ServiceHost, @unchecked Sendable {
 
     init(_ memory: GuestMemory) { self.memory = memory }
 
+    var isRunning: Bool { true }
     func registers(of device: VirtioDevice) -> UInt64? { 0xd000_0000 }
     func reserveWindow(byteCount: UInt64) throws(VMMError) -> UInt64 { 1 << 40 + (byteCount > 1 << 20 ? 0 : 1 << 30) }
 

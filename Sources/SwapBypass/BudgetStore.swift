@@ -5,34 +5,26 @@ internal import SymVMM
 internal import Synchronization
 internal import VMMBase
 
-/// A swap store in the host's memory up to a budget, and in a file beyond it. The guest swaps the slots in the file without bypass.
+/// A swap store in the host's memory up to a budget, and in a file beyond it.
 ///
-/// The store allocates and frees memory in chunks of 2 MiB. All other chunks are inaccessible (PROT_NONE), in the guest's window too: a guest that
-/// accesses one ends its VM and uses no memory.
+/// Three tiers: the window's memory, which the guest can map; compressed pages; the file. The store allocates and frees the window's memory in chunks
+/// of 2 MiB. All other chunks are inaccessible (PROT_NONE), in the guest's window too: a guest that accesses one ends its VM and uses no memory.
+/// Each page is in one place (`SlotPlace`). The guest brings pages back by faults and reads, `TierMover` moves chunks by `TierPolicy`.
 final class BudgetStore: SwapStore, @unchecked Sendable {
-    private static let chunkBytes = 2 << 20
-    private static let pageBytes = Int(GuestMemory.pageSize)
+    static let chunkBytes = 2 << 20
+    static let pageBytes = Int(GuestMemory.pageSize)
+    static let chunkPages = chunkBytes / pageBytes
 
-    /// A chunk's state. The store counts the chunk's memory from before the guest can access it until it is inaccessible *and* freed.
-    private enum Chunk {
-        /// Inaccessible; no memory, not counted.
-        case absent
-        /// Accessible: the guest can write to all of it. `used` slots are resident.
-        case open(used: Int)
-        /// Inaccessible, but madvise(2) failed to free its memory: counted until it succeeds, or until a slot is written again.
-        case closed
-    }
-
-    private struct Chunks: ~Copyable {
-        var budget: UInt64
-        var states: [Chunk]
-        var residentByteCount: UInt64 = 0
-    }
-
-    private let file: SwapFile
-    private let resident: ResidentSlotBitmap
+    let file: SwapFile
+    let resident: ResidentSlotBitmap
+    /// The guest's module sets the bits of slots that the guest has accessed (SWAP_AGE). Hints only.
+    let accessed: ResidentSlotBitmap
+    let compressedBytes = CompressedBytes()
+    let statistics = TierStatistics()
+    /// What the mover has to do.
+    let work = Monitor(TierWork())
     /// Held while a thread reads or writes the memory, so that no other thread makes it inaccessible.
-    private let chunks: Mutex<Chunks>
+    let tiers: Mutex<StoreTiers>
 
     init(path: String, byteCount: UInt64, budget: UInt64) throws(VMMError) {
         let memory = try MemoryMapping(anonymous: Int(clamping: byteCount), alignment: BudgetStore.chunkBytes)
@@ -46,9 +38,13 @@ final class BudgetStore: SwapStore, @unchecked Sendable {
             throw VMMError(call: "swap store", errno: errno)
         }
         file = try SwapFile(path: path, byteCount: byteCount)
-        resident = try ResidentSlotBitmap(pageCount: byteCount / GuestMemory.pageSize)
-        let count = (memory.byteCount + BudgetStore.chunkBytes - 1) / BudgetStore.chunkBytes
-        chunks = Mutex(Chunks(budget: budget, states: [Chunk](repeating: .absent, count: count)))
+        let pages = byteCount / GuestMemory.pageSize
+        resident = try ResidentSlotBitmap(pageCount: pages)
+        accessed = try ResidentSlotBitmap(pageCount: pages)
+        var initial = try StoreTiers(budget: budget, pageCount: Int(clamping: pages))
+        // The header of the swap area.
+        initial.setPlace(0, .file)
+        tiers = Mutex(initial)
         super.init(memory)
     }
 
@@ -58,27 +54,42 @@ final class BudgetStore: SwapStore, @unchecked Sendable {
 
     override var residentSlots: ResidentSlotBitmap? { resident }
 
-    override var budget: UInt64? { chunks.withLock { $0.budget } }
+    override var accessedSlots: ResidentSlotBitmap? { accessed }
 
-    /// A smaller budget frees nothing now: the store shrinks as the guest frees slots.
+    override var budget: UInt64? { tiers.withLock { $0.budget } }
+
+    /// A smaller budget takes effect by the mover.
     override func setBudget(_ byteCount: UInt64) -> Bool {
-        chunks.withLock { $0.budget = byteCount }
+        tiers.withLock { $0.budget = byteCount }
+        work.update { $0.needsRoom = true }
         return true
     }
 
-    /// Bytes of the chunks in memory.
-    override var residentByteCount: UInt64 { chunks.withLock { $0.residentByteCount } }
+    /// Bytes of the chunks in memory, and of compressed pages.
+    override var residentByteCount: UInt64 { tiers.withLock { counted($0) } }
+
+    override var tierCounters: [(name: String, value: UInt64)] { counters }
+
+    package override var tierReport: SwapTiers? { report }
+
+    override func bringBack(_ slot: UInt64) -> Bool { bringBackSlot(slot) }
 
     override func read(into vectors: inout GuestVectors, at offset: UInt64) throws(StorageError) {
         var position = try start(offset, vectors.byteCount)
         while vectors.byteCount > 0 {
             let bytes = min(BudgetStore.pageBytes, vectors.byteCount)
-            if !chunks.withLock({ _ in copyOut(&vectors, position, bytes) }) {
+            switch tiers.withLock({ copyOut(&vectors, position, bytes, &$0) }) {
+            case .copied: break
+            case .damaged: throw .failed(errno: EIO)
+            case .isInFile:
+                let began = TickClock.monotonicNanoseconds()
                 // SAFETY: the buffer has `bytes` bytes and lives for the call.
                 try unsafe withPage(bytes) { page throws(StorageError) in
                     try unsafe file.read(into: page, at: position)
                     _ = unsafe vectors.copy(from: UnsafeRawBufferPointer(page))
                 }
+                statistics.file.record(since: began)
+                request(position / BudgetStore.chunkBytes)
             }
             vectors.dropFirst(bytes)
             position += bytes
@@ -89,11 +100,11 @@ final class BudgetStore: SwapStore, @unchecked Sendable {
         var position = try start(offset, vectors.byteCount)
         while vectors.byteCount > 0 {
             let bytes = min(BudgetStore.pageBytes, vectors.byteCount)
-            if !chunks.withLock({ copyIn(&vectors, position, bytes, &$0) }) {
+            if !tiers.withLock({ copyIn(&vectors, position, bytes, &$0) }) {
                 // SAFETY: the buffer has `bytes` bytes and lives for the call.
                 try unsafe withPage(bytes) { page throws(StorageError) in
                     _ = unsafe vectors.copy(to: page)
-                    try unsafe file.write(from: UnsafeRawBufferPointer(page), at: position)
+                    try unsafe writeToFile(UnsafeRawBufferPointer(page), at: position)
                 }
             }
             vectors.dropFirst(bytes)
@@ -103,9 +114,9 @@ final class BudgetStore: SwapStore, @unchecked Sendable {
 
     override func discard(at offset: UInt64, byteCount: UInt64) throws(StorageError) {
         let position = try start(offset, Int(clamping: byteCount))
-        chunks.withLock { chunks in
+        tiers.withLock { tiers in
             for place in stride(from: position, to: position + Int(clamping: byteCount), by: BudgetStore.pageBytes) {
-                forget(UInt64(place / BudgetStore.pageBytes), &chunks)
+                forget(place / BudgetStore.pageBytes, &tiers)
             }
         }
         try file.storage.discard(at: offset, byteCount: byteCount)
@@ -117,28 +128,27 @@ final class BudgetStore: SwapStore, @unchecked Sendable {
     }
 
     override func readPage(_ slot: UInt64, into page: UnsafeMutableRawBufferPointer) throws(StorageError) {
-        let isRead = chunks.withLock { _ in
-            guard resident.contains(slot) else { return false }
-            // SAFETY: a resident slot lies in an open chunk of the mapping.
-            unsafe page.copyMemory(from: UnsafeRawBufferPointer(start: mapping.baseAddress + Int(slot) * page.count, count: page.count))
-            return true
+        guard let start = page.baseAddress, page.count == BudgetStore.pageBytes else { throw .failed(errno: EINVAL) }
+        // SAFETY: the buffer has one page.
+        switch tiers.withLock({ unsafe copyOut(Int(clamping: slot), to: start, &$0) }) {
+        case .copied: return
+        case .damaged: throw .failed(errno: EIO)
+        case .isInFile: try unsafe file.read(into: page, at: Int(slot) * page.count)
         }
-        if !isRead { try unsafe file.read(into: page, at: Int(slot) * page.count) }
     }
 
     override func writePage(_ slot: UInt64, from page: UnsafeRawBufferPointer, isResident: Bool) throws(StorageError) {
         let offset = Int(slot) * page.count
-        guard isResident else { return try unsafe file.write(from: page, at: offset) }
-        let isWritten = chunks.withLock { chunks in
+        guard isResident else { return try unsafe writeToFile(page, at: offset) }
+        let isWritten = tiers.withLock { tiers in
             // The guest may have had it in memory before the budget was made smaller.
-            let budget = chunks.budget
-            chunks.budget = .max
-            defer { chunks.budget = budget }
-            let index = offset / BudgetStore.chunkBytes
-            guard let used = open(index, &chunks), MemoryStore.populate(mapping, offset, page.count) else { return false }
+            let budget = tiers.budget
+            tiers.budget = .max
+            defer { tiers.budget = budget }
+            guard open(offset / BudgetStore.chunkBytes, &tiers), MemoryStore.populate(mapping, offset, page.count) else { return false }
             // SAFETY: the chunk is open while we hold the lock.
             unsafe UnsafeMutableRawBufferPointer(start: mapping.baseAddress + offset, count: page.count).copyMemory(from: page)
-            if !resident.set(slot, true) { chunks.states[index] = .open(used: used + 1) }
+            keepInMemory(Int(slot), &tiers)
             return true
         }
         guard isWritten else { throw .failed(errno: ENOMEM) }
@@ -146,74 +156,115 @@ final class BudgetStore: SwapStore, @unchecked Sendable {
 
     // MARK: Under the lock
 
-    /// Copies a page to the guest; false when the page is in the file.
-    private func copyOut(_ vectors: inout GuestVectors, _ position: Int, _ bytes: Int) -> Bool {
-        guard resident.contains(UInt64(position / BudgetStore.pageBytes)) else { return false }
-        // SAFETY: start(_:_:) has checked the range, and a resident slot lies in an accessible chunk.
-        _ = unsafe vectors.copy(from: UnsafeRawBufferPointer(start: mapping.baseAddress + position, count: bytes))
-        return true
+    private enum Copied {
+        case copied, isInFile, damaged
+    }
+
+    /// Copies a page to the guest.
+    private func copyOut(_ vectors: inout GuestVectors, _ position: Int, _ bytes: Int, _ tiers: inout StoreTiers) -> Copied {
+        let slot = position / BudgetStore.pageBytes
+        tiers.use(slot)
+        if tiers.place(slot) == .memory {
+            // SAFETY: start(_:_:) has checked the range, and the memory of a slot that is in memory is readable.
+            _ = unsafe vectors.copy(from: UnsafeRawBufferPointer(start: mapping.baseAddress + position, count: bytes))
+            statistics.memory.add()
+            return .copied
+        }
+        return unsafe withUnsafeTemporaryAllocation(byteCount: BudgetStore.pageBytes, alignment: 16) { page in
+            guard let start = page.baseAddress else { return .damaged }
+            let began = TickClock.monotonicNanoseconds()
+            // SAFETY: the buffer has one page.
+            let copied = unsafe copyOut(slot, to: start, &tiers)
+            guard copied == .copied else { return copied }
+            _ = unsafe vectors.copy(from: UnsafeRawBufferPointer(rebasing: page.prefix(bytes)))
+            if tiers.place(slot) == .compressed {
+                statistics.compressed.record(since: began)
+                request(slot / BudgetStore.chunkPages)
+            }
+            return .copied
+        }
+    }
+
+    /// Copies a page.
+    private func copyOut(_ slot: Int, to page: UnsafeMutableRawPointer, _ tiers: inout StoreTiers) -> Copied {
+        switch tiers.place(slot) {
+        case .none, .zero:
+            // SAFETY: here and below, the callers give one page. The memory of a slot that is in memory is readable while this thread has the lock.
+            _ = unsafe memset(page, 0, BudgetStore.pageBytes)
+            return .copied
+        case .memory:
+            unsafe page.copyMemory(from: mapping.baseAddress + slot * BudgetStore.pageBytes, byteCount: BudgetStore.pageBytes)
+            return .copied
+        case .compressed:
+            let chunk = tiers.chunks[slot / BudgetStore.chunkPages].compressed
+            return unsafe chunk?.read(slot % BudgetStore.chunkPages, into: page) == true ? .copied : .damaged
+        case .file:
+            return .isInFile
+        }
     }
 
     /// Copies a page from the guest; false when the page must go to the file.
-    private func copyIn(_ vectors: inout GuestVectors, _ position: Int, _ bytes: Int, _ chunks: inout Chunks) -> Bool {
-        let slot = UInt64(position / BudgetStore.pageBytes)
-        let index = position / BudgetStore.chunkBytes
+    private func copyIn(_ vectors: inout GuestVectors, _ position: Int, _ bytes: Int, _ tiers: inout StoreTiers) -> Bool {
+        let (slot, index) = (position / BudgetStore.pageBytes, position / BudgetStore.chunkBytes)
+        if tiers.chunks[index].state != .open, bytes == BudgetStore.pageBytes, BudgetStore.isZero(vectors, bytes) {
+            // It costs nothing, and needs no chunk.
+            _ = cancelMove(index, &tiers)
+            forget(slot, &tiers)
+            tiers.setPlace(slot, .zero)
+            tiers.use(slot)
+            return true
+        }
         // Populating reports missing memory as an error; a write would raise SIGBUS.
-        guard let used = open(index, &chunks), MemoryStore.populate(mapping, position, bytes) else {
-            forget(slot, &chunks)
+        guard open(index, &tiers), MemoryStore.populate(mapping, position, bytes) else {
+            forget(slot, &tiers)
             return false
         }
         // SAFETY: start(_:_:) has checked the range, and the chunk stays accessible while this thread holds the lock.
         _ = unsafe vectors.copy(to: UnsafeMutableRawBufferPointer(start: mapping.baseAddress + position, count: bytes))
-        if !resident.set(slot, true) { chunks.states[index] = .open(used: used + 1) }
+        keepInMemory(slot, &tiers)
+        tiers.use(slot)
         return true
     }
 
-    /// Makes a chunk accessible.
-    ///
-    /// - Returns: its resident slots; nil when the budget or mprotect(2) does not allow it. The caller then calls `forget(_:_:)`, which
-    ///   makes a partly accessible chunk inaccessible again.
-    private func open(_ index: Int, _ chunks: inout Chunks) -> Int? {
-        if case .open(let used) = chunks.states[index] { return used }
-        if case .absent = chunks.states[index] {
-            let bytes = UInt64(BudgetStore.chunkBytes)
-            guard chunks.residentByteCount <= chunks.budget, bytes <= chunks.budget &- chunks.residentByteCount else { return nil }
-            chunks.residentByteCount &+= bytes
+    /// Whether the guest's page is zero. The guest may change it meanwhile: then it has written zeroes before.
+    private static func isZero(_ vectors: GuestVectors, _ bytes: Int) -> Bool {
+        var left = bytes
+        for index in 0..<vectors.count where left > 0 {
+            // SAFETY: the range is guest memory, which stays mapped; only reads.
+            let range = unsafe vectors[index]
+            let count = min(left, range.count)
+            guard unsafe isZero(UnsafeRawBufferPointer(rebasing: range.prefix(count))) else { return false }
+            left -= count
         }
-        chunks.states[index] = .open(used: 0)
-        return protect(index, PROT_READ | PROT_WRITE) ? 0 : nil
+        return left == 0
     }
 
-    /// Removes a slot from memory; frees the chunk when it was the last one.
-    private func forget(_ slot: UInt64, _ chunks: inout Chunks) {
-        let index = Int(slot) * BudgetStore.pageBytes / BudgetStore.chunkBytes
-        switch chunks.states[index] {
-        case .absent: return
-        case .closed: break
-        case .open(let used):
-            let left = resident.set(slot, false) ? used - 1 : used
-            chunks.states[index] = .open(used: left)
-            // First inaccessible, then freed: a guest that writes in between faults. In the other order it would allocate memory that the store
-            // does not count. If mprotect(2) fails, the chunk stays accessible and counted, and the next slot that it loses tries again.
-            guard left == 0, protect(index, PROT_NONE) else { return }
-            chunks.states[index] = .closed
+    /// Whether all bytes are zero.
+    static func isZero(_ bytes: UnsafeRawBufferPointer) -> Bool {
+        guard let start = bytes.baseAddress, bytes.count > 0 else { return true }
+        // SAFETY: both ranges lie in the buffer: equal to itself one byte further, and the first byte is 0.
+        return unsafe start.load(as: UInt8.self) == 0 && memcmp(start, start + 1, bytes.count - 1) == 0
+    }
+
+    // MARK: The file
+
+    /// Writes a slot to the file. Waits while the mover writes slots of the same chunk.
+    private func writeToFile(_ page: UnsafeRawBufferPointer, at position: Int) throws(StorageError) {
+        let (slot, index) = (position / BudgetStore.pageBytes, position / BudgetStore.chunkBytes)
+        while !tiers.withLock({ tiers in
+            guard !tiers.chunks[index].isBusy else { return false }
+            tiers.chunks[index].fileWriters += 1
+            tiers.chunks[index].fileVersion &+= 1
+            forget(slot, &tiers)
+            tiers.setPlace(slot, .file)
+            tiers.use(slot)
+            return true
+        }) {
+            usleep(100)
         }
-        let (offset, bytes) = extent(index)
-        // SAFETY: the chunk lies in the mapping, and no slot in it is resident.
-        guard unsafe madvise(mapping.baseAddress + offset, bytes, MADV_DONTNEED) == 0 else { return }
-        chunks.states[index] = .absent
-        chunks.residentByteCount &-= UInt64(BudgetStore.chunkBytes)
-    }
-
-    private func protect(_ index: Int, _ protection: Int32) -> Bool {
-        let (offset, bytes) = extent(index)
-        // SAFETY: the chunk lies in the mapping; every thread that accesses it holds the lock, as this one does.
-        return unsafe mprotect(mapping.baseAddress + offset, bytes, protection) == 0
-    }
-
-    private func extent(_ index: Int) -> (offset: Int, byteCount: Int) {
-        let offset = index * BudgetStore.chunkBytes
-        return (offset, min(BudgetStore.chunkBytes, mapping.byteCount - offset))
+        defer { tiers.withLock { $0.chunks[index].fileWriters -= 1 } }
+        statistics.writtenToFile.add()
+        try unsafe file.write(from: page, at: position)
     }
 
     // MARK: Helpers

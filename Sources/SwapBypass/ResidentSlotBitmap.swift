@@ -40,6 +40,12 @@ final class ResidentSlotBitmap: Sendable {
         return before & bit != 0
     }
 
+    /// Clears all bits, and gives their memory back.
+    func clear() {
+        // SAFETY: the whole mapping; anonymous memory reads as zeroes then.
+        _ = unsafe madvise(mapping.baseAddress, mapping.byteCount, MADV_DONTNEED)
+    }
+
     private static func bit(_ slot: UInt64) -> UInt64 { 1 << (slot % 64) }
 
     private func word(_ slot: UInt64) -> UnsafeMutablePointer<Atomic<UInt64>> {

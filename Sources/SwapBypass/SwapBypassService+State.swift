@@ -14,6 +14,8 @@ extension SwapBypassService: Snapshotable {
         var windowAddress: UInt64
         /// GPA of the resident-slot bitmap; 0 when all slots are resident.
         var bitmapAddress: UInt64
+        /// GPA of the accessed-slot bitmap; 0 when the store has none.
+        var accessedBitmapAddress: UInt64
         /// The guest can access the window.
         var isWindowMapped: Bool
         var isEnabled: Bool
@@ -22,18 +24,21 @@ extension SwapBypassService: Snapshotable {
         /// The guest's latest report.
         var guestStatus: UInt64
         var budget: UInt64?
+        /// The guest's module offers SWAP_AGE and SWAP_EVICT.
+        var canEvict: Bool
     }
 
     /// The kind of the state in a saved machine.
     public static let stateKind = "swap-bypass"
 
-    /// Returns the state.
+    /// Returns the state. Waits until no page moves: the machine is paused, so that no move begins.
     public func saveState() throws(VMMError) -> State {
-        State(
+        mover?.waitUntilIdle()
+        return State(
             byteCount: store.byteCount, diskRegisters: diskRegisters, windowAddress: windowAddress, bitmapAddress: residentSlotsAddress,
-            isWindowMapped: mapped.withLock { $0.window }, isEnabled: enabled.load(ordering: .relaxed),
+            accessedBitmapAddress: accessedSlotsAddress, isWindowMapped: mapped.withLock { $0.window }, isEnabled: enabled.load(ordering: .relaxed),
             requestGeneration: requestGeneration.load(ordering: .relaxed), guestStatus: status.load(ordering: .acquiring),
-            budget: store.budget)
+            budget: store.budget, canEvict: canEvict.load(ordering: .sequentiallyConsistent))
     }
 
     /// Maps the window at its saved address, because the guest's page tables point to it.
@@ -41,10 +46,11 @@ extension SwapBypassService: Snapshotable {
         guard state.byteCount == store.byteCount, (state.budget == nil) == (store.budget == nil) else {
             throw .user("the saved swap disk has \(state.byteCount) bytes, this one \(store.byteCount), or only one of them has a budget")
         }
-        let own = [diskRegisters, windowAddress, residentSlotsAddress]
-        guard own == [state.diskRegisters, state.windowAddress, state.bitmapAddress] else {
+        let own = [diskRegisters, windowAddress, residentSlotsAddress, accessedSlotsAddress]
+        guard own == [state.diskRegisters, state.windowAddress, state.bitmapAddress, state.accessedBitmapAddress] else {
             throw .user("the saved swap disk and its window lie at other addresses than on this machine")
         }
+        canEvict.store(state.canEvict, ordering: .sequentiallyConsistent)
         enabled.store(state.isEnabled, ordering: .relaxed)
         requestGeneration.store(state.requestGeneration, ordering: .relaxed)
         status.store(state.guestStatus, ordering: .releasing)

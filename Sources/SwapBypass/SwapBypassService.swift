@@ -27,10 +27,17 @@ public final class SwapBypassService: SymbioticService, @unchecked Sendable {
     var diskRegisters: UInt64 = 0
     var windowAddress: UInt64 = 0
     var residentSlotsAddress: UInt64 = 0
+    var accessedSlotsAddress: UInt64 = 0
+    /// Moves pages between the tiers; nil for a store without a budget. Set before a vCPU runs.
+    private(set) var mover: TierMover?
+    /// The guest's module offers SWAP_AGE and SWAP_EVICT.
+    let canEvict = Atomic<Bool>(false)
+    /// Number of the latest SWAP_AGE or SWAP_EVICT, and the latest that the guest has served.
+    let tierRequests = Monitor<(made: UInt64, served: UInt64)>((0, 0))
 
     let enabled: Atomic<Bool>
-    /// Whether the guest can access the window and the resident-slot bitmap. They stay mapped.
-    let mapped = Mutex<(window: Bool, residentSlots: Bool)>((false, false))
+    /// Whether the guest can access the window, the resident-slot bitmap and the accessed-slot bitmap. They stay mapped.
+    let mapped = Mutex<(window: Bool, residentSlots: Bool, accessedSlots: Bool)>((false, false, false))
     /// Counts the requests to switch.
     let requestGeneration = Atomic<UInt32>(0)
     /// The guest's latest report.
@@ -57,6 +64,11 @@ public final class SwapBypassService: SymbioticService, @unchecked Sendable {
         diskRegisters = machine.registers(of: disk) ?? 0
         windowAddress = try machine.reserveWindow(byteCount: store.byteCount)
         if let slots = store.residentSlots { residentSlotsAddress = try machine.reserveWindow(byteCount: UInt64(slots.mapping.byteCount)) }
+        if let slots = store.accessedSlots { accessedSlotsAddress = try machine.reserveWindow(byteCount: UInt64(slots.mapping.byteCount)) }
+        guard let store = store as? BudgetStore else { return }
+        let started = TierMover(store) { [weak self] in self }
+        try started.start()
+        mover = started
     }
 
     /// Copies the pages.
@@ -65,7 +77,12 @@ public final class SwapBypassService: SymbioticService, @unchecked Sendable {
         try store.copyContents(from: other.store)
     }
 
+    deinit {
+        mover?.stop()
+    }
+
     public override func end() {
+        mover?.stop()
         store.close()
     }
 
@@ -74,7 +91,10 @@ public final class SwapBypassService: SymbioticService, @unchecked Sendable {
     public override func handle(doorbell: UInt8, _ values: SymCallValues, on vcpu: SymbioticVCPU) {
         switch UInt32(doorbell) {
         case SYMBIOTIC_DOORBELL_SWAP_FAULT: handleFault(values, vcpu)
-        case SYMBIOTIC_DOORBELL_SWAP_ATTACH: attach()
+        case SYMBIOTIC_DOORBELL_SWAP_ATTACH:
+            canEvict.store(values.rbx & UInt64(SYMBIOTIC_SWAP_CAN_EVICT) != 0, ordering: .sequentiallyConsistent)
+            attach()
+        case SYMBIOTIC_DOORBELL_SWAP_DONE: tierRequests.update { $0.served = values.rbx }
         case SYMBIOTIC_DOORBELL_SWAP_STATE:
             let reported = SwitchStatus(
                 isOn: values.rbx & UInt64(SYMBIOTIC_SWAP_ON) != 0, reason: UInt32(truncatingIfNeeded: values.rcx),
@@ -94,7 +114,7 @@ public final class SwapBypassService: SymbioticService, @unchecked Sendable {
             return counts.invalid.add()
         }
         guard enabled.load(ordering: .relaxed) else { return counts.declined.add() }
-        if let slots = store.residentSlots, !slots.contains(values.rcx) { return counts.notResident.add() }
+        if let slots = store.residentSlots, !slots.contains(values.rcx), !store.bringBack(values.rcx) { return counts.notResident.add() }
         let pages = policies[vcpu.index].neighbourhood(of: entry, in: first...last, region: values.rbx >> 21, space: values.rsi)
         counts.calls.add()
         do throws(SymCallFailure) {
@@ -114,13 +134,14 @@ public final class SwapBypassService: SymbioticService, @unchecked Sendable {
             writeRequest(page)
             page.store(diskRegisters, at: Offset.disk)
             page.store(store.residentSlots == nil ? 0 : residentSlotsAddress, at: Offset.residentSlots)
+            page.store(store.accessedSlots == nil ? 0 : accessedSlotsAddress, at: Offset.accessedSlots)
             page.store(isMapped ? store.byteCount / GuestMemory.pageSize : 0, at: Offset.windowPages)
             page.store(isMapped ? windowAddress : 0, at: Offset.window)
         }
         if !hasPage { counts.invalid.add() }
     }
 
-    /// Maps the window and the resident-slot bitmap, unless they are mapped. False on an error of KVM.
+    /// Maps the window and the bitmaps, unless they are mapped. False on an error of KVM.
     func mapWindow(on machine: any ServiceHost) -> Bool {
         mapped.withLock { mapped in
             do throws(VMMError) {
@@ -131,6 +152,10 @@ public final class SwapBypassService: SymbioticService, @unchecked Sendable {
                     try machine.map(slots.mapping, at: residentSlotsAddress, readOnly: true)
                 }
                 mapped.residentSlots = true
+                if !mapped.accessedSlots, let slots = store.accessedSlots {
+                    try machine.map(slots.mapping, at: accessedSlotsAddress, readOnly: false)
+                }
+                mapped.accessedSlots = true
                 return true
             } catch {
                 return false
@@ -157,6 +182,7 @@ public final class SwapBypassService: SymbioticService, @unchecked Sendable {
         static let windowPages = Int(SYMBIOTIC_SWAP_OFFSET_WINDOW_PAGES)
         static let disk = Int(SYMBIOTIC_SWAP_OFFSET_DISK)
         static let residentSlots = Int(SYMBIOTIC_SWAP_OFFSET_RESIDENT)
+        static let accessedSlots = Int(SYMBIOTIC_SWAP_OFFSET_ACCESSED)
         static let counters = Int(SYMBIOTIC_SWAP_OFFSET_COUNTERS)
     }
 
@@ -213,6 +239,7 @@ public final class SwapBypassService: SymbioticService, @unchecked Sendable {
         all.append(("store_bytes", store.byteCount))
         all.append(("store_resident_bytes", store.residentByteCount))
         if let budget = store.budget { all.append(("store_budget_bytes", budget)) }
+        all += store.tierCounters
         machine?.withGlobalPage(of: self) { page in
             for (index, name) in SwapCounters.guestNames.enumerated() {
                 all.append((name, page.load(Offset.counters + 8 * index) ?? UInt64(0)))

@@ -31,7 +31,7 @@ final class SwapCounters: Sendable {
         "guest_faults", "guest_hits", "guest_mapped", "guest_restored", "guest_fences", "guest_pins", "guest_not_exclusive", "guest_zero",
         "guest_clean", "guest_other_device", "guest_busy", "guest_invalidated", "guest_new_process", "guest_not_qualified",
         "guest_by_kernel", "guest_processes", "guest_flushes", "guest_no_memory", "guest_lost", "guest_not_held",
-        "guest_region_limit",
+        "guest_region_limit", "guest_evicted", "guest_accessed",
     ]
 }
 

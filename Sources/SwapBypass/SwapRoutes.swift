@@ -13,12 +13,14 @@ package struct SwapBypassState: Codable, Sendable, Equatable {
     package let unavailableReason: String?
     /// Counters by name.
     package let counters: [String: UInt64]
+    /// The store's tiers; nil when it has no budget.
+    package let tiers: SwapTiers?
 
     /// The names of the fields.
     package enum CodingKeys: String, CodingKey {
         case wanted, state
         case unavailableReason = "unavailable_reason"
-        case counters
+        case counters, tiers
     }
 }
 
@@ -46,25 +48,28 @@ package struct SwapChange: APIResource {
 ///
 ///     GET /swap-bypass                       state and counters
 ///     PUT /swap-bypass {"state": "on"}       requests the state; answers when the guest has changed it
-///     PUT /swap-bypass {"budget_bytes": N}   sets the budget of the store
+///     PUT /swap-bypass {"budget_bytes": N}   sets the budget of the store; PATCH does the same
 package enum SwapRoutes {
     /// Creates the routes. The machine may not exist yet.
     package static func routes(for machine: @escaping @Sendable () -> VirtualMachine?) -> [APIRoute] {
         [
             APIRoute(.get, "/swap-bypass", lane: .life) { _ throws(APIError) in try .json(state(of: service(of: machine()))) },
-            APIRoute(.put, "/swap-bypass") { request throws(APIError) in
-                let service = try service(of: machine())
-                let received: Received<SwapChange> = try request.body()
-                let wanted = received.state
-                let budget = try budget(received)
-                guard wanted != nil || budget != nil else { throw APIError(400, "the request's body: give state or budget_bytes") }
-                if let budget, !service.store.setBudget(budget) {
-                    throw APIError(400, "budget_bytes: the store has no budget: use --swap SIZE,path=FILE,budget=SIZE")
-                }
-                if let wanted, let reason = service.setEnabled(wanted == .on) { throw APIError(400, reason) }
-                return try .json(state(of: service))
-            },
+            APIRoute(.put, "/swap-bypass") { request throws(APIError) in try change(request, machine()) },
+            APIRoute(.patch, "/swap-bypass") { request throws(APIError) in try change(request, machine()) },
         ]
+    }
+
+    private static func change(_ request: APIRequest, _ machine: VirtualMachine?) throws(APIError) -> APIResponse {
+        let service = try service(of: machine)
+        let received: Received<SwapChange> = try request.body()
+        let wanted = received.state
+        let budget = try budget(received)
+        guard wanted != nil || budget != nil else { throw APIError(400, "the request's body: give state or budget_bytes") }
+        if let budget, !service.store.setBudget(budget) {
+            throw APIError(400, "budget_bytes: the store has no budget: use --swap SIZE,path=FILE,budget=SIZE")
+        }
+        if let wanted, let reason = service.setEnabled(wanted == .on) { throw APIError(400, reason) }
+        return try .json(state(of: service))
     }
 
     private static func budget(_ received: Received<SwapChange>) throws(APIError) -> UInt64? {
@@ -87,6 +92,6 @@ package enum SwapRoutes {
         let counters = Dictionary(service.counters().map { ($0.name, $0.value) }) { first, _ in first }
         return SwapBypassState(
             wanted: service.isEnabled ? .on : .off, state: service.isActive ? .on : .off, unavailableReason: service.unavailableReason,
-            counters: counters)
+            counters: counters, tiers: service.store.tierReport)
     }
 }

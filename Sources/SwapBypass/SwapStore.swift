@@ -40,8 +40,22 @@ public class SwapStore: BlockStorage, @unchecked Sendable {
     /// The slots that the guest can access through the window; nil: all.
     var residentSlots: ResidentSlotBitmap? { nil }
 
+    /// The slots that the guest has accessed since the last pass of the ageing; nil: the store does not age its slots.
+    var accessedSlots: ResidentSlotBitmap? { nil }
+
+    /// The guest has touched a slot that it does not map: brings it back to the window's memory, if that is allowed and short. A vCPU's thread.
+    ///
+    /// - Returns: whether the guest may map the slot now.
+    func bringBack(_ slot: UInt64) -> Bool { true }
+
     /// Most bytes of memory that the store may use; nil: no limit.
     public var budget: UInt64? { nil }
+
+    /// Counters of the store's tiers, in the order to print.
+    var tierCounters: [(name: String, value: UInt64)] { [] }
+
+    /// The state of the store's tiers; nil when it has only one.
+    package var tierReport: SwapTiers? { nil }
 
     /// Sets the budget; false when the store has none.
     func setBudget(_ byteCount: UInt64) -> Bool { false }

@@ -74,6 +74,23 @@ internal import Glibc
         return unsafe address
     }
 
+    /// Unmaps the end of the mapping.
+    ///
+    /// - Parameter byteCount: the length of the part that stays, a multiple of the page size, not 0 and at most the mapping's length.
+    package consuming func shortened(to byteCount: Int) -> MemoryMapping {
+        let (start, whole) = unsafe (baseAddress, self.byteCount)
+        guard byteCount > 0, byteCount < whole else { return self }
+        discard self
+        // SAFETY: the end of this mapping, which nobody owns any more.
+        _ = unsafe munmap(start + byteCount, whole - byteCount)
+        return unsafe MemoryMapping(adopting: start, byteCount)
+    }
+
+    private init(adopting start: UnsafeMutableRawPointer, _ byteCount: Int) {
+        unsafe baseAddress = start
+        self.byteCount = byteCount
+    }
+
     deinit {
         // SAFETY: only the owner unmaps, and its users borrow it.
         _ = unsafe munmap(baseAddress, byteCount)

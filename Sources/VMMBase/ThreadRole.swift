@@ -10,6 +10,8 @@ package enum ThreadRole: String, CaseIterable, Sendable {
     case block = "blk"
     /// Network interfaces, the random number generator, and the activation and stop of both.
     case devices = "symvmm-io"
+    /// What a symbiotic service does beside the guest; label: the service.
+    case service = "service"
     /// Kicks a vCPU whose symcall exceeds its time limit.
     case symcallLimit = "symcall-limit"
     /// Reads the console's input.

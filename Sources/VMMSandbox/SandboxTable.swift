@@ -14,6 +14,7 @@ package enum SandboxTable {
         case .block: common + block
         case .devices: common + devices
         case .symcallLimit: common
+        case .service: common + symcalls + swapFile
         case .consoleInput: common + waiting
         case .consoleOutput: common + waiting
         case .signals: common + interruptLine + [.allow(.rt_sigtimedwait, "sigwait(3)")]
@@ -87,6 +88,12 @@ package enum SandboxTable {
     private static let symcalls: [AllowedCall] = [
         .allow(.eventfd2, "a symcall's eventfd, which the vCPU signals when it is done"),
         .allow(.poll, "waits for a symcall"),
+    ]
+
+    /// Pages that the swap store moves.
+    private static let swapFile: [AllowedCall] = [
+        .allow(.pread64, "reads pages of the swap file"),
+        .allow(.pwrite64, "writes pages to the swap file"),
     ]
 
     // MARK: One role each

@@ -20,6 +20,10 @@
 #define SYMBIOTIC_DOORBELL_SWAP_ATTACH	0x10U	/* requests the window */
 #define SYMBIOTIC_DOORBELL_SWAP_FAULT	0x11U	/* a task touched a swapped page */
 #define SYMBIOTIC_DOORBELL_SWAP_STATE	0x12U	/* bypass is on or off now */
+#define SYMBIOTIC_DOORBELL_SWAP_DONE	0x13U	/* SWAP_AGE or SWAP_EVICT is done */
+
+/* RBX of DOORBELL_SWAP_ATTACH: what the module can do */
+#define SYMBIOTIC_SWAP_CAN_EVICT	0x00000001U	/* SWAP_AGE and SWAP_EVICT */
 
 /* ---- Symcalls: 0x100 - 0x11f, only inside a doorbell's exit ----------------- */
 
@@ -27,6 +31,8 @@
 #define SYMBIOTIC_SYMCALL_SWAP_LAST	0x11fU
 #define SYMBIOTIC_SYMCALL_SWAP_MAP	0x100U	/* map pages around the fault */
 #define SYMBIOTIC_SYMCALL_SWAP_SWITCH	0x101U	/* switch bypass on or off */
+#define SYMBIOTIC_SYMCALL_SWAP_AGE	0x102U	/* report and clear accessed bits */
+#define SYMBIOTIC_SYMCALL_SWAP_EVICT	0x103U	/* restore slots that are not resident */
 
 /* SWAP_MAP and SWAP_FAULT number the entries of one page-table page */
 #define SYMBIOTIC_SWAP_ENTRIES		512U
@@ -49,6 +55,8 @@
 #define SYMBIOTIC_SWAP_VMM_DISK		0U
 /* vmm[]: GPA of the resident-slot bitmap; 0 = all slots are resident */
 #define SYMBIOTIC_SWAP_VMM_RESIDENT	1U
+/* vmm[]: GPA of the bitmap that SWAP_AGE writes; 0 = there is none */
+#define SYMBIOTIC_SWAP_VMM_ACCESSED	2U
 
 /* counters[] */
 #define SYMBIOTIC_SWAP_COUNTERS		64U
@@ -73,6 +81,8 @@
 #define SYMBIOTIC_SWAP_LOST		18U	/* mapped, but changed by others: 0 */
 #define SYMBIOTIC_SWAP_AWAY		19U	/* not mapped: the slot is not resident */
 #define SYMBIOTIC_SWAP_LIMITED		20U	/* faults of processes with the most regions */
+#define SYMBIOTIC_SWAP_EVICTED		21U	/* of the restored, by SWAP_EVICT */
+#define SYMBIOTIC_SWAP_ACCESSED		22U	/* accessed pages found by SWAP_AGE */
 
 /* Offset in the global page */
 #define SYMBIOTIC_SWAP_FIELDS_OFFSET	0x180U

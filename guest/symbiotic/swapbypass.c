@@ -23,7 +23,9 @@ struct swap_slot *swap_slots;
 unsigned long swap_window_pfn;
 unsigned long swap_window_pages;
 const unsigned long *swap_resident;
-static struct workqueue_struct *swap_queue;	/* of the switch alone */
+unsigned long *swap_accessed;
+/* Of the switch, SWAP_AGE and SWAP_EVICT: one after the other, so they find the tables */
+static struct workqueue_struct *swap_queue;
 
 #ifdef SYMBIOTIC_TEST
 unsigned int swap_without;
@@ -95,18 +97,29 @@ static bool is_addressable(u64 address, u64 pages)
 	       address >> PAGE_SHIFT <= limit - pages;
 }
 
-/* Maps the VMM's bitmap of resident slots. Address 0: all are resident. */
-static bool map_resident_bitmap(u64 address, u64 pages)
+/* Maps a bitmap of the VMM with a bit for each slot. Address 0: there is none. */
+static bool map_bitmap(unsigned int field, u64 pages, unsigned long **bitmap)
 {
+	const u64 address = READ_ONCE(swap_fields()->vmm[field]);
 	const u64 bytes = BITS_TO_LONGS(pages) * sizeof(long);
 
-	swap_resident = NULL;
+	*bitmap = NULL;
 	if (!address)
 		return true;
 	if (!is_addressable(address, DIV_ROUND_UP(bytes, PAGE_SIZE)))
 		return false;
-	swap_resident = memremap(address, bytes, MEMREMAP_WB);
-	return swap_resident;
+	*bitmap = memremap(address, bytes, MEMREMAP_WB);
+	return *bitmap;
+}
+
+static bool map_bitmaps(u64 pages)
+{
+	unsigned long *resident;
+
+	if (!map_bitmap(SYMBIOTIC_SWAP_VMM_RESIDENT, pages, &resident))
+		return false;
+	swap_resident = resident;
+	return map_bitmap(SYMBIOTIC_SWAP_VMM_ACCESSED, pages, &swap_accessed);
 }
 
 static void free_tables(void)
@@ -114,6 +127,9 @@ static void free_tables(void)
 	if (swap_resident)
 		memunmap((void *)swap_resident);
 	swap_resident = NULL;
+	if (swap_accessed)
+		memunmap(swap_accessed);
+	swap_accessed = NULL;
 	vfree(swap_slots);
 	swap_slots = NULL;
 }
@@ -133,9 +149,10 @@ static unsigned int switch_on(void)
 		return SYMBIOTIC_SWAP_NO_SYMBOLS;
 	if (zswap_was_enabled())
 		return SYMBIOTIC_SWAP_NO_ZSWAP;
-	if (!map_resident_bitmap(READ_ONCE(fields->vmm[SYMBIOTIC_SWAP_VMM_RESIDENT]),
-				 pages))
+	if (!map_bitmaps(pages)) {
+		free_tables();
 		return SYMBIOTIC_SWAP_NO_WINDOW;
+	}
 	swap_slots = vzalloc(array_size(pages, sizeof(*swap_slots)));
 	if (!swap_slots) {
 		free_tables();
@@ -244,13 +261,18 @@ void symbiotic_start_swap(void)
 		goto destroy;
 	if (symbiotic_add_symcall(SYMBIOTIC_SYMCALL_SWAP_SWITCH, symcall_switch))
 		goto remove;
+	if (swap_start_tiers(swap_queue))
+		goto remove_switch;
 	is_started = true;
 	/* The VMM fills in window, disk and request before the doorbell returns */
-	symbiotic_doorbell(SYMBIOTIC_DOORBELL_SWAP_ATTACH, 0, 0, 0, 0, 0);
+	symbiotic_doorbell(SYMBIOTIC_DOORBELL_SWAP_ATTACH,
+			   SYMBIOTIC_SWAP_CAN_EVICT, 0, 0, 0, 0);
 	read_first_request();
 	queue_work(swap_queue, &request_work);
 	return;
 
+remove_switch:
+	symbiotic_remove_symcall(SYMBIOTIC_SYMCALL_SWAP_SWITCH);
 remove:
 	symbiotic_remove_symcall(SYMBIOTIC_SYMCALL_SWAP_MAP);
 destroy:
@@ -272,6 +294,8 @@ void symbiotic_stop_swap(void)
 	WRITE_ONCE(request, READ_ONCE(request) & ~(u64)SYMBIOTIC_SWAP_ON);
 	queue_work(swap_queue, &request_work);
 	flush_work(&request_work);
+	/* With bypass off: the VMM takes a missing SWAP_EVICT for "nothing is mapped" */
+	swap_stop_tiers();
 	destroy_workqueue(swap_queue);
 	/* With bypass off, no fault and no exiting process queues any work */
 	swap_stop_mms();

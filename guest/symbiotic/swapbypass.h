@@ -7,6 +7,7 @@
  *   swapbypass_books.c   allocates the books of mapped entries
  *   swapbypass_restore.c replaces window entries by the original swap entries
  *   swapbypass_map.c     faults: the doorbell, and the symcall that maps
+ *   swapbypass_tiers.c   what the VMM asks when it sizes the store
  *   swapbypass_hooks.c   ftrace hooks
  *   swapbypass_quiet.c   suppresses a warning of the multi-generational LRU
  *
@@ -95,6 +96,7 @@ extern struct swap_slot *swap_slots;
 extern unsigned long swap_window_pfn;
 extern unsigned long swap_window_pages;
 extern const unsigned long *swap_resident;	/* a bit for each slot; NULL: all are resident */
+extern unsigned long *swap_accessed;		/* a bit for each slot; NULL: not wanted */
 bool swap_is_on(void);
 
 static_assert(offsetof(struct symbiotic_global_page, services) ==
@@ -195,6 +197,12 @@ static inline pte_t swap_original_entry(const struct swap_region *region,
 	return test_bit(i, region->exclusive) ? pte_swp_mkexclusive(pte) : pte;
 }
 
+/* The page is in the VMM's memory. It may leave at any time: map_entries() says how */
+static inline bool swap_is_resident(unsigned long slot)
+{
+	return !swap_resident || test_bit(slot, swap_resident);
+}
+
 /* swapbypass_restore.c */
 int swap_start_restore(void);
 void swap_stop_restore(void);
@@ -202,6 +210,7 @@ void swap_restore_range(struct swap_mm *owner, unsigned long start,
 			unsigned long end, bool may_sleep);
 void swap_restore_slot(unsigned long slot);
 void swap_restore_pinned(unsigned long slot);
+unsigned int swap_evict_slot(unsigned long slot);
 /* The caller holds owner->lock */
 void swap_free_empty_region(struct swap_mm *owner, struct swap_region *region);
 
@@ -225,6 +234,10 @@ void swap_drop_region(struct swap_mm *owner, unsigned long address);
 struct vm_fault;
 bool swap_bypass_fault(struct vm_fault *vmf);
 u64 swap_symcall_map(struct symbiotic_registers *regs);
+
+/* swapbypass_tiers.c */
+int swap_start_tiers(struct workqueue_struct *queue);
+void swap_stop_tiers(void);
 
 /* swapbypass_quiet.c */
 void swap_quiet_lru_gen(void);

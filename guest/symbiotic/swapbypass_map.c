@@ -238,8 +238,7 @@ static bool is_candidate(const struct swap_fault *fault, pte_t pte)
 	if (!has_only_copy(fault->device, fault->type, pte))
 		return false;
 	/* The page is in the VMM's file, not in its memory */
-	if (swap_resident &&
-	    !test_bit(swp_offset(pte_to_swp_entry(pte)), swap_resident)) {
+	if (!swap_is_resident(swp_offset(pte_to_swp_entry(pte)))) {
 		swap_count(SYMBIOTIC_SWAP_AWAY, 1);
 		return false;
 	}
@@ -286,6 +285,10 @@ static unsigned int map_entries(struct swap_fault *fault,
 	 * Pairs with the barrier in on_read(): swap-in puts the page into the
 	 * swap cache, then reads the owner; we publish the owner, then read
 	 * swap_map.
+	 *
+	 * The same for a slot that leaves the VMM's memory: the VMM clears its
+	 * bit, then SWAP_EVICT reads the owner; we publish the owner, then read
+	 * the bit. SWAP_EVICT waits for owner->lock, which we hold.
 	 */
 	smp_mb();
 	for_each_set_bit(i, candidates, SWAP_ENTRIES) {
@@ -295,6 +298,11 @@ static unsigned int map_entries(struct swap_fault *fault,
 		    swap_guards(SWAP_GUARD_LOOK)) {
 			WRITE_ONCE(swap_slots[slot].owner, NULL);
 			swap_count(SYMBIOTIC_SWAP_SHARED, 1);
+			continue;
+		}
+		if (!swap_is_resident(slot)) {
+			WRITE_ONCE(swap_slots[slot].owner, NULL);
+			swap_count(SYMBIOTIC_SWAP_AWAY, 1);
 			continue;
 		}
 		__assign_bit(i, region->exclusive, pte_swp_exclusive(pte));

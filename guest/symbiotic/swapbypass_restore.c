@@ -23,11 +23,13 @@ struct swap_part {
 	struct swap_region *region;
 	spinlock_t *ptl;		/* locked by the batch; NULL: none */
 	unsigned int first, last;
+	DECLARE_BITMAP(cleared, SWAP_ENTRIES);
 };
 
 /* One for each CPU: its user holds owner->lock, and no interrupt handler uses it */
 struct swap_batch {
 	unsigned int parts, entries;
+	bool only_away;			/* leaves the entries of resident slots */
 	unsigned long low, high;	/* covers the cleared entries */
 	struct swap_part part[BATCH_REGIONS];
 	unsigned long slots[BATCH_ENTRIES];	/* in the order of parts and entries */
@@ -53,6 +55,7 @@ static struct swap_batch *start_batch(void)
 
 	batch->parts = 0;
 	batch->entries = 0;
+	batch->only_away = false;
 	batch->low = ULONG_MAX;
 	batch->high = 0;
 	return batch;
@@ -74,12 +77,12 @@ static void forget_lost(struct swap_mm *owner, struct swap_region *region)
 }
 
 static void clear_entries(struct swap_mm *owner, struct swap_batch *batch,
-			  const struct swap_part *part)
+			  struct swap_part *part)
 {
 	struct swap_region *region = part->region;
 	pte_t *base = pte_offset_kernel(region->pmd, region->address);
 	unsigned int i, lost = 0;
-	unsigned long address;
+	unsigned long address, slot;
 	pte_t pte;
 
 	for (i = find_next_bit(region->mapped, part->last + 1, part->first);
@@ -93,8 +96,12 @@ static void clear_entries(struct swap_mm *owner, struct swap_batch *batch,
 			lost++;
 			continue;
 		}
+		slot = pte_pfn(pte) - swap_window_pfn;
+		if (batch->only_away && swap_is_resident(slot))
+			continue;
 		ptep_get_and_clear(owner->mm, address, base + i);
-		batch->slots[batch->entries++] = pte_pfn(pte) - swap_window_pfn;
+		__set_bit(i, part->cleared);
+		batch->slots[batch->entries++] = slot;
 		batch->low = min(batch->low, address);
 		batch->high = max(batch->high, address + PAGE_SIZE);
 	}
@@ -115,9 +122,7 @@ static unsigned int write_entries(struct swap_mm *owner,
 	pte_t *base = pte_offset_kernel(region->pmd, region->address);
 	unsigned int i, count = 0;
 
-	for (i = find_next_bit(region->mapped, part->last + 1, part->first);
-	     i <= part->last;
-	     i = find_next_bit(region->mapped, part->last + 1, i + 1)) {
+	for_each_set_bit(i, part->cleared, SWAP_ENTRIES) {
 		set_pte_at(owner->mm, region->address + i * PAGE_SIZE, base + i,
 			   swap_original_entry(region, i, slot[count]));
 		WRITE_ONCE(swap_slots[slot[count]].owner, NULL);
@@ -189,6 +194,7 @@ static bool add_part(struct swap_mm *owner, struct swap_batch *batch,
 	part->region = region;
 	part->first = first;
 	part->last = last;
+	bitmap_zero(part->cleared, SWAP_ENTRIES);
 	batch->parts++;
 	return true;
 }
@@ -280,7 +286,7 @@ static void restore_one(struct swap_mm *owner, unsigned long slot,
 	if (has_ptl) {
 		if (WARN_ON_ONCE(!spin_is_locked(pte_lockptr(owner->mm, region->pmd))))
 			return;
-		batch->part[0] = (struct swap_part){ region, NULL, i, i };
+		batch->part[0] = (struct swap_part){ .region = region, .first = i, .last = i };
 		batch->parts = 1;
 	} else {
 		add_part(owner, batch, region, i, i);
@@ -328,4 +334,40 @@ void swap_restore_pinned(unsigned long slot)
 		spin_unlock(&owner->lock);
 	}
 	rcu_read_unlock();
+}
+
+/*
+ * The VMM takes slots from its memory: restores this slot's entry, and the other
+ * entries of its region whose slots are not resident. Returns their number.
+ * Process context, no spinlock held, interrupts enabled.
+ */
+unsigned int swap_evict_slot(unsigned long slot)
+{
+	struct swap_region *region;
+	unsigned int count = 0;
+	struct swap_batch *batch;
+	struct swap_mm *owner;
+
+	rcu_read_lock();
+	owner = READ_ONCE(swap_slots[slot].owner);
+	if (owner) {
+		/* swap_symcall_map() holds this lock until it has mapped its range */
+		spin_lock(&owner->lock);
+		region = NULL;
+		if (READ_ONCE(swap_slots[slot].owner) == owner)
+			region = xa_load(&owner->regions,
+					 swap_slots[slot].address >> PMD_SHIFT);
+		if (region) {
+			batch = start_batch();
+			batch->only_away = true;
+			add_part(owner, batch, region, 0, SWAP_ENTRIES - 1);
+			count = restore_locked(owner, batch);
+			unlock_parts(batch);
+			swap_free_empty_region(owner, region);
+		}
+		spin_unlock(&owner->lock);
+	}
+	rcu_read_unlock();
+	swap_count(SYMBIOTIC_SWAP_EVICTED, count);
+	return count;
 }

@@ -18,6 +18,9 @@ extension VirtualMachine: ServiceHost {
         GuestMemory.holeEnd &+ memory.highByteCount
     }
 
+    /// Whether the vCPUs run.
+    public var isRunning: Bool { state == .running }
+
     /// Reserves the next free range above RAM.
     public func reserveWindow(byteCount: UInt64) throws(VMMError) -> UInt64 {
         guard let gpa = resources.withLock({ $0.allocateWindow(byteCount: byteCount) }) else {

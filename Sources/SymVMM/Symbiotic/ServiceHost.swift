@@ -7,6 +7,9 @@ public protocol ServiceHost: AnyObject, Sendable {
     /// The guest's memory.
     var memory: GuestMemory { get }
 
+    /// Whether the vCPUs run: not before the start, in a pause, or after the end. It may change at any time.
+    var isRunning: Bool { get }
+
     /// GPA of the registers of a service's virtio device; nil when the machine does not have the device.
     func registers(of device: VirtioDevice) -> UInt64?
 
