@@ -10,8 +10,11 @@ import VMMBase
 
 extension FuzzTarget {
     static let budget = FuzzTarget(
-        name: "budget", summary: "a swap store with a budget, while a second thread writes through the guest's window",
-        maximumLength: 512, seeds: { [[0, 1, 2, 3, 4, 5, 6, 7, 8, 9], [0, 0, 0, 16, 1, 0, 0, 16, 4, 3, 0, 200, 2]] },
+        name: "budget", summary: "a swap store with a budget and its tiers, while a second thread writes through the guest's window",
+        maximumLength: 512,
+        seeds: {
+            [[1, 0, 0, 0, 16, 0, 0, 0, 0, 16, 9, 0, 0, 1], [0, 1, 2, 3, 4, 5, 6, 7, 8, 9], [0, 0, 0, 16, 1, 0, 0, 16, 4, 3, 0, 200, 2]]
+        },
         prepare: { try BudgetFuzz().run })
 }
 
@@ -19,7 +22,7 @@ extension FuzzTarget {
 final class BudgetFuzz {
     private static let byteCount: UInt64 = 16 << 20
     private static let chunk = 2 << 20
-    private let store: SwapStore
+    private let store: BudgetStore
     private let folder: FuzzFolder
     private let memory: UnsafeMutableRawPointer
     private let writer: WindowWriter
@@ -27,7 +30,7 @@ final class BudgetFuzz {
     init() throws {
         folder = try FuzzFolder()
         let path = "\(folder.path)/swap"
-        store = try SwapStore.make(SwapConfiguration(byteCount: BudgetFuzz.byteCount, path: path, budget: 4 << 20))
+        store = try BudgetStore(path: path, byteCount: BudgetFuzz.byteCount, budget: 4 << 20)
         memory = .allocate(byteCount: BudgetFuzz.chunk, alignment: 4096)
         memory.initializeMemory(as: UInt8.self, repeating: 7, count: BudgetFuzz.chunk)
         writer = try WindowWriter(store.mapping.baseAddress, store.mapping.byteCount)
@@ -42,10 +45,24 @@ final class BudgetFuzz {
             let slot = UInt64(input.number(below: 4096))
             let count = min(1 + input.number(below: 300), 4096 - Int(slot))
             let (offset, bytes) = (slot * 4096, count * 4096)
-            switch input.byte() % 6 {
+            let index = Int(slot) / BudgetStore.chunkPages
+            switch input.byte() % 10 {
             case 0, 1, 2: try transfer(bytes) { vectors throws(StorageError) in try store.write(from: &vectors, at: offset) }
             case 3: try transfer(bytes) { vectors throws(StorageError) in try store.read(into: &vectors, at: offset) }
             case 4: try store.discard(at: offset, byteCount: UInt64(bytes))
+            case 6: _ = store.bringBack(slot)
+            case 7: store.bringBackChunk(index)
+            case 8: _ = store.spill(index)
+            case 9:
+                guard let move = store.begin(index, toFile: input.flag()) else { break }
+                // What the guest does while its mappings are taken back.
+                switch input.byte() % 4 {
+                case 0: try store.discard(at: offset, byteCount: UInt64(bytes))
+                case 1: _ = store.bringBack(slot)
+                case 2: try transfer(bytes) { vectors throws(StorageError) in try store.write(from: &vectors, at: offset) }
+                default: break
+                }
+                if input.flag() { _ = store.finish(move) } else { store.abandon(move) }
             default:
                 let budget = UInt64(input.byte() % 10) << 20
                 largest = max(largest, budget)
@@ -58,6 +75,7 @@ final class BudgetFuzz {
         expect(store.residentByteCount == 0, "\(store.residentByteCount) bytes counted after all slots were freed")
         let left = measured()
         expect(left == 0, "\(left) bytes resident after all slots were freed")
+        expect(store.compressedBytes.count == 0, "\(store.compressedBytes.count) bytes of compressed pages after all slots were freed")
         if isRacing { writer.stop() }
     }
 

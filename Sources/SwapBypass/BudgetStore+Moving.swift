@@ -223,7 +223,7 @@ extension BudgetStore {
             }
             if tiers.chunks[move.index].compressedPages == 0 { tiers.chunks[move.index].compressed = nil }
             if !move.toFile { tiers.chunks[move.index].isIncompressible = compressed == nil && !pages.isEmpty }
-            (compressed != nil ? statistics.toCompressed : statistics.toFile).add(UInt64(pages.count))
+            if compressed != nil { statistics.toCompressed.add(UInt64(pages.count)) } else { statistics.toFile.add(UInt64(pages.count)) }
             return true
         }
     }
@@ -349,7 +349,8 @@ extension BudgetStore {
             for (index, chunk) in tiers.chunks.enumerated() where chunk.state == .open && !chunk.isBusy || chunk.compressedPages > 0 {
                 view.chunks.append(
                     TierPolicy.Chunk(
-                        index: index, isOpen: chunk.state == .open, pages: Int(chunk.memoryPages), heat: Int(chunk.heat), idle: Int(chunk.idle),
+                        index: index, isOpen: chunk.state == .open, pages: Int(chunk.memoryPages), heat: Int(chunk.heat),
+                        idle: Int(chunk.idle),
                         compressed: chunk.compressed?.byteCount ?? 0, isIncompressible: chunk.isIncompressible))
             }
             return view

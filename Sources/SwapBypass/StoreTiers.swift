@@ -57,10 +57,12 @@ struct StoreTiers: ~Copyable {
     let idle: SlotBytes
 
     init(budget: UInt64, pageCount: Int) throws(VMMError) {
+        let places = try SlotBytes(count: pageCount)
+        let idle = try SlotBytes(count: pageCount)
         self.budget = budget
         chunks = [StoreChunk](repeating: StoreChunk(), count: (pageCount + BudgetStore.chunkPages - 1) / BudgetStore.chunkPages)
-        places = try SlotBytes(count: pageCount)
-        idle = try SlotBytes(count: pageCount)
+        self.places = places
+        self.idle = idle
     }
 
     private mutating func keepReserve() {

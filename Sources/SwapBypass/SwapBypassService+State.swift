@@ -36,7 +36,8 @@ extension SwapBypassService: Snapshotable {
         mover?.waitUntilIdle()
         return State(
             byteCount: store.byteCount, diskRegisters: diskRegisters, windowAddress: windowAddress, bitmapAddress: residentSlotsAddress,
-            accessedBitmapAddress: accessedSlotsAddress, isWindowMapped: mapped.withLock { $0.window }, isEnabled: enabled.load(ordering: .relaxed),
+            accessedBitmapAddress: accessedSlotsAddress, isWindowMapped: mapped.withLock { $0.window },
+            isEnabled: enabled.load(ordering: .relaxed),
             requestGeneration: requestGeneration.load(ordering: .relaxed), guestStatus: status.load(ordering: .acquiring),
             budget: store.budget, canEvict: canEvict.load(ordering: .sequentiallyConsistent))
     }

@@ -52,8 +52,8 @@ extension SwapBypassService: TierGuest {
         let deadline = TickClock.monotonicNanoseconds() &+ SwapBypassService.serveTimeout
         while machine.isRunning {
             let now = TickClock.monotonicNanoseconds()
-            let isServed = tierRequests.wait(until: min(deadline, now &+ SwapBypassService.lookInterval)) { $0.served == number ? true : nil }
-            if isServed == true { return .served }
+            let moment = min(deadline, now &+ SwapBypassService.lookInterval)
+            if tierRequests.wait(until: moment, { $0.served == number ? true : nil }) == true { return .served }
             guard now < deadline else { break }
         }
         return .failed

@@ -27,6 +27,15 @@ extension ReportSection {
         groups?.first { $0.name == name }?.counters[counter] ?? 0
     }
 
+    /// A level in MiB at the end of each interval.
+    private static func level(_ name: String, _ counter: String, _ timeline: ReportTimeline) -> TimeChart.Series {
+        TimeChart.Series(
+            name: name,
+            values: timeline.samples.dropFirst().map {
+                Double(count(counter, $0.services, SwapBypassService.claims.name)) / Double(1 << 20)
+            })
+    }
+
     @Sendable private static func traffic(_ timeline: ReportTimeline) -> String? {
         let service = timeline.whole.services?.first { $0.name == SwapBypassService.claims.name }
         let disk = timeline.whole.devices?.first { $0.name == device }
@@ -44,9 +53,17 @@ extension ReportSection {
                 pages("read from the swap disk", "read_bytes"), pages("written to the swap disk", "written_bytes"),
                 served("mapped by bypass", "pages_mapped"), served("swap faults reported to the VMM", "faults"),
             ], marks: timeline.marks, isStacked: false)
+        let tiers = TimeChart(
+            id: "swap-tiers-chart", unit: "MiB", moments: timeline.moments,
+            series: [
+                level("in the window's memory", "tier_memory_bytes", timeline), level("compressed", "tier_compressed_bytes", timeline),
+                level("in the file", "tier_file_bytes", timeline), level("zero pages", "tier_zero_bytes", timeline),
+            ], marks: timeline.marks)
+        let hasTiers = service?.counters["tier_memory_bytes"] != nil
         let rows = (service?.counters ?? [:]).sorted { $0.key < $1.key }.map { [$0.key, Format.count($0.value)] }
         return HTMLText.section(
-            id: "swap", "Swap traffic", "Dashed lines mark when bypass was switched. Counters named guest_ are reported by the guest.",
-            chart.html + HTMLText.table(id: "swap-table", [("counter", false), ("value", true)], rows))
+            id: "swap", "Swap traffic",
+            "Dashed lines mark when bypass was switched. Areas show where swapped pages are. Counters named guest_ are reported by the guest.",
+            chart.html + (hasTiers ? tiers.html : "") + HTMLText.table(id: "swap-table", [("counter", false), ("value", true)], rows))
     }
 }

@@ -96,7 +96,8 @@ enum TierPolicy {
             guard let coldest = open.popFirst() else { break }
             // What a chunk will need is not known before: assume that half of its pages' bytes stay.
             let estimate = UInt64(coldest.pages) &* 2048
-            let isCompressed = mayCompress && !coldest.isIncompressible && coldest.idle < coldPasses && compressed &+ estimate <= view.budget / 2
+            let mayStay = mayCompress && !coldest.isIncompressible && coldest.idle < coldPasses
+            let isCompressed = mayStay && compressed &+ estimate <= view.budget / 2
             moves.append(isCompressed ? .compress(coldest.index) : .store(coldest.index))
             needed -= Int64(chunkBytes) - (isCompressed ? Int64(estimate) : 0)
             if isCompressed { compressed &+= estimate }
@@ -104,7 +105,9 @@ enum TierPolicy {
         return moves
     }
 
-    private static func isFirstToLeave(_ packed: Chunk, _ open: Chunk?, _ compressed: UInt64, _ budget: UInt64, _ mayCompress: Bool) -> Bool {
+    private static func isFirstToLeave(_ packed: Chunk, _ open: Chunk?, _ compressed: UInt64, _ budget: UInt64, _ mayCompress: Bool)
+        -> Bool
+    {
         guard let open, mayCompress else { return true }
         return compressed > budget / 2 || packed.idle >= coldPasses && packed.idle > open.idle
     }

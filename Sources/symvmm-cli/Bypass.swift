@@ -27,7 +27,8 @@ struct Bypass: ParsableCommand {
     @Argument(help: "on, off or status (default: status).")
     var request: Request?
     @Option(
-        help: ArgumentHelp("Maximum host memory of the store; requires --swap SIZE,path=FILE,budget=SIZE.", valueName: "size"))
+        help: ArgumentHelp(
+            "Maximum host memory of the store, smaller or larger; requires --swap SIZE,path=FILE,budget=SIZE.", valueName: "size"))
     var budget: String?
     @Flag(help: "Print JSON.")
     var json = false
@@ -56,8 +57,29 @@ struct Bypass: ParsableCommand {
         if let reason = state.unavailableReason { text += " (\(reason.printable))" }
         Terminal.output(text + "\n")
         guard !isChange else { return }
+        if let tiers = state.tiers { Terminal.output(Bypass.text(of: tiers)) }
         var table = TextTable([.text("COUNTER"), .numbers("VALUE")])
         for (name, value) in state.counters.sorted(by: { $0.key < $1.key }) { table.add([name, Format.count(value)]) }
         Terminal.output(table.text)
+    }
+
+    /// The tiers as a table, and the sums below it.
+    private static func text(of tiers: SwapTiers) -> String {
+        var table = TextTable([
+            .text("TIER"), .numbers("PAGES"), .numbers("MEMORY MIB"), .numbers("HITS"), .numbers("MOVED PAGES"), .numbers("P50"),
+            .numbers("P99"),
+        ])
+        func mebibytes(_ bytes: UInt64) -> String { Format.rate(Double(bytes) / Double(1 << 20)) }
+        for tier in tiers.tiers {
+            table.add([
+                tier.name.printable, Format.count(tier.pageBytes / 4096), mebibytes(tier.memoryBytes), Format.count(tier.hits),
+                Format.count(tier.movedPages), tier.p50 == 0 ? "-" : Format.duration(tier.p50),
+                tier.p99 == 0 ? "-" : Format.duration(tier.p99),
+            ])
+        }
+        var text = table.text + "budget \(mebibytes(tiers.budget)) MiB, used \(mebibytes(tiers.counted)) MiB"
+        if let ratio = tiers.ratio { text += ", compressed to 1/\(Format.rate(ratio))" }
+        let sets = tiers.workingSet.map { "\(mebibytes($0.bytes)) MiB in \($0.seconds) s" }
+        return text + (sets.isEmpty ? "\n" : "; working set \(sets.joined(separator: ", "))\n")
     }
 }
