@@ -204,6 +204,33 @@ class OwnGuests(Swap):
         threads = [f"/proc/{process}/task/{thread}/status" for thread in os.listdir(f"/proc/{process}/task")]
         return all(re.search(r"TracerPid:\t[1-9]", open(path, encoding="ascii").read()) for path in threads)
 
+    def test_a_budget_changes_both_ways(self):
+        """Chunks leave and come back while programs use them: no page is wrong, and the memory follows the budget."""
+        megabyte = 1 << 20
+        machine = self.start_swapping(2, swap=f"400M,path={self.path('swap')},budget=300M,bypass=on", swapon="swapon -d /dev/vda")
+        machine.shell(f"(/tests/swapcheck 160 3 {SECONDS} >/tmp/result 2>&1; echo done >>/tmp/result) & true")
+        self.wait_until("pages are mapped", lambda: self.swap_counters()["guest_mapped"] > 1000)
+        for budget in (64, 300, 0, 300):
+            self.assertEqual(self.http("PATCH", "/swap-bypass", {"budget_bytes": budget * megabyte})["tiers"]["budget_bytes"], budget * megabyte)
+            self.wait_until(f"a budget of {budget} MiB", lambda budget=budget: self.swap_counters()["store_resident_bytes"] <= budget * megabyte)
+            # The smaller one stays in effect while the guest goes on.
+            for _ in range(5):
+                self.assertLessEqual(self.swap_counters()["store_resident_bytes"], budget * megabyte)
+                machine.shell("usleep 100000")
+        self.wait_until("the checker's end", lambda: "done" in machine.shell("cat /tmp/result"), within=SECONDS + 500)
+        self.assert_verified(machine.shell("cat /tmp/result"))
+        counters = self.swap_counters()
+        for name in ("guest_evicted", "pages_compressed", "pages_decompressed", "pages_to_file", "pages_from_file", "tier_compressed_hits", "guest_accessed"):
+            self.assertGreater(counters[name], 0, f"{name}: {counters}")
+        text = self.symvmm("bypass", "sym").stdout
+        self.assertRegex(text, r"TIER +PAGES +MEMORY MIB +HITS")
+        self.assertRegex(text, r"budget 300 MiB, used \d+")
+        self.assertEqual(self.turn("off"), "off")
+        self.assert_balanced()
+        self.assert_no_slot_leaked(machine)
+        self.assert_healthy(machine)
+        self.power_off(machine)
+
     def test_a_budget_bounds_the_memory(self):
         megabyte = 1 << 20
         machine = self.start_swapping(2, "cloud-6.12", swap=f"400M,path={self.path('swap')},budget=40M,bypass=on", swapon="swapon -d /dev/vda")

@@ -214,7 +214,8 @@ import Testing
             }
             #expect(isAdded)
             #expect(account.count > 4096)
-            #expect(!builder.isWorthwhile)
+            let isWorthwhile = builder.isWorthwhile
+            #expect(!isWorthwhile)
             builder.cancel()
         }
         #expect(account.count == 0)
