@@ -31,8 +31,8 @@ EBADF, EACCES, ESRCH, ENOENT = -9, -13, -3, -2
 # Each kind of thread: what its name begins with.
 KINDS = {
     "main": "symvmm", "stopper": "stopper", "signals": "signals", "files": "files", "metrics": "metrics", "api-life": "api-life0",
-    "api-work": "api-work", "api-loop": "api-loop", "console-out": "console-out", "console-in": "console-in", "blk": "blk0", "io": "symvmm-io",
-    "vcpu": "vcpu0", "symcall-limit": "symcall-limit",
+    "api-work": "api-work", "api-loop": "api-loop", "console-out": "console-out", "console-in": "console-in", "blk": "blk0 root", "io": "symvmm-io",
+    "vcpu": "vcpu0", "symcall-limit": "symcall-limit", "service": "service-swap",
 }
 
 
@@ -57,6 +57,7 @@ class SandboxTest(vmm.SystemTest):
         config = {
             "boot-source": {"kernel_image_path": self.assemble("wait")}, "machine-config": {"vcpu_count": 1, "mem_size_mib": 16},
             "drives": [{"drive_id": "root", "path_on_host": self.write("disk.img", bytes(1 << 20))}],
+            "swap": {"size_bytes": 16 << 20, "path_on_host": self.path(f"swap{self.started}"), "budget_bytes": 4 << 20},
             "metrics": {"metrics_path": self.path("metrics")}, "logger": {"log_path": self.path("log")},
         }
         file = self.write("vm.json", json.dumps(config))
@@ -165,7 +166,7 @@ class Calls(SandboxTest):
     def test_a_disk_changes_no_size_by_fallocate(self):
         self.assert_result(["blk"], EBADF, FALLOCATE, -1, 3, 0, 4096)
         self.assert_killed(["blk"], FALLOCATE, -1, 0, 0, 4096)
-        self.assert_killed(["vcpu"], FALLOCATE, -1, 3, 0, 4096)
+        self.assert_killed(["vcpu", "service"], FALLOCATE, -1, 3, 0, 4096)
 
     def test_no_program_is_attached_to_a_socket(self):
         # SO_ATTACH_FILTER.

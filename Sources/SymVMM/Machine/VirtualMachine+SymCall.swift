@@ -6,6 +6,8 @@ internal import VMMBase
 extension VirtualMachine {
     /// Milliseconds until a symcall requested from outside fails.
     private static let symCallTimeout: Int32 = 5000
+    /// Milliseconds between two looks at whether the machine has ended.
+    private static let lookInterval: Int32 = 50
     /// Milliseconds until a vCPU is kicked again. At the first kick, KVM may have been injecting an event.
     private static let kickInterval: Int32 = 1
 
@@ -42,7 +44,7 @@ extension VirtualMachine {
         } else {
             leaveTimeToGuest(symbiotic.pace.remainingTicks)
             symbiotic.submit(request)
-            response = request.wait(timeoutMilliseconds: VirtualMachine.symCallTimeout)
+            response = wait(for: request)
             if response == nil { symbiotic.withdraw(request) }
         }
         guard let response else {
@@ -50,6 +52,15 @@ extension VirtualMachine {
             throw state == .running ? .noResponse : .notRunning
         }
         return response
+    }
+
+    /// Waits for the response of a doorbell; nil after the timeout, or when the machine has ended: no vCPU responds then.
+    private func wait(for request: SymCallRequest) -> SymCallRequest.Response? {
+        for _ in 0..<(VirtualMachine.symCallTimeout / VirtualMachine.lookInterval) {
+            if let response = request.wait(timeoutMilliseconds: VirtualMachine.lookInterval) { return response }
+            guard state != .ended else { return nil }
+        }
+        return nil
     }
 
     /// Waits on the requesting thread until the guest has had as much time as the last symcalls took, at most 0.5 s.
