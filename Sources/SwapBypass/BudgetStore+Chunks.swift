@@ -24,7 +24,7 @@ extension BudgetStore {
     func open(_ index: Int, _ tiers: inout StoreTiers) -> Bool {
         switch tiers.chunks[index].state {
         case .open: return true
-        case .leaving, .copying: return cancelMove(index, &tiers)
+        case .leaving, .copying: return keep(index, &tiers)
         case .absent:
             guard hasRoom(tiers) else {
                 work.update { $0.needsRoom = true }
@@ -80,6 +80,13 @@ extension BudgetStore {
         guard unsafe madvise(mapping.baseAddress + offset, bytes, MADV_DONTNEED) == 0 else { return }
         tiers.chunks[index].state = .absent
         tiers.memoryByteCount &-= UInt64(BudgetStore.chunkBytes)
+    }
+
+    /// The guest uses a chunk that is on its way out: it stays. Not if the store uses more than its budget: a guest could keep its memory by touching
+    /// it. True for a chunk that is open.
+    func keep(_ index: Int, _ tiers: inout StoreTiers) -> Bool {
+        guard tiers.chunks[index].state == .open || counted(tiers) <= tiers.budget else { return false }
+        return cancelMove(index, &tiers)
     }
 
     /// Ends a move before it is complete: the chunk is open, and its slots are resident again. True for a chunk that is open.

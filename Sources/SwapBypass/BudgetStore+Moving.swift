@@ -28,11 +28,11 @@ extension BudgetStore {
             case .none: return false
             case .memory:
                 // A chunk that was to leave is in use again.
-                guard cancelMove(index, &tiers) else { return false }
+                guard keep(index, &tiers) else { return false }
                 statistics.memory.record(since: began)
                 return true
             case .zero:
-                guard tiers.chunks[index].state == .open || cancelMove(index, &tiers) else { return false }
+                guard keep(index, &tiers) else { return false }
                 return bringBack(slot..<slot + 1, &tiers)
             case .compressed:
                 guard open(index, &tiers) else {

@@ -207,8 +207,7 @@ final class BudgetStore: SwapStore, @unchecked Sendable {
     private func copyIn(_ vectors: inout GuestVectors, _ position: Int, _ bytes: Int, _ tiers: inout StoreTiers) -> Bool {
         let (slot, index) = (position / BudgetStore.pageBytes, position / BudgetStore.chunkBytes)
         if tiers.chunks[index].state != .open, bytes == BudgetStore.pageBytes, BudgetStore.isZero(vectors, bytes) {
-            // It costs nothing, and needs no chunk.
-            _ = cancelMove(index, &tiers)
+            // It costs nothing, and needs no chunk. A move of the chunk goes on without it.
             forget(slot, &tiers)
             tiers.setPlace(slot, .zero)
             tiers.use(slot)

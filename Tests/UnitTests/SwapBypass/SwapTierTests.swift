@@ -185,6 +185,25 @@ import Testing
         #expect(try read(store, 600).allSatisfy { $0 == 0 })
     }
 
+    /// Otherwise a guest could keep its memory by touching it all the time.
+    @Test func nothingEndsAMoveBeyondTheBudget() throws {
+        let folder = try VirtioTestFolder()
+        let store = try makeStore(folder)
+        try fill(store, 512..<700, 0)
+        #expect(store.setBudget(0))
+        let move = try #require(store.begin(1, toFile: true))
+        #expect(!store.bringBack(512))
+        try write(store, 600, contents(7, 1))
+        try write(store, 601, contents(7, 2))
+        try write(store, 800, contents(8, 2))
+        #expect(try read(store, 512) == contents(512, 0))
+        #expect(!store.resident.contains(512) && !store.resident.contains(600))
+        #expect(store.finish(move))
+        #expect(try store.residentByteCount == 0 && measured(store) == 0)
+        #expect(try read(store, 512) == contents(512, 0) && read(store, 699) == contents(699, 0))
+        #expect(try read(store, 600) == contents(7, 1) && read(store, 601) == contents(7, 2) && read(store, 800) == contents(8, 2))
+    }
+
     @Test func aFullBudgetBringsNothingBack() throws {
         let folder = try VirtioTestFolder()
         let store = try makeStore(folder, budget: 40 << 20)
