@@ -46,7 +46,8 @@ static void ring_doorbells(void)
 		symbiotic_doorbell(number, wild(i), wild(i + 1), wild(i + 2),
 				   wild(i), wild(i + 1));
 	}
-	symbiotic_doorbell(SYMBIOTIC_DOORBELL_SWAP_ATTACH, 0, 0, 0, 0, 0);
+	symbiotic_doorbell(SYMBIOTIC_DOORBELL_SWAP_ATTACH,
+			   SYMBIOTIC_SWAP_CAN_EVICT, 0, 0, 0, 0);
 }
 
 static int write_window(void)
