@@ -74,6 +74,10 @@ final class BudgetStore: SwapStore, @unchecked Sendable {
 
     override func bringBack(_ slot: UInt64) -> Bool { bringBackSlot(slot) }
 
+    override func recordMapping(since began: UInt64) {
+        statistics.memory.record(since: began)
+    }
+
     override func read(into vectors: inout GuestVectors, at offset: UInt64) throws(StorageError) {
         var position = try start(offset, vectors.byteCount)
         while vectors.byteCount > 0 {

@@ -114,13 +114,16 @@ public final class SwapBypassService: SymbioticService, @unchecked Sendable {
             return counts.invalid.add()
         }
         guard enabled.load(ordering: .relaxed) else { return counts.declined.add() }
-        if let slots = store.residentSlots, !slots.contains(values.rcx), !store.bringBack(values.rcx) { return counts.notResident.add() }
+        let isResident = store.residentSlots?.contains(values.rcx) ?? true
+        if !isResident, !store.bringBack(values.rcx) { return counts.notResident.add() }
+        let began = store.residentSlots == nil ? 0 : TickClock.monotonicNanoseconds()
         let pages = policies[vcpu.index].neighbourhood(of: entry, in: first...last, region: values.rbx >> 21, space: values.rsi)
         counts.calls.add()
         do throws(SymCallFailure) {
             let count = pages.upperBound &- pages.lowerBound &+ 1
             let results = try vcpu.symcall(SYMBIOTIC_SYMCALL_SWAP_MAP, SymCallValues(pages.lowerBound, count))
             counts.pages.add(min(results.rbx, count))
+            if isResident, store.residentSlots != nil { store.recordMapping(since: began) }
         } catch {
             counts.failedCalls.add()
         }

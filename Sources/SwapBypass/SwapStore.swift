@@ -48,6 +48,12 @@ public class SwapStore: BlockStorage, @unchecked Sendable {
     /// - Returns: whether the guest may map the slot now.
     func bringBack(_ slot: UInt64) -> Bool { true }
 
+    /// The guest has mapped pages around a slot that was resident. A vCPU's thread.
+    ///
+    /// - Parameter began: when the fault began, in nanoseconds of CLOCK_MONOTONIC.
+    func recordMapping(since began: UInt64) {
+    }
+
     /// Most bytes of memory that the store may use; nil: no limit.
     public var budget: UInt64? { nil }
 
