@@ -338,7 +338,7 @@ extension BudgetStore {
             guard chunk.compressedPages > 0 || chunk.filePages > 0 else { return false }
             if chunk.state == .open { return true }
             let coldest = tiers.chunks.lazy.filter { $0.state == .open }.map { Int($0.heat) }.min()
-            return TierPolicy.returns(heat: Int(chunk.heat), coldest: coldest, hasRoom: hasRoom(tiers))
+            return TierPolicy.returns(heat: Int(chunk.heat), coldest: coldest, counted: counted(tiers), budget: tiers.budget)
         }
     }
 

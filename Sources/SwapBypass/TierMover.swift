@@ -101,8 +101,10 @@ final class TierMover: Sendable {
                 if now >= nextPass { pass(guest) }
             }
             if now >= nextPass { nextPass = now &+ passNanoseconds }
-            retryAt = .max
-            if needsRoom || !chunks.isEmpty, !isRunning || !makeRoom(guest) { retryAt = now &+ TierMover.retry }
+            if needsRoom || !chunks.isEmpty {
+                let isDone = isRunning && makeRoom(guest)
+                retryAt = isDone ? .max : TickClock.monotonicNanoseconds() &+ TierMover.retry
+            }
             store.work.update { $0.isBusy = false }
         }
     }

@@ -21,6 +21,8 @@ enum TierPolicy {
     static let mostMoves = 64
     /// A chunk comes back in place of a colder one only if the guest has touched as many pages of it lately.
     static let touchesForReturn = 4
+    /// A chunk that was accessed in one of this many passes stays while there are older compressed chunks to take instead.
+    static let hotPasses = 2
 
     private static let chunkBytes = UInt64(BudgetStore.chunkBytes)
     /// Budgets from here on have room for the mover's copies.
@@ -80,6 +82,7 @@ enum TierPolicy {
         var compressed = view.compressed
         let mayCompress = reserve(view.budget) > 0
         var moves: [Move] = []
+        var idleOfCompressed = 0
         var open = view.chunks.filter(\.isOpen)
             .sorted { ($0.heat, 255 - $0.idle, $0.index) < ($1.heat, 255 - $1.idle, $1.index) }[...]
         var packed = view.chunks.filter { $0.compressed > 0 && !$0.isOpen }
@@ -93,14 +96,20 @@ enum TierPolicy {
                 compressed -= min(compressed, UInt64(oldest.compressed))
                 continue
             }
-            guard let coldest = open.popFirst() else { break }
+            guard let coldest = open.first else { break }
+            // A hot chunk: first compress the others, and look at what that has brought. Then it is their turn to go to the file.
+            if coldest.idle < hotPasses, idleOfCompressed > coldest.idle { break }
+            open.removeFirst()
             // What a chunk will need is not known before: assume that half of its pages' bytes stay.
             let estimate = UInt64(coldest.pages) &* 2048
             let mayStay = mayCompress && !coldest.isIncompressible && coldest.idle < coldPasses
             let isCompressed = mayStay && compressed &+ estimate <= view.budget / 2
             moves.append(isCompressed ? .compress(coldest.index) : .store(coldest.index))
             needed -= Int64(chunkBytes) - (isCompressed ? Int64(estimate) : 0)
-            if isCompressed { compressed &+= estimate }
+            if isCompressed {
+                compressed &+= estimate
+                idleOfCompressed = max(idleOfCompressed, coldest.idle)
+            }
         }
         return moves
     }
@@ -109,7 +118,7 @@ enum TierPolicy {
         -> Bool
     {
         guard let open, mayCompress else { return true }
-        return compressed > budget / 2 || packed.idle >= coldPasses && packed.idle > open.idle
+        return compressed > budget / 2 || packed.idle > open.idle && (packed.idle >= coldPasses || open.idle < hotPasses)
     }
 
     /// Whether a chunk comes back to the window's memory as a whole.
@@ -117,9 +126,12 @@ enum TierPolicy {
     /// - Parameters:
     ///   - heat: its own; each touch of a page adds `heatOfAccess`.
     ///   - coldest: heat of the coldest chunk in memory; nil if there is none.
-    ///   - hasRoom: the budget allows one more chunk.
-    static func returns(heat: Int, coldest: Int?, hasRoom: Bool) -> Bool {
-        guard hasRoom else { return false }
+    ///   - counted: bytes of memory that the store uses.
+    ///   - budget: the store's budget.
+    static func returns(heat: Int, coldest: Int?, counted: UInt64, budget: UInt64) -> Bool {
+        guard counted &+ chunkBytes > target(budget) else { return true }
+        // Another chunk has to leave for it.
+        guard counted &+ chunkBytes &+ reserve(budget) <= budget else { return false }
         guard let coldest else { return true }
         return heat >= touchesForReturn * Int(heatOfAccess) || heat > coldest
     }

@@ -56,9 +56,10 @@ import Testing
         return page
     }
 
-    /// What the guest sees in the window.
-    private func window(_ store: SwapStore, _ slot: Int) -> [UInt8] {
-        unsafe [UInt8](UnsafeRawBufferPointer(start: store.mapping.baseAddress + slot * 4096, count: 4096))
+    /// What the guest sees in the window; empty if it cannot map the slot.
+    private func window(_ store: BudgetStore, _ slot: Int) -> [UInt8] {
+        guard store.resident.contains(UInt64(slot)) else { return [] }
+        return unsafe [UInt8](UnsafeRawBufferPointer(start: store.mapping.baseAddress + slot * 4096, count: 4096))
     }
 
     private func fill(_ store: SwapStore, _ slots: Range<Int>, _ kind: Int) throws {

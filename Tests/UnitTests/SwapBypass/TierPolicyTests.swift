@@ -62,7 +62,7 @@ import Testing
 
     @Test func compressedPagesLeaveWhenTheyAreOldOrTooMany() {
         let hot = (0..<20).map { open($0, heat: 4000) }
-        let old = TierPolicy.down(view(50 << 20, hot + [packed(30, idle: 30), packed(31, idle: 60), packed(32, idle: 2)]))
+        let old = TierPolicy.down(view(44 << 20, hot + [packed(30, idle: 30), packed(31, idle: 60), packed(32, idle: 2)]))
         #expect(Array(old.prefix(2)) == [.spill(31), .spill(30)])
         // Compressed pages have more than half of the budget.
         let many = TierPolicy.down(view(40 << 20, (0..<10).map { open($0, heat: 10) } + (20..<45).map { packed($0, idle: $0 - 20) }))
@@ -79,11 +79,17 @@ import Testing
     }
 
     @Test func chunksComeBackWhereThereIsRoom() {
-        #expect(TierPolicy.returns(heat: 0, coldest: nil, hasRoom: true))
-        #expect(TierPolicy.returns(heat: 9, coldest: 8, hasRoom: true))
-        #expect(!TierPolicy.returns(heat: 8, coldest: 9, hasRoom: true))
-        #expect(TierPolicy.returns(heat: TierPolicy.touchesForReturn * Int(TierPolicy.heatOfAccess), coldest: 4000, hasRoom: true))
-        #expect(!TierPolicy.returns(heat: 4000, coldest: 0, hasRoom: false))
+        let budget: UInt64 = 64 << 20
+        let target = TierPolicy.target(budget)
+        // Below the target there is room for all.
+        #expect(TierPolicy.returns(heat: 0, coldest: 4000, counted: target - TierPolicyTests.chunk, budget: budget))
+        // Above it a colder one will leave.
+        #expect(TierPolicy.returns(heat: 9, coldest: 8, counted: target, budget: budget))
+        #expect(!TierPolicy.returns(heat: 8, coldest: 9, counted: target, budget: budget))
+        let some = TierPolicy.touchesForReturn * Int(TierPolicy.heatOfAccess)
+        #expect(TierPolicy.returns(heat: some, coldest: 4000, counted: target, budget: budget))
+        #expect(TierPolicy.returns(heat: 0, coldest: nil, counted: target, budget: budget))
+        #expect(!TierPolicy.returns(heat: 4000, coldest: 0, counted: budget - TierPolicyTests.chunk, budget: budget))
     }
 
     // MARK: Simulation
@@ -118,8 +124,9 @@ import Testing
                 guard pages > 0, !chunks[index].isOpen else { continue }
                 faults += 1
                 let coldest = chunks.filter(\.isOpen).map(\.heat).min()
-                let hasRoom = view.counted + TierPolicy.chunk(1) + TierPolicy.reserve(budget) <= budget
-                guard TierPolicy.returns(heat: chunks[index].heat, coldest: coldest, hasRoom: hasRoom) else { continue }
+                guard TierPolicy.returns(heat: chunks[index].heat, coldest: coldest, counted: view.counted, budget: budget) else {
+                    continue
+                }
                 chunks[index].isOpen = true
                 chunks[index].compressed = 0
                 inFile.remove(index)
