@@ -101,7 +101,7 @@ struct StoreTiers: ~Copyable {
         case .compressed: chunks[index].compressedPages &+= 1
         case .none, .zero: break
         }
-        if chunks[index].compressedPages == 0, chunks[index].compressed != nil { chunks[index].compressed = nil }
+        if old == .compressed, chunks[index].compressedPages == 0 { chunks[index].compressed = nil }
     }
 
     /// The guest has used a slot.

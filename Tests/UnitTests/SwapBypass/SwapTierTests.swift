@@ -145,7 +145,7 @@ import Testing
         #expect(!store.bringBack(700), "a chunk for zeroes would cost 2 MiB")
         // In a chunk that is there, the guest can map them.
         try write(store, 600, contents(600, 0))
-        #expect(store.bringBack(700) && window(store, 700).allSatisfy { $0 == 0 })
+        for slot in [530, 700] { #expect(store.bringBack(UInt64(slot)) && window(store, slot) == contents(slot, 2)) }
         #expect(store.residentByteCount == SwapTierTests.chunk)
         #expect(try move(store, 1, toFile: false))
         #expect(store.compressedBytes.count == 4096, "one page besides zeroes")
@@ -313,6 +313,7 @@ import Testing
             #expect(wait { store.residentByteCount <= budget << 20 }, "\(store.residentByteCount)")
         }
         #expect(try measured(store) == 0)
+        #expect(store.tiers.withLock { tiers in tiers.chunks.allSatisfy { ($0.compressedPages > 0) == ($0.compressed != nil) } })
         for index in 1..<40 { #expect(try read(store, index * 512 + 150) == contents(index * 512 + 150, index % 4 == 3 ? 1 : 0)) }
         // With a larger one, reads bring chunks back. A guest that stands still moves nothing.
         guest.runs.store(false, ordering: .sequentiallyConsistent)
@@ -374,14 +375,23 @@ import Testing
         let thread = try writer.run(store)
         var seed: UInt64 = 7
         var most: UInt64 = 48 << 20
+        var kinds: [Int: Int] = [:]
         for turn in 0..<4000 {
             seed = seed &* 6_364_136_223_846_793_005 &+ 1
             let slot = 1 + Int(seed >> 40) % (16 * 1024 - 1)
             switch seed >> 33 & 7 {
-            case 0, 1, 2, 3: try write(store, slot, contents(slot, Int(seed >> 36 & 3) % 3))
-            case 4: _ = try read(store, slot)
+            case 0, 1, 2, 3:
+                kinds[slot] = Int(seed >> 36 & 3) % 3
+                try write(store, slot, contents(slot, kinds[slot] ?? 0))
+            case 4:
+                // The writer changes 8 bytes of pages that the guest can reach.
+                let (page, kind) = (try read(store, slot), kinds[slot] ?? 2)
+                #expect(zip(page, contents(slot, kind)).enumerated().allSatisfy { $1.0 == $1.1 || 64..<72 ~= $0 }, "turn \(turn)")
             case 5: _ = store.bringBack(UInt64(slot))
-            case 6: try store.discard(at: UInt64(slot) * 4096, byteCount: UInt64(min(64, 16 * 1024 - slot)) * 4096)
+            case 6:
+                let count = min(64, 16 * 1024 - slot)
+                for other in slot..<slot + count { kinds[other] = nil }
+                try store.discard(at: UInt64(slot) * 4096, byteCount: UInt64(count) * 4096)
             default:
                 if turn % 16 == 0 {
                     most = (seed >> 50 & 7) * (8 << 20)
@@ -393,6 +403,7 @@ import Testing
             let (bytes, counted) = try store.tiers.withLock { (try measured(store), $0.memoryByteCount) }
             #expect(bytes <= counted, "turn \(turn)")
         }
+        #expect(store.tiers.withLock { tiers in tiers.chunks.allSatisfy { ($0.compressedPages > 0) == ($0.compressed != nil) } })
         #expect(store.setBudget(0))
         #expect(wait { store.residentByteCount == 0 })
         #expect(try measured(store) == 0 && store.compressedBytes.count == 0)
@@ -401,5 +412,9 @@ import Testing
         mover.stop()
         #expect(writer.written.load(ordering: .relaxed) > 100 && writer.refused.load(ordering: .relaxed) > 100)
         #expect(store.statistics.toFile.load(ordering: .relaxed) > 0)
+        for (slot, kind) in kinds {
+            let page = try read(store, slot)
+            #expect(zip(page, contents(slot, kind)).enumerated().allSatisfy { $1.0 == $1.1 || 64..<72 ~= $0 }, "slot \(slot)")
+        }
     }
 }
