@@ -42,8 +42,9 @@ final class BudgetStore: SwapStore, @unchecked Sendable {
         resident = try ResidentSlotBitmap(pageCount: pages)
         accessed = try ResidentSlotBitmap(pageCount: pages)
         var initial = try StoreTiers(budget: budget, pageCount: Int(clamping: pages))
-        // The header of the swap area.
+        // The header of the swap area, which belongs to no working set.
         initial.setPlace(0, .file)
+        initial.idle[0] = .max
         tiers = Mutex(initial)
         super.init(memory)
     }

@@ -333,13 +333,13 @@ import Testing
         let store = try makeStore(folder)
         try fill(store, 512..<612, 0)
         for _ in 0..<20 { store.age() }
-        #expect(store.statistics.workingSetPages[0] == 0 && store.statistics.workingSetPages[2] == 101)
+        #expect(store.statistics.workingSetPages[0] == 0 && store.statistics.workingSetPages[2] == 100)
         for slot in 520..<530 as Range<UInt64> { store.accessed.set(slot, true) }
         store.age()
-        #expect(store.statistics.workingSetPages == [10, 10, 101])
+        #expect(store.statistics.workingSetPages == [10, 10, 100])
         store.accessed.clear()
         for _ in 0..<5 { store.age() }
-        #expect(store.statistics.workingSetPages == [0, 10, 101])
+        #expect(store.statistics.workingSetPages == [0, 10, 100])
         #expect(store.tiers.withLock { $0.chunks[1].idle } == 5)
     }
 
