@@ -28,11 +28,15 @@ struct ACPIDescription: Equatable, Sendable {
     /// Input of the IO-APIC of the symbiotic interrupt (edge); nil: the machine has none.
     var symbioticInterrupt: UInt32?
 
+    /// Whether the machine has a keyboard controller.
+    var hasKeyboard: Bool
+
     /// Describes a machine.
-    init(vcpuCount: Int, mmioDevices: [MMIODevice] = [], symbioticInterrupt: UInt32? = nil) {
+    init(vcpuCount: Int, mmioDevices: [MMIODevice] = [], symbioticInterrupt: UInt32? = nil, hasKeyboard: Bool = false) {
         self.vcpuCount = vcpuCount
         self.mmioDevices = mmioDevices
         self.symbioticInterrupt = symbioticInterrupt
+        self.hasKeyboard = hasKeyboard
     }
 
     /// Whether a device may use this input: it exists, and is not that of the timer (0), the PIC's cascade (2), COM1 (4), the clock (8) or

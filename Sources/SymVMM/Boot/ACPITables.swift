@@ -32,7 +32,7 @@ enum ACPITables {
         }
         let facs = place(firmwareControlStructure())
         let dsdt = place(differentiatedTable(machine))
-        let fadt = place(fixedTable(facs: facs, dsdt: dsdt))
+        let fadt = place(fixedTable(facs: facs, dsdt: dsdt, hasKeyboard: machine.hasKeyboard))
         let madt = place(interruptTable(vcpuCount: machine.vcpuCount))
         let xsdt = place(extendedTable(entries: [fadt, madt]))
         pieces.append((address, rootPointer(xsdt: xsdt)))
@@ -72,7 +72,7 @@ enum ACPITables {
     }
 
     /// FADT, revision 6 (5.2.9).
-    static func fixedTable(facs: UInt64, dsdt: UInt64) -> [UInt8] {
+    static func fixedTable(facs: UInt64, dsdt: UInt64, hasKeyboard: Bool = false) -> [UInt8] {
         var bytes = [UInt8](repeating: 0, count: 276)
         bytes.store(UInt32(truncatingIfNeeded: facs), at: 36)
         bytes.store(UInt32(truncatingIfNeeded: dsdt), at: 40)
@@ -84,7 +84,7 @@ enum ACPITables {
         bytes.store(UInt8(2), at: 89)
         bytes.store(UInt16(0x0FFF), at: 96)  // no C2
         bytes.store(UInt16(0x0FFF), at: 98)  // no C3
-        bytes.store(UInt16(0x0005), at: 109)  // legacy devices, no VGA; no keyboard controller; a CMOS clock
+        bytes.store(UInt16(hasKeyboard ? 0x0007 : 0x0005), at: 109)  // legacy devices, no VGA; perhaps a keyboard controller; a CMOS clock
         // WBINVD; C1; no fixed sleep button; no fixed wake-up by the clock; a reset register. Bit 4 is clear: the power button is a fixed one.
         bytes.store(UInt32(1 << 0 | 1 << 2 | 1 << 5 | 1 << 6 | 1 << 10), at: 112)
         bytes.replaceSubrange(116..<128, with: portRegister(ResetController.basePort, bits: 8))
@@ -149,6 +149,16 @@ enum ACPITables {
                     [
                         AML.name("_HID", AML.string("SYMV0001")), AML.name("_UID", AML.integer(0)),
                         AML.name("_CRS", AML.resourceTemplate([AML.interrupt(gsi)])),
+                    ]))
+        }
+        if machine.hasKeyboard {
+            let ports = [UInt16(0x60), 0x64].map { AML.ports($0, count: 1) }
+            devices.append(
+                AML.device(
+                    "KBD",
+                    [
+                        AML.name("_HID", AML.identifier("PNP0303")),
+                        AML.name("_CRS", AML.resourceTemplate(ports + [AML.legacyInterrupt(KeyboardController.interruptNumber)])),
                     ]))
         }
         let sleepType = AML.integer(PowerManagement.softOffType)

@@ -11,6 +11,8 @@ struct DeviceManager {
     var mmio = MMIOBus()
     let serial: Serial8250
     let powerManagement: PowerManagement
+    /// Nil if the machine has none.
+    let keyboard: KeyboardController?
     /// The virtio devices, in the order in which the guest finds them.
     private(set) var virtio: [VirtioTransport] = []
     /// Their addresses and interrupts, for the ACPI tables.
@@ -18,17 +20,27 @@ struct DeviceManager {
     /// Serves the devices without threads of their own.
     let ioThread: IOThread
 
-    /// Makes the devices that every machine has.
-    init(machine: borrowing KVMVirtualMachine, console: ConsoleOutput, resources: ResourceAllocator) throws(VMMError) {
+    /// Makes the devices that every machine has, and a keyboard if it shall have one.
+    init(
+        machine: borrowing KVMVirtualMachine, console: ConsoleOutput, resources: ResourceAllocator, hasKeyboard: Bool = false
+    ) throws(VMMError) {
         self.resources = resources
         let serialInterrupt = try InterruptLine(gsi: Serial8250.interruptNumber, machine: machine)
         serial = try Serial8250(interrupt: serialInterrupt, output: console)
         let sci = LevelInterrupt(gsi: PowerManagement.interruptNumber, machine: try machine.duplicateDescriptor())
         powerManagement = PowerManagement(interrupt: sci)
+        keyboard =
+            hasKeyboard
+            ? KeyboardController(interrupt: try InterruptLine(gsi: KeyboardController.interruptNumber, machine: machine)) : nil
         ioThread = try IOThread()
         try attach(serial, base: Serial8250.basePort, count: Serial8250.portCount, gsi: Serial8250.interruptNumber)
         try attach(CMOSClock(), base: CMOSClock.basePort, count: CMOSClock.portCount)
-        try attach(ResetController(), base: ResetController.basePort, count: ResetController.portCount)
+        if let keyboard {
+            try attach(
+                keyboard, base: KeyboardController.basePort, count: KeyboardController.portCount, gsi: KeyboardController.interruptNumber)
+        } else {
+            try attach(ResetController(), base: ResetController.basePort, count: ResetController.portCount)
+        }
         try attach(ResetControlRegister(), base: ResetControlRegister.basePort, count: ResetControlRegister.portCount)
         try attach(
             powerManagement, base: PowerManagement.basePort, count: PowerManagement.portCount, gsi: PowerManagement.interruptNumber)

@@ -98,7 +98,8 @@ extension VirtualMachine {
         let windows = WindowAllocator(
             ramEnd: GuestMemory.holeEnd &+ memory.highByteCount, addressLimit: VirtualMachine.addressLimit)
         var buses = try DeviceManager(
-            machine: handle, console: console, resources: ResourceAllocator(windows: windows, firstSlot: GuestMemory.slotCount))
+            machine: handle, console: console, resources: ResourceAllocator(windows: windows, firstSlot: GuestMemory.slotCount),
+            hasKeyboard: configuration.keyboard)
         try attach(&buses, handle)
         if configuration.testDevice { try buses.attach(TestDevice(), base: TestDevice.basePort, count: TestDevice.portCount) }
         for service in services {
@@ -124,7 +125,7 @@ extension VirtualMachine {
     ) throws(VMMError) -> BootEntry {
         let acpi = ACPIDescription(
             vcpuCount: configuration.vcpuCount, mmioDevices: buses.virtioDescriptions,
-            symbioticInterrupt: symbiotic == nil ? nil : SymbioticSetup.interruptNumber)
+            symbioticInterrupt: symbiotic == nil ? nil : SymbioticSetup.interruptNumber, hasKeyboard: configuration.keyboard)
         let entry: BootEntry
         entry = try BootLoader.load(
             kernelPath: configuration.kernelPath, initrdPath: configuration.initrdPath, commandLine: configuration.commandLine,

@@ -25,6 +25,7 @@ public final class VirtualMachine: Sendable {
     let resources: Mutex<ResourceAllocator>
     let ioThread: IOThread
     private let powerManagement: PowerManagement
+    private let keyboard: KeyboardController?
     let ending: TerminationLatch
     let clock = TickClock()
     let life = Mutex(Life())
@@ -57,6 +58,7 @@ public final class VirtualMachine: Sendable {
         memory = parts.memory
         serial = parts.buses.serial
         powerManagement = parts.buses.powerManagement
+        keyboard = parts.buses.keyboard
         virtio = parts.buses.virtio
         services = parts.services
         ioThread = parts.buses.ioThread
@@ -158,6 +160,13 @@ public final class VirtualMachine: Sendable {
     @discardableResult
     public func requestPowerOff() -> Bool {
         powerManagement.pressPowerButton()
+    }
+
+    /// Types Ctrl-Alt-Del, on which Linux's init usually reboots. Returns false if the machine has no keyboard (`MachineConfiguration.keyboard`), or if
+    /// no driver of the guest has enabled it.
+    @discardableResult
+    public func sendControlAltDelete() -> Bool {
+        keyboard?.typeControlAltDelete() ?? false
     }
 
     /// Ends the machine, whatever the guest does. `wait()` then returns.

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
+internal import SymVMM
 internal import VMMAPI
 internal import VMMBase
 internal import VMMModel
@@ -7,7 +8,7 @@ internal import VMMModel
 /// The routes that start, pause and end a run.
 ///
 ///     PUT /actions {"action_type": "InstanceStart"}    builds and starts the machine
-///     PUT /actions {"action_type": "SendCtrlAltDel"}   presses the power button; so does Stop, which Firecracker does not have
+///     PUT /actions {"action_type": "SendCtrlAltDel"}   types Ctrl-Alt-Del or presses the power button; the latter does Stop, which Firecracker does not have
 ///     PUT /actions {"action_type": "Stop", "timeout_seconds": 30}   the same; kills the VM if the guest does not power off in time
 ///     PUT /actions {"action_type": "Kill"}             kills the VM
 ///     PUT /actions {"action_type": "FlushMetrics"}     writes a metrics line
@@ -74,7 +75,11 @@ enum LifeRoutes {
             if let timeout, machine.state == .running || machine.state == .paused {
                 stopper.stop(within: UInt32(timeout))
             } else {
-                try pressPowerButton(machine, style)
+                // Firecracker's machine has a keyboard.
+                let typed =
+                    received.action == .sendCtrlAltDel && machine.state == .running
+                    && machine.virtualMachine?.sendControlAltDelete() == true
+                if !typed { try pressPowerButton(machine, style) }
             }
         }
         return .noContent
@@ -109,7 +114,7 @@ enum LifeRoutes {
         }
     }
 
-    /// Firecracker sends Ctrl-Alt-Del; symvmm has no keyboard and presses the power button.
+    /// Without a keyboard, or a driver for it in the guest, SendCtrlAltDel presses the power button.
     private static func pressPowerButton(_ machine: any MachineControl, _ style: APIStyle) throws(APIError) {
         guard machine.state == .running else {
             let own = "the power button has no effect: the VM is \(machine.state.rawValue.lowercased())"

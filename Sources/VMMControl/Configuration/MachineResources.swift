@@ -109,6 +109,7 @@ package struct MachineResources: Sendable, Equatable {
         machine.testDevice = testDevice
         machine.smt = smt
         machine.hugePages = hugePages
+        machine.keyboard = style == .firecracker
         if let root = machine.drives.first, root.isRootDevice {
             let device = root.partitionUUID.map { "PARTUUID=\($0)" } ?? "/dev/vda"
             machine.commandLine += (machine.commandLine.isEmpty ? "" : " ") + "root=\(device) \(root.isReadOnly ? "ro" : "rw")"

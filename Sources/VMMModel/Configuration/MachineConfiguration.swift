@@ -30,6 +30,8 @@ public struct MachineConfiguration: Sendable, Equatable {
     public var smt = false
     /// The host pages that back guest memory.
     public var hugePages = HugePages.none
+    /// Whether the machine has a keyboard, on which `sendControlAltDelete()` types. Otherwise Linux finds no keyboard controller and does not look for one.
+    public var keyboard = false
     /// Whether a write to port 0xf4 ends the run with the written value, for guests that test something.
     public var testDevice = false
 
