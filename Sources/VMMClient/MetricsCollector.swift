@@ -58,7 +58,8 @@ package final class MetricsCollector {
     /// - Returns: those that are running, sorted by name, several with the same name in the order in which they were found; and how many more there are
     ///   than are asked.
     package func collect(_ target: String, accept: String) throws(VMMError) -> (machines: [Found], surplus: Int) {
-        let sockets = try sockets()
+        // Dead VMs' sockets take no part of the bytes and of the number.
+        let sockets = try sockets().filter { ControlSocket.isAlive($0.path) }
         let asked = sockets.prefix(MetricsCollector.machineLimit)
         let stopped = asked.map { MetricsCollector.isStopped($0.path) }
         let awake = zip(asked, stopped).filter { !$0.1 }.map(\.0)
